@@ -1,0 +1,154 @@
+"""Write `metrics.md` and `configuration.md` from the code; a test holds the pages to it.
+
+Run it as `make docs`. Everything that names a metric or an option comes from the table of families, the
+telemetry's registry and the declaration of the options; only the sentences around them stand here.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from prometheus_client import Metric
+
+from exporter.cohere.transport import Endpoint
+from exporter.cohere.wire import REJECTED_KINDS
+from exporter.families import FAMILIES
+from exporter.model import Status
+from exporter.settings import Option, options
+from exporter.settings.catalog import groups
+from exporter.telemetry import Telemetry
+
+_HERE = Path(__file__).parent
+_NOTE = "<!-- Written by `make docs`; do not edit. -->\n"
+
+_METRICS = """# Metrics
+
+Every model family is a gauge and comes from one snapshot of the fleet; a value the API did not give has no
+sample, and a model that leaves the list leaves the page. When no poll has succeeded for
+`--poll.stale-after`, every model family is absent: a gap, not a lie. The exporter's own metrics stay.
+
+## Models
+
+{families}
+
+`cohere_finetuned_model_status` has all nine statuses of the API for each model, and exactly one of them is 1:
+{statuses}. A status that the API adds later appears under its own name.
+
+## The API and the exporter
+
+Always there, from the first scrape.
+
+{telemetry}
+
+`process_*` and `python_*` are as the Prometheus client for Python gives them;
+`--web.disable-exporter-metrics` leaves them out.
+
+## Values of labels
+
+{values}
+"""
+
+_CONFIGURATION = """# Configuration
+
+Each option is a flag, an environment variable and a key of the YAML file that `--config.file` names; a flag
+wins over the environment, the environment over the file. `--poll.interval` is `COHERE_EXPORTER_POLL_INTERVAL`
+is `poll: {{interval: ...}}`. An empty variable counts as not set. Durations are written as Prometheus writes
+them (`45s`, `1m30s`, `2h`) or in plain seconds. What cannot be used is told in one line on standard error,
+with exit code 2.
+
+{options}
+
+## The API key
+
+The key is never given on the command line and never stands in the YAML file. It comes from `COHERE_API_KEY`,
+else `CO_API_KEY`, or from the file that `--cohere.api-key-file` names, but not from both. The file is read
+again for each request, so a rotated secret needs no restart; while it cannot be read, the last good key stays
+in use. A private deployment that does its own authentication needs no key, and then no `Authorization` header
+is sent; on Cohere's own hosts a missing key is an error.
+
+## Proxies and certificates
+
+`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` are understood as usual.
+
+## Example
+
+```yaml
+cohere:
+  base-url: https://gateway.example.com/cohere
+  api-key-file: /run/secrets/cohere-api-key
+poll:
+  interval: 2m
+log:
+  format: json
+```
+"""
+
+
+def metrics_page() -> str:
+    """Give docs/metrics.md."""
+    families = [(f"`{family.name}`", _labels(family.labels), family.help) for family in FAMILIES]
+    telemetry = Telemetry(
+        version="", revision="", endpoints=Endpoint, rejected_kinds=REJECTED_KINDS, process_metrics=False
+    )
+    own = list(telemetry.registry.collect())
+    return _NOTE + _METRICS.format(
+        families=_table(("family", "labels", "value"), families),
+        statuses=", ".join(f"`{status}`" for status in Status),
+        telemetry=_table(
+            ("family", "type", "labels", "meaning"),
+            [_own_row(metric) for metric in own],
+        ),
+        values="\n".join(
+            f"- `{label}`: {', '.join(f'`{value}`' for value in _values(label, own))}"
+            for label in ("endpoint", "reason", "kind")
+        ),
+    )
+
+
+def configuration_page() -> str:
+    """Give docs/configuration.md."""
+    sections = []
+    for name, group in groups().items():
+        rows = [_option_row(option) for option in options() if option.group == name]
+        title = (group.__doc__ or name).partition(".")[0]
+        sections.append(f"## {title}\n\n{_table(('flag', 'variable', 'default', 'meaning'), rows)}")
+    return _NOTE + _CONFIGURATION.format(options="\n\n".join(sections))
+
+
+def _own_row(metric: Metric) -> tuple[str, ...]:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    labels = {label: None for sample in metric.samples for label in sample.labels if label != "le"}
+    return f"`{name}`", metric.type, _labels(labels), metric.documentation
+
+
+def _values(label: str, metrics: Iterable[Metric]) -> list[str]:
+    """Give the values of a label that are known in advance."""
+    samples = (sample for metric in metrics for sample in metric.samples)
+    return list(dict.fromkeys(sample.labels[label] for sample in samples if label in sample.labels))
+
+
+def _option_row(option: Option) -> tuple[str, ...]:
+    flag = f"`{option.flag}`" + (f" {option.metavar}" if option.metavar else "")
+    default = f"`{option.default}`" if option.default else ""
+    return flag.replace("|", "\\|"), f"`{option.variable}`", default, option.meaning
+
+
+def _labels(labels: Iterable[str]) -> str:
+    return ", ".join(f"`{label}`" for label in labels)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+PAGES = {"metrics.md": metrics_page, "configuration.md": configuration_page}
+
+
+def main() -> None:
+    """Write the pages beside this file."""
+    for name, page in PAGES.items():
+        (_HERE / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

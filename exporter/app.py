@@ -1,0 +1,236 @@
+"""The composition root: builds the rooms, joins them, starts and stops them in order.
+
+The only module that sees both the API's side and the pages' side. `serve`, `demo` and `check` are what the
+program does; each returns the exit code.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+import structlog
+
+from exporter import REVISION, __version__
+from exporter.check import failure, table
+from exporter.clock import Clock, SystemClock
+from exporter.cohere.client import CohereClient
+from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.transport import Endpoint, Transport, open_http
+from exporter.cohere.wire import REJECTED_KINDS
+from exporter.exposition import Exposition, Format, render
+from exporter.families import PROGRESS_FAMILIES
+from exporter.model import Snapshot
+from exporter.poller import Poller
+from exporter.settings import ApiKey, Settings, SettingsError
+from exporter.simulator import Simulator
+from exporter.telemetry import Telemetry
+from exporter.web.landing import Overview
+from exporter.web.pages import create_app
+from exporter.web.server import WebServer, listen
+
+log = structlog.stdlib.get_logger(__name__)
+
+NAME = "cohere-finetune-exporter"
+DEMO_INTERVAL = 5.0  # seconds; a demo in which nothing moves for a minute shows little
+
+
+class Exporter:
+    """Everything that stands between the API and the pages, built and joined but not yet running."""
+
+    def __init__(self, settings: Settings, key: ApiKey, *, clock: Clock, simulated: bool = False) -> None:
+        self._settings = settings
+        self._key = key
+        self._key_error: str | None = None
+        self._clock = clock
+        self._simulated = simulated
+        self.telemetry = Telemetry(
+            version=__version__,
+            revision=REVISION,
+            endpoints=Endpoint,
+            rejected_kinds=REJECTED_KINDS,
+            process_metrics=not settings.web.disable_exporter_metrics,
+        )
+        cohere = settings.cohere
+        self.http = open_http(
+            cohere.base_url,
+            client_name=cohere.client_name,
+            user_agent=f"{NAME}/{__version__}",
+            connections=cohere.concurrency,
+            trust_env=not simulated,
+        )
+        budget = MonthlyBudget(cohere.calls_per_month, clock)
+        transport = Transport(
+            self.http,
+            key=self._read_key,
+            timeout=cohere.timeout,
+            concurrency=cohere.concurrency,
+            limiter=RateLimiter(cohere.requests_per_minute, clock),
+            budget=budget,
+            observer=self.telemetry,
+            clock=clock,
+        )
+        client = CohereClient(
+            transport,
+            observer=self.telemetry,
+            page_size=cohere.page_size,
+            metric_limit=settings.training.metric_limit,
+        )
+        exclude = settings.metrics.exclude
+        self.poller = Poller(
+            client,
+            publish=self._publish,
+            observer=self.telemetry,
+            clock=clock,
+            key=self._read_key,
+            interval=settings.poll.interval,
+            stale_after=settings.poll.stale_after if settings.poll.stale_after_given else None,
+            concurrency=cohere.concurrency,
+            models_limit=settings.models.limit,
+            pace=budget.pace,
+            # The API is not asked for what nobody is shown.
+            with_progress=not (exclude and all(exclude.fullmatch(name) for name in PROGRESS_FAMILIES)),
+        )
+        self.exposition = Exposition(
+            clock=clock, stale_after=lambda: self.poller.stale_after, exclude=exclude
+        )
+
+    def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
+        """Give /metrics as it is now."""
+        live = render(self.telemetry.registry, format_)
+        return self.exposition.page(format_, live, gzipped=gzipped)
+
+    def overview(self) -> Overview:
+        """Give what the landing page shows."""
+        snapshot = self.exposition.snapshot
+        return Overview(
+            name=NAME,
+            version=__version__,
+            revision=REVISION,
+            telemetry_path=self._settings.web.telemetry_path,
+            api_url=self._settings.cohere.base_url,
+            simulated=self._simulated,
+            outcome=self.poller.outcome,
+            last_success_at=self.poller.last_success_at,
+            interval=self.poller.interval,
+            stale_after=self.poller.stale_after,
+            counts=snapshot.status_counts if snapshot else None,
+            dropped=snapshot.dropped if snapshot else 0,
+            now=self._clock.time(),
+        )
+
+    async def _publish(self, snapshot: Snapshot) -> None:
+        await self.exposition.publish(snapshot)
+        self.telemetry.published(snapshot)
+
+    def _read_key(self) -> str:
+        """Read the key; log and count when it can no longer be read."""
+        value = self._key.read()
+        if self._key.error and self._key.error != self._key_error:
+            self.telemetry.key_reload_failures.inc()
+            log.warning("the API key file cannot be used; the last good key stays", error=self._key.error)
+        self._key_error = self._key.error
+        return value
+
+
+async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> int:
+    """Poll and serve until SIGTERM or SIGINT."""
+    stopping = _stop_signal()
+    listener = _listen(settings)
+    exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
+    _warn_of_clear_text(settings.cohere.base_url, key)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(exporter.http)
+        polling = asyncio.create_task(exporter.poller.run(), name="poller")
+        stack.callback(polling.cancel)
+        pages = create_app(
+            scrape=exporter.scrape,
+            overview=exporter.overview,
+            is_healthy=lambda: not polling.done(),
+            is_ready=lambda: exporter.poller.outcome is not None,
+            telemetry_path=settings.web.telemetry_path,
+            max_requests=settings.web.max_requests,
+            on_rejected=exporter.telemetry.scrapes_rejected.inc,
+        )
+        server = await stack.enter_async_context(WebServer(pages, listener))
+        url = _url(settings.web.listen_address.host, server.port)
+        log.info("serving", version=__version__, url=url, api=settings.cohere.base_url)
+        await stopping.wait()
+        log.info("stopping")
+    return 0
+
+
+async def demo(settings: Settings, key: ApiKey) -> int:
+    """Serve what is polled from a simulated API inside this process, over HTTP; `key` is the one it takes."""
+    simulator = Simulator(api_key=key.read(), speed=settings.demo.speed)
+    async with WebServer(simulator, listen(("127.0.0.1", 0))) as server:
+        log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
+        return await serve(_for_demo(settings, f"http://127.0.0.1:{server.port}"), key, simulated=True)
+
+
+async def check(settings: Settings, key: ApiKey) -> int:
+    """Poll once and print what was found, or what is wrong and what to do about it."""
+    if settings.log.level != "debug":
+        logging.disable()  # what is wrong is printed, in more words
+    clock = SystemClock()
+    exporter = Exporter(settings, key, clock=clock)
+    async with exporter.http:
+        outcome = await exporter.poller.poll()
+    snapshot = exporter.exposition.snapshot
+    if outcome.reason or snapshot is None:
+        print(failure(outcome, settings.cohere.base_url), file=sys.stderr)
+        return 1
+    print(table(snapshot, clock.time()))
+    if unread := exporter.poller.unread:
+        print(f"step metrics could not be read for {len(unread)} of them: {unread[0]}", file=sys.stderr)
+    return 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return listen(settings.web.listen_address)
+    except OSError as error:
+        origin = settings.origin("web.listen-address")
+        raise SettingsError(f"{origin}: {error.strerror or error}") from None
+
+
+def _url(host: str, port: int) -> str:
+    """Give an address that opens in a browser on this machine."""
+    if host in ("", "::", "0.0.0.0"):  # noqa: S104 - compared, not bound
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _stop_signal() -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stopping = asyncio.Event()
+
+    def stop(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return stopping
+
+
+def _warn_of_clear_text(base_url: str, key: ApiKey) -> None:
+    """Warn when the key would cross a network for everybody to read."""
+    url = urlsplit(base_url)
+    if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)
+
+
+def _for_demo(settings: Settings, base_url: str) -> Settings:
+    """Point the settings at the simulated API, and poll it fast unless told otherwise."""
+    update: dict[str, object] = {"cohere": settings.cohere.model_copy(update={"base_url": base_url})}
+    if "interval" not in settings.poll.model_fields_set:
+        update["poll"] = settings.poll.model_copy(update={"interval": DEMO_INTERVAL})
+    return settings.model_copy(update=update)

@@ -1,0 +1,183 @@
+"""One GET that survives what comes back: limits before it, a deadline around it, retries after it.
+
+Every request, retries included, passes the limiter and the budget and is reported to the observer. What
+cannot be had ends as an `ApiError`. The key is read for each request, so a rotated one is used at once.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Protocol
+
+import httpx
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from exporter.clock import Clock
+from exporter.cohere.answer import error_of, read_body
+from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
+
+ATTEMPTS = 3
+LONGEST_HOLD = 30.0  # seconds; an API that asks for more is left to the poller's pause
+BODY_LIMIT = 16 << 20
+ERROR_BODY_LIMIT = 64 << 10
+_PASSING_STATUS = (408, 409, 429)
+
+
+class Endpoint(StrEnum):
+    """The endpoints of the API, as they are counted."""
+
+    LIST_FINETUNED_MODELS = "list_finetuned_models"
+    LIST_TRAINING_STEP_METRICS = "list_training_step_metrics"
+
+
+class Observer(Protocol):
+    """Who is told what happens on the way to the API."""
+
+    def request(self, endpoint: Endpoint, code: str, seconds: float) -> None:
+        """Count a request; `code` is the HTTP status, "error" when there was none."""
+        ...
+
+    def retry(self, endpoint: Endpoint) -> None:
+        """Count a retry."""
+        ...
+
+    def throttled(self, seconds: float) -> None:
+        """Add the seconds that a request waited for the limiter."""
+        ...
+
+    def rejected(self, kind: str, name: str) -> None:
+        """Count a part of an answer that made no sense; `name` is the part's, never its content."""
+        ...
+
+
+def open_http(
+    base_url: str, *, client_name: str, user_agent: str, connections: int, trust_env: bool = True
+) -> httpx.AsyncClient:
+    """Open the HTTP client: no redirects, no cookies, and deadlines left to `Transport`.
+
+    `trust_env` lets the environment name proxies and certificate authorities, as users of httpx expect.
+    """
+    return httpx.AsyncClient(
+        base_url=base_url,
+        timeout=None,  # noqa: S113 - Transport puts a deadline around the whole request
+        trust_env=trust_env,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        limits=httpx.Limits(max_connections=connections),
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": user_agent,
+            "X-Client-Name": client_name,
+        },
+    )
+
+
+class Transport:
+    """Sends requests; `timeout` is the deadline in seconds of one whole request."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        *,
+        key: Callable[[], str],
+        timeout: float,
+        concurrency: int,
+        limiter: RateLimiter,
+        budget: MonthlyBudget,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._http = http
+        self._key = key
+        self._timeout = timeout
+        self._slots = asyncio.Semaphore(concurrency)
+        self._limiter = limiter
+        self._budget = budget
+        self._observer = observer
+        self._clock = clock
+
+    async def get(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
+        """Give the body of a successful answer; raise `ApiError` when there is none to be had."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.5, max=8),  # exponential, with full jitter
+            sleep=self._clock.sleep,
+            before_sleep=lambda _: self._observer.retry(endpoint),
+            reraise=True,
+        )
+        return await retrying(self._attempt, endpoint, path, query)
+
+    async def _attempt(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
+        async with self._slots:
+            self._observer.throttled(await self._limiter.acquire())
+            self._budget.spend()
+            try:
+                return await self._send(endpoint, path, query)
+            except ApiError as error:
+                if error.retry_after is not None and error.retry_after <= LONGEST_HOLD:
+                    self._limiter.hold(error.retry_after)
+                raise
+
+    async def _send(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
+        code = "error"
+        started = self._clock.monotonic()
+        key = self._key()
+        failure: ApiError | None = None
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream("GET", path, params=query, headers=_authorization(key)) as response,
+            ):
+                code = str(response.status_code)
+                if response.is_success:
+                    return await read_body(response, BODY_LIMIT)
+                # A refusal is known by its head, whatever becomes of its body.
+                failure = error_of(response, b"", secret=key, now=self._clock.time())
+                body = await read_body(response, ERROR_BODY_LIMIT)
+                failure = error_of(response, body, secret=key, now=self._clock.time())
+        except TimeoutError:
+            failure = failure or Timeout(f"no whole answer within {self._timeout:g} s")
+        except (httpx.HTTPError, OSError) as error:
+            failure = failure or ConnectionFailed(self._what_broke(error))
+        except InvalidResponse as error:
+            failure = failure or error
+        finally:
+            self._observer.request(endpoint, code, self._clock.monotonic() - started)
+        raise failure
+
+    def _what_broke(self, error: Exception) -> str:
+        url = self._http.base_url
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        where = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+        what = "cannot connect to" if isinstance(error, httpx.ConnectError) else "lost the connection to"
+        return f"{what} {where}: {_why(error)}"
+
+
+def _authorization(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _why(error: BaseException) -> str:
+    """Give the system's own words if it has any: those of libraries may quote what the other side sent."""
+    words = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            # asyncio puts the address there instead of the reason.
+            opaque = cause.strerror.startswith("Connect call failed")
+            words = os.strerror(cause.errno) if opaque and cause.errno else cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return words
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether trying again within seconds may help."""
+    if not isinstance(error, ApiError) or isinstance(error, QuotaSpent):
+        return False
+    if error.retry_after is not None and error.retry_after > LONGEST_HOLD:
+        return False
+    return isinstance(error, Timeout | ConnectionFailed | ServerError) or error.status in _PASSING_STATUS

@@ -1,0 +1,280 @@
+"""JSON of the API → the model: lenient at the gate, strict behind it.
+
+A part that makes no sense costs that part only and is reported to `reject`; only an answer that is not
+readable as a list raises. What is not declared here is never read: `settings.wandb.api_key`, a user's live
+secret, above all. Text is what UTF-8 can carry, cut at `LABEL_LIMIT`; numbers may come as strings, as
+protobuf's JSON mapping allows; zero values may be absent, null or spelled out.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from exporter.errors import InvalidResponse
+from exporter.model import FinetunedModel, Status
+
+LABEL_LIMIT = 1024
+_TOKEN_LIMIT = 4096  # bytes; what fits, percent-encoded, into a URL that a server takes
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_ENVELOPE = frozenset({"next_page_token", "total_size"})
+
+T = TypeVar("T")
+
+REJECTED_KINDS = ("model", "duplicate_model", "model_field", "step", "step_field", "metric")
+"""What can be skipped: a model, its repetition, one field; a row of metrics, one field, one value."""
+
+Reject = Callable[[str, str], None]
+"""Told the kind and the name of each part that was skipped; never told its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list; `next_token` is "" on the last."""
+
+    items: list[T]
+    next_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """The metrics of one training step; `at` is in Unix seconds."""
+
+    step: int
+    at: float | None
+    metrics: Mapping[str, float]
+
+
+def read_models(body: bytes, reject: Reject) -> Page[FinetunedModel]:
+    """Read a page of `list-finetuned-models`; raise `InvalidResponse` when it is not one."""
+    items, token = _read_list(body, "finetuned_models")
+    return Page([model for item in items if (model := _read_model(item, reject))], token)
+
+
+def read_steps(body: bytes, reject: Reject) -> Page[StepRow]:
+    """Read a page of `list-training-step-metrics`; raise `InvalidResponse` when it is not one."""
+    items, token = _read_list(body, "step_metrics")
+    return Page([row for item in items if (row := _read_step(item, reject))], token)
+
+
+def _read_list(body: bytes, key: str) -> tuple[list[Any], str]:
+    try:
+        # The standard library reads lone surrogates, where a strict parser would refuse the whole page.
+        answer = json.loads(body.decode("utf-8-sig", errors="replace"), parse_int=_read_int)
+    except (ValueError, RecursionError):
+        raise InvalidResponse("the answer is not JSON") from None
+    if not isinstance(answer, dict):
+        raise InvalidResponse("the answer is not a JSON object")
+    # An empty list is an absent one, but an object of other things is some other answer, not an empty fleet.
+    if key not in answer and not answer.keys() <= _ENVELOPE:
+        raise InvalidResponse(f"the answer has no {key}")
+    items = answer.get(key)
+    if items in (None, "", {}):
+        items = []
+    if not isinstance(items, list):
+        raise InvalidResponse(f"{key} is not a list")
+    return items, _read_token(answer.get("next_page_token") or "")
+
+
+def _read_token(token: object) -> str:
+    if isinstance(token, bool) or not isinstance(token, str | int):
+        raise InvalidResponse("next_page_token is not text")
+    if len(str(token).encode(errors="surrogatepass")) > _TOKEN_LIMIT or _LONE_SURROGATE.search(str(token)):
+        raise InvalidResponse("next_page_token does not fit into a URL")
+    return str(token)
+
+
+def _read_int(digits: str) -> int | float:
+    # Python refuses to read very long integers, which would cost the whole page.
+    return int(digits) if len(digits) < 20 else float(digits)
+
+
+def _or_absent(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+    """Take a field that makes no sense for an absent one."""
+    if value is None:
+        return None
+    try:
+        return handler(value)
+    except ValidationError:
+        cast("Callable[[str], None]", info.context)(str(info.field_name))
+        return None
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")  # noqa: TRY004 - pydantic turns a ValueError into its own
+    return value
+
+
+def _one_nan(number: float) -> float:
+    """Give one and the same NaN, which compares equal inside containers: a snapshot may hold it unchanged."""
+    return math.nan if math.isnan(number) else number
+
+
+def _clean_text(value: str) -> str:
+    text = value[:LABEL_LIMIT]
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _clean_if_text(value: object) -> object:
+    return _clean_text(value) if isinstance(value, str) else value
+
+
+_datetime = TypeAdapter(datetime)
+
+
+def _read_time(value: object) -> object:
+    """Give Unix seconds, None for what Go and protobuf write for "no time": the years 1 and 1970."""
+    if value == "":
+        return None
+    moment = _datetime.validate_python(_no_boolean(value))
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    seconds = aware.timestamp()
+    return seconds if seconds > 0 else None
+
+
+Lenient = Annotated[T | None, WrapValidator(_or_absent)]
+Text = Lenient[Annotated[str, BeforeValidator(_clean_if_text)]]
+Number = Annotated[float, BeforeValidator(_no_boolean), AfterValidator(_one_nan)]
+Time = Annotated[float | None, BeforeValidator(_read_time), WrapValidator(_or_absent)]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+
+class _BaseModel(_Wire):
+    name: Text = None
+    version: Text = None
+    base_type: Text = None
+    strategy: Text = None
+
+
+class _Hyperparameters(_Wire):
+    early_stopping_patience: Lenient[Number] = None
+    early_stopping_threshold: Lenient[Number] = None
+    train_batch_size: Lenient[Number] = None
+    train_epochs: Lenient[Number] = None
+    learning_rate: Lenient[Number] = None
+    lora_alpha: Lenient[Number] = None
+    lora_rank: Lenient[Number] = None
+    lora_target_modules: Text = None
+
+    def numbers(self) -> dict[str, float]:
+        """Give each numeric hyperparameter that is there, by its API name."""
+        return {name: value for name, value in self if isinstance(value, float)}
+
+
+class _Wandb(_Wire):
+    project: Text = None
+    entity: Text = None
+
+
+class _Settings(_Wire):
+    base_model: Lenient[_BaseModel] = None
+    dataset_id: Text = None
+    hyperparameters: Lenient[_Hyperparameters] = None
+    wandb: Lenient[_Wandb] = None
+
+
+class _Model(_Wire):
+    name: Text = None
+    status: Text = None
+    creator_id: Text = None
+    organization_id: Text = None
+    settings: Lenient[_Settings] = None
+    created_at: Time = None
+    updated_at: Time = None
+    completed_at: Time = None
+    last_used: Time = None
+
+
+class _Row(_Wire):
+    step_number: Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**63)] | None = None
+    created_at: Time = None
+    metrics: Lenient[dict[str, Any]] = None
+
+
+_number = TypeAdapter(Number)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return _clean_text(value) if isinstance(value, str) else ""
+
+
+def _read_model(item: object, reject: Reject) -> FinetunedModel | None:
+    if not isinstance(item, dict):
+        reject("model", type(item).__name__)
+        return None
+    model_id = _text(item.get("id"))
+    if not model_id:
+        reject("model", "id")
+        return None
+    wire = _Model.model_validate(item, context=lambda field: reject("model_field", field))
+    settings = wire.settings or _Settings()
+    base = settings.base_model or _BaseModel()
+    hyperparameters = settings.hyperparameters or _Hyperparameters()
+    wandb = settings.wandb or _Wandb()
+    return FinetunedModel(
+        id=model_id,
+        name=wire.name or "",
+        status=wire.status or Status.UNSPECIFIED,
+        base_type=base.base_type or "",
+        base_model=base.name or "",
+        base_model_version=base.version or "",
+        strategy=base.strategy or "",
+        dataset_id=settings.dataset_id or "",
+        organization_id=wire.organization_id or "",
+        creator_id=wire.creator_id or "",
+        lora_target_modules=hyperparameters.lora_target_modules or "",
+        wandb_project=wandb.project or "",
+        wandb_entity=wandb.entity or "",
+        created_at=wire.created_at,
+        updated_at=wire.updated_at,
+        completed_at=wire.completed_at,
+        last_used=wire.last_used,
+        hyperparameters=hyperparameters.numbers(),
+    )
+
+
+def _read_step(item: object, reject: Reject) -> StepRow | None:
+    if not isinstance(item, dict):
+        reject("step", type(item).__name__)
+        return None
+    try:
+        wire = _Row.model_validate(item, context=lambda field: reject("step_field", field))
+    except ValidationError:
+        reject("step", "step_number")
+        return None
+    metrics = dict(_read_metrics(wire.metrics or {}, reject))
+    return StepRow(wire.step_number or 0, wire.created_at, metrics)
+
+
+def _read_metrics(metrics: Mapping[str, object], reject: Reject) -> Iterator[tuple[str, float]]:
+    for key, value in metrics.items():
+        # `step` repeats the row's step_number.
+        if key == "step" or value is None:
+            continue
+        name = _clean_text(key)
+        try:
+            yield name, _number.validate_python(value)
+        except ValidationError:
+            reject("metric", name)

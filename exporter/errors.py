@@ -1,0 +1,133 @@
+"""The ways the API can fail, each with the `reason` it is counted under.
+
+    ApiError
+    ├── Unauthorized       401                             the key is missing, wrong or expired
+    ├── Forbidden          403                             the key may not do this, or the region may not
+    ├── PaymentRequired    402                             billing stands in the way
+    ├── Gone               404, 410                        nothing is there (any more)
+    ├── RateLimited        429                             too many calls at once
+    │   └── QuotaSpent     429 for the month, own budget   waiting seconds does not help
+    ├── ServerError        5xx
+    ├── Timeout            408, or the deadline of a request passed
+    ├── ConnectionFailed   no answer: DNS, TCP or TLS failed, or the connection broke
+    └── InvalidResponse    an answer that is not what the specification says
+
+A message is one line for people and never holds a secret or a response body.
+"""
+
+from typing import ClassVar
+
+
+class ApiError(Exception):
+    """A call to the API failed.
+
+    `status` is the HTTP status, None when there was none; `trace_id` the API's `x-debug-trace-id`;
+    `retry_after` the seconds the API asked to wait, None when it did not ask; `advice` says what to do.
+    """
+
+    reason: ClassVar[str]
+    advice: ClassVar[str]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        trace_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.trace_id = trace_id
+        self.retry_after = retry_after
+
+
+class Unauthorized(ApiError):
+    """The API refused the key."""
+
+    reason = "unauthorized"
+    advice = (
+        "Look at the key (COHERE_API_KEY or --cohere.api-key-file): missing, mistyped, expired or revoked?"
+    )
+
+
+class Forbidden(ApiError):
+    """The API knows the caller and refuses the call."""
+
+    reason = "forbidden"
+    advice = "Ask the account's administrator: the key may not list models, or not from this region."
+
+
+class PaymentRequired(ApiError):
+    """The account's billing stands in the way."""
+
+    reason = "payment_required"
+    advice = "Look at the billing of the account."
+
+
+class Gone(ApiError):
+    """What was asked for is not there: a retired service, a wrong base URL, a deleted model."""
+
+    reason = "gone"
+    advice = (
+        "Fine-tuning is retired on Cohere's public platform: "
+        "give the address of your own deployment as --cohere.base-url."
+    )
+
+
+class RateLimited(ApiError):
+    """Too many calls."""
+
+    reason = "rate_limited"
+    advice = "Ask less often: raise --poll.interval or lower --cohere.requests-per-minute."
+
+
+class QuotaSpent(RateLimited):
+    """The calls of the month are spent, by the API's count or by the exporter's own budget."""
+
+    advice = "Wait until the quota renews; --cohere.calls-per-month makes the next one last."
+
+
+class ServerError(ApiError):
+    """The API failed on its side."""
+
+    reason = "server_error"
+    advice = "Nothing to do here: the API fails on its side. The exporter goes on asking."
+
+
+class Timeout(ApiError):
+    """No whole answer within the deadline."""
+
+    reason = "timeout"
+    advice = "Look at the network on the way to --cohere.base-url, or raise --cohere.timeout."
+
+
+class ConnectionFailed(ApiError):
+    """No answer at all, or one that broke off."""
+
+    reason = "connection"
+    advice = "Look at --cohere.base-url, and at DNS, proxy and firewall on the way to it."
+
+
+class InvalidResponse(ApiError):
+    """An answer that the specification does not allow."""
+
+    reason = "invalid_response"
+    advice = "Look at --cohere.base-url: what answers there does not speak the fine-tuning API."
+
+
+REASONS = tuple(
+    error.reason
+    for error in (
+        Unauthorized,
+        Forbidden,
+        PaymentRequired,
+        Gone,
+        RateLimited,
+        ServerError,
+        Timeout,
+        ConnectionFailed,
+        InvalidResponse,
+    )
+)

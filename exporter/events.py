@@ -1,0 +1,54 @@
+"""What changed from one poll to the next, as lines of the log: one for each change, none without one."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from exporter.errors import ApiError
+from exporter.model import FinetunedModel, Status
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Events:
+    """Remembers what was last seen and logs what is new."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, FinetunedModel] | None = None
+        self._failing_with: str | None = None
+        self._failed_polls = 0
+
+    def listed(self, models: Iterable[FinetunedModel]) -> None:
+        """Log models that appeared, changed their status or left."""
+        before, self._models = self._models, {model.id: model for model in models}
+        if before is None:
+            training = sum(model.status == Status.FINETUNING for model in self._models.values())
+            log.info("models listed", models=len(self._models), training=training)
+            return
+        for model_id, model in self._models.items():
+            earlier = before.pop(model_id, None)
+            if earlier is None:
+                log.info("model appeared", **_identity(model), status=model.status)
+            elif earlier.status != model.status:
+                log.info("model status changed", **_identity(model), status=model.status, was=earlier.status)
+        for model in before.values():
+            log.info("model left the list", **_identity(model), was=model.status)
+
+    def polled(self, error: ApiError | None) -> None:
+        """Log when polling begins to fail, fails in another way, or works again."""
+        reason = error.reason if error else None
+        if error and reason != self._failing_with:
+            log.error(
+                "polling the API fails",
+                reason=reason,
+                error=error.message,
+                **({"trace_id": error.trace_id} if error.trace_id else {}),
+            )
+        elif reason is None and self._failing_with:
+            log.info("polling the API works again", failed_polls=self._failed_polls)
+        self._failing_with = reason
+        self._failed_polls = self._failed_polls + 1 if error else 0
+
+
+def _identity(model: FinetunedModel) -> dict[str, str]:
+    return {"model_id": model.id, "model_name": model.name}

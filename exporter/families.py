@@ -1,0 +1,177 @@
+"""The table of model families: one row for each, with its name, help, labels and meaning.
+
+The exposition, `--metrics.exclude`, the documentation and the checks of dashboards and rules all derive from
+it. Each family is a gauge; a value the API did not give has no sample; label values are text as `cohere.wire`
+left it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
+
+Sample: TypeAlias = tuple[tuple[str, ...], float]
+"""Label values, in the order of the family's labels, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family; `collect` gives its samples for a snapshot."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    collect: Callable[[Snapshot], Iterable[Sample]]
+
+
+def _of_model(
+    name: str, help_: str, labels: tuple[str, ...], samples: Callable[[ModelState], Iterable[Sample]]
+) -> Family:
+    """Make a family that has the model's own labels first."""
+
+    def collect(snapshot: Snapshot) -> Iterator[Sample]:
+        for state in snapshot.states:
+            identity = (state.model.id, state.model.name)
+            for values, value in samples(state):
+                yield identity + values, value
+
+    return Family(name, help_, ("model_id", "model_name", *labels), collect)
+
+
+def _number(get: Callable[[FinetunedModel], float | None]) -> Callable[[ModelState], Iterable[Sample]]:
+    def samples(state: ModelState) -> Iterable[Sample]:
+        value = get(state.model)
+        return () if value is None else (((), value),)
+
+    return samples
+
+
+def _progress(get: Callable[[TrainingProgress], float | None]) -> Callable[[ModelState], Iterable[Sample]]:
+    def samples(state: ModelState) -> Iterable[Sample]:
+        value = None if state.progress is None else get(state.progress)
+        return () if value is None else (((), value),)
+
+    return samples
+
+
+def _info(state: ModelState) -> Iterable[Sample]:
+    model = state.model
+    yield tuple(getattr(model, label) for label in _INFO_LABELS), 1.0
+
+
+def _status(state: ModelState) -> Iterable[Sample]:
+    current = state.model.status
+    for status in Status:
+        yield (status.value,), float(status == current)
+    if current not in _KNOWN_STATUSES:
+        yield (current,), 1.0
+
+
+def _hyperparameters(state: ModelState) -> Iterable[Sample]:
+    for name, value in state.model.hyperparameters.items():
+        yield (name,), value
+
+
+def _training_metrics(state: ModelState) -> Iterable[Sample]:
+    if state.progress is not None:
+        for name, value in state.progress.metrics.items():
+            yield (name,), value
+
+
+def _models(snapshot: Snapshot) -> Iterable[Sample]:
+    for status, count in snapshot.status_counts.items():
+        yield (status,), float(count)
+
+
+_KNOWN_STATUSES = frozenset(Status)
+_INFO_LABELS = (
+    "base_type",
+    "base_model",
+    "base_model_version",
+    "strategy",
+    "dataset_id",
+    "organization_id",
+    "creator_id",
+    "lora_target_modules",
+    "wandb_project",
+    "wandb_entity",
+)
+
+FAMILIES: tuple[Family, ...] = (
+    _of_model(
+        "cohere_finetuned_model_info",
+        "What the model is made of (settings, creator_id and organization_id of the API), always 1.",
+        _INFO_LABELS,
+        _info,
+    ),
+    _of_model(
+        "cohere_finetuned_model_status",
+        "1 on the model's status, 0 on every other.",
+        ("status",),
+        _status,
+    ),
+    _of_model(
+        "cohere_finetuned_model_created_timestamp_seconds",
+        "Unix time at which the model was created (created_at).",
+        (),
+        _number(lambda model: model.created_at),
+    ),
+    _of_model(
+        "cohere_finetuned_model_updated_timestamp_seconds",
+        "Unix time at which the model last changed (updated_at).",
+        (),
+        _number(lambda model: model.updated_at),
+    ),
+    _of_model(
+        "cohere_finetuned_model_completed_timestamp_seconds",
+        "Unix time at which training ended (completed_at); deployment may take longer.",
+        (),
+        _number(lambda model: model.completed_at),
+    ),
+    _of_model(
+        "cohere_finetuned_model_last_used_timestamp_seconds",
+        "Unix time at which the model was last used (last_used).",
+        (),
+        _number(lambda model: model.last_used),
+    ),
+    _of_model(
+        "cohere_finetuned_model_hyperparameter",
+        "Each numeric hyperparameter of the training (settings.hyperparameters), not to be summed.",
+        ("hyperparameter",),
+        _hyperparameters,
+    ),
+    _of_model(
+        "cohere_finetuned_model_training_step",
+        "Highest step that has training metrics (step_number).",
+        (),
+        _progress(lambda progress: progress.step),
+    ),
+    _of_model(
+        "cohere_finetuned_model_training_step_timestamp_seconds",
+        "Unix time at which the highest step was recorded (created_at of the step's metrics).",
+        (),
+        _progress(lambda progress: progress.step_at),
+    ),
+    _of_model(
+        "cohere_finetuned_model_training_metric",
+        "Latest value of each evaluation metric (metrics), from the highest step with it; not to be summed.",
+        ("metric",),
+        _training_metrics,
+    ),
+    Family(
+        "cohere_finetuned_models",
+        "Number of models in each status, of all that the API lists.",
+        ("status",),
+        _models,
+    ),
+    Family(
+        "cohere_finetuned_models_dropped",
+        "Number of models left out by --models.limit.",
+        (),
+        lambda snapshot: [((), float(snapshot.dropped))],
+    ),
+)
+
+PROGRESS_FAMILIES = tuple(family.name for family in FAMILIES if "_training_" in family.name)
+"""The families that need a model's step metrics, and so a call for each model."""

@@ -1,0 +1,97 @@
+"""What the exporter knows of a fleet of fine-tuned models.
+
+Everything here is frozen and free of I/O. Text is what the API said, "" where it said nothing; times are
+Unix seconds, None where the API gave none; a status is a plain string, because the API may add one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The statuses of the API's specification, in its order and spelling."""
+
+    UNSPECIFIED = "STATUS_UNSPECIFIED"
+    FINETUNING = "STATUS_FINETUNING"
+    DEPLOYING_API = "STATUS_DEPLOYING_API"
+    READY = "STATUS_READY"
+    FAILED = "STATUS_FAILED"
+    DELETED = "STATUS_DELETED"
+    TEMPORARILY_OFFLINE = "STATUS_TEMPORARILY_OFFLINE"
+    PAUSED = "STATUS_PAUSED"
+    QUEUED = "STATUS_QUEUED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetunedModel:
+    """One fine-tuned model as the list endpoint gives it, without its training progress."""
+
+    id: str
+    name: str = ""
+    status: str = Status.UNSPECIFIED
+    base_type: str = ""
+    base_model: str = ""
+    base_model_version: str = ""
+    strategy: str = ""
+    dataset_id: str = ""
+    organization_id: str = ""
+    creator_id: str = ""
+    lora_target_modules: str = ""
+    wandb_project: str = ""
+    wandb_entity: str = ""
+    created_at: float | None = None
+    updated_at: float | None = None
+    completed_at: float | None = None
+    last_used: float | None = None
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingProgress:
+    """The latest training-step metrics of one model.
+
+    `step` is the highest step that has a row and `step_at` the time of that row; each of `metrics` is the
+    value on the highest step that has it; `dropped` counts the metrics left out by a limit.
+    """
+
+    step: int
+    step_at: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """One model and its training progress; None while none is known."""
+
+    model: FinetunedModel
+    progress: TrainingProgress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A whole fleet at one moment.
+
+    `states` are the models exported, newest first; `status_counts` and `dropped` speak of every model the
+    API listed, so `sum(status_counts.values()) == len(states) + dropped`.
+    """
+
+    states: tuple[ModelState, ...]
+    status_counts: Mapping[str, int]
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollOutcome:
+    """How a poll ended: `reason` is None when it listed every page, else one of `errors.REASONS`.
+
+    `finished_at` is in Unix seconds, `duration` in seconds; `message` says what went wrong and `advice` what
+    to do about it, each in one line for people and free of secrets.
+    """
+
+    finished_at: float
+    duration: float
+    reason: str | None = None
+    message: str = ""
+    advice: str = ""

@@ -1,0 +1,216 @@
+"""The loop: list the models, read the step metrics that are due, build a snapshot, hand it on.
+
+Polls never overlap. A poll that cannot list every page publishes nothing. Statuses never wait for step
+metrics: a poll that needs long for the metrics publishes the statuses first, and ends after an interval
+whether or not all are read.
+"""
+
+import asyncio
+import math
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.cohere.client import Listing
+from exporter.errors import ApiError, InvalidResponse
+from exporter.events import Events
+from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status
+from exporter.patience import LONGEST_RETRY_AFTER, Patience
+from exporter.readings import ProgressApi, ReadingObserver, Readings
+
+log = structlog.stdlib.get_logger(__name__)
+
+STALE_AFTER_INTERVALS = 5
+LONGEST_JITTER = 1.0  # seconds before the first poll, so that exporters rolled out together spread
+STATUSES_WAIT = 2.0  # seconds for which new statuses wait to be published with their step metrics
+KEY_CHECK_INTERVAL = 1.0
+DAY = 86_400.0
+
+
+class Api(ProgressApi, Protocol):
+    """What the poller asks of the API."""
+
+    async def list_models(self) -> Listing:
+        """List every model; raise `ApiError`."""
+        ...
+
+
+class Observer(ReadingObserver, Protocol):
+    """Who is told how polling goes."""
+
+    def poll_ended(self, outcome: PollOutcome) -> None:
+        """Take note of a poll's end."""
+        ...
+
+    def paced(self, interval: float, stale_after: float) -> None:
+        """Take note of the times in force, in seconds."""
+        ...
+
+
+class Poller:
+    """Polls every `interval` seconds, or more seldom when `pace` asks for it.
+
+    `publish` takes each snapshot; `key` gives the API key in force, which is only compared; `pace` gives the
+    seconds over which a number of calls must be spread; without `with_progress` only models are listed.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        publish: Callable[[Snapshot], Awaitable[None]],
+        observer: Observer,
+        clock: Clock,
+        key: Callable[[], str],
+        interval: float,
+        stale_after: float | None = None,
+        concurrency: int = 8,
+        models_limit: int = 0,
+        pace: Callable[[int], float] = lambda _: 0.0,
+        with_progress: bool = True,
+    ) -> None:
+        self._api = api
+        self._publish = publish
+        self._observer = observer
+        self._clock = clock
+        self._key = key
+        self._pace = pace
+        self._models_limit = models_limit
+        self._with_progress = with_progress
+        self._readings = Readings(api, observer=observer, clock=clock, concurrency=concurrency)
+        self._events = Events()
+        self._setting = interval
+        self._stale_after = stale_after
+        self._error: ApiError | None = None
+        self._patience = Patience()
+        self._round: asyncio.Task[ApiError | None] | None = None
+        self._retry_after = 0.0
+        self.interval = interval
+        self.outcome: PollOutcome | None = None
+        self.last_success_at: float | None = None
+        observer.paced(self.interval, self.stale_after)
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds that a snapshot outlives the last success; never under two stretched intervals."""
+        if self._stale_after is None:
+            return STALE_AFTER_INTERVALS * self.interval
+        if self.interval == self._setting:
+            return self._stale_after
+        return max(self._stale_after, 2 * self.interval)
+
+    @property
+    def unread(self) -> Sequence[ApiError]:
+        """The error of each model whose step metrics could not be read."""
+        return self._readings.errors
+
+    async def run(self) -> None:
+        """Poll for ever, the first time almost at once."""
+        await self._clock.sleep(random.uniform(0, min(LONGEST_JITTER, self.interval / 10)))  # noqa: S311
+        last_key = ""
+        try:
+            while True:
+                key, started = self._key(), self._clock.monotonic()
+                if key != last_key:
+                    self._readings.resume()
+                last_key = key
+                await self.poll()
+                await self._rest(started + self._pause(), key)
+        finally:
+            if self._round:
+                self._round.cancel()
+
+    async def poll(self) -> PollOutcome:
+        """Poll once; a failure is the outcome, never an exception."""
+        started = self._clock.monotonic()
+        error: ApiError | None = None
+        try:
+            await self._try_poll()
+        except ApiError as caught:
+            error = caught
+        except Exception as bug:
+            # Whatever comes from outside, the loop goes on.
+            log.exception("a poll failed in a way nobody foresaw")
+            error = InvalidResponse(f"unexpected {type(bug).__name__}; see the log")
+        self._error = error
+        self._events.polled(error)
+        self.outcome = PollOutcome(
+            finished_at=self._clock.time(),
+            duration=self._clock.monotonic() - started,
+            reason=error.reason if error else None,
+            message=error.message if error else "",
+            advice=error.advice if error else "",
+        )
+        if error is None:
+            self.last_success_at = self.outcome.finished_at
+        self._observer.poll_ended(self.outcome)
+        return self.outcome
+
+    async def _try_poll(self) -> None:
+        listing = await self._api.list_models()
+        self._events.listed(listing.models)
+        self._stretch(listing)
+        models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
+        exported = models[: self._models_limit or None]
+        if self._with_progress:
+            await self._refresh(exported, models)
+        await self._publish(self._snapshot(exported, models))
+
+    async def _refresh(self, exported: Sequence[FinetunedModel], models: Sequence[FinetunedModel]) -> None:
+        """Read step metrics for an interval at most; a round that takes longer goes on beside later polls."""
+        if self._round is None or self._round.done():
+            reading = self._readings.refresh(exported, self.interval, self._readings_limit())
+            self._round = asyncio.create_task(reading, name="step metrics")
+        if not await self._ends_within(self._round, STATUSES_WAIT):
+            await self._publish(self._snapshot(exported, models))
+            await self._ends_within(self._round, self.interval - STATUSES_WAIT)
+        setback = self._round.result() if self._round.done() else None
+        self._retry_after = min(setback.retry_after or 0.0, LONGEST_RETRY_AFTER) if setback else 0.0
+
+    async def _ends_within(self, task: asyncio.Task[ApiError | None], seconds: float) -> bool:
+        waiting = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        return task.done()
+
+    def _readings_limit(self) -> int:
+        """Give the most models whose step metrics one poll reads, 0 without a budget: a day's share of calls.
+
+        A fleet at rest that is seen for the first time is read little by little, so that the list goes on.
+        """
+        seconds_per_call = self._pace(1)
+        return max(1, int(DAY / seconds_per_call)) if seconds_per_call else 0
+
+    def _snapshot(self, exported: Sequence[FinetunedModel], models: Sequence[FinetunedModel]) -> Snapshot:
+        counts = Counter(sorted(model.status for model in models))
+        return Snapshot(
+            states=tuple(ModelState(model, self._readings.progress(model)) for model in exported),
+            status_counts=dict.fromkeys((status.value for status in Status), 0) | counts,
+            dropped=len(models) - len(exported),
+        )
+
+    def _stretch(self, listing: Listing) -> None:
+        """Set the interval in force by the calls that the next poll will need."""
+        training = sum(model.status == Status.FINETUNING for model in listing.models)
+        readings = min(training, self._readings_limit() or training)
+        self.interval = max(self._setting, self._pace(listing.pages + readings))
+        self._observer.paced(self.interval, self.stale_after)
+
+    def _pause(self) -> float:
+        """Give the seconds from the start of the last poll to the next."""
+        usual = max(self.interval, self._pace(1))
+        return max(self._patience.pause(self._error, usual), 0.0 if self._error else self._retry_after)
+
+    async def _rest(self, until: float, key: str) -> None:
+        """Wait; after a failure a key that has changed since the poll began ends the wait."""
+        while (left := until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left, KEY_CHECK_INTERVAL) if self._error else left)
+            if self._error and self._key() != key:
+                log.info("the API key has changed; polling at once")
+                return

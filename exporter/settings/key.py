@@ -1,0 +1,99 @@
+"""The API key: where it comes from, and how it is kept out of everything else.
+
+The key is no setting: it comes by the environment or in a file, never by a flag, and neither a `repr` nor a
+message shows it. A key from a file is read anew each time it is needed, so a rotated secret needs no restart;
+when the file fails, the last good key stays in use and `error` says why.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from exporter.settings.options import Settings, SettingsError
+
+KEY_VARIABLES = ("COHERE_API_KEY", "CO_API_KEY")
+_SENDABLE = re.compile(r"[\x21-\x7e]{0,16384}")
+_NOT_SENDABLE = "cannot be an API key: a key is one line of printable ASCII without blanks"
+_LARGEST = 65_536  # bytes; a device or a log given by mistake must not fill the memory
+
+
+class ApiKey:
+    """A key that may change while the program runs; "" where none is needed.
+
+    `error` is one line on why the file could not be used at the last `read`, None while all is well.
+    """
+
+    def __init__(self, value: str = "", *, file: Path | None = None) -> None:
+        """Hold a fixed `value`, or the key in `file`; ValueError, naming no content, when it is no key."""
+        self.error: str | None = None
+        self._file = file
+        self._value = _checked(value) if file is None else _read(file)
+        self._previous = ""
+
+    def __repr__(self) -> str:
+        return f"ApiKey({'no key' if not self._value else self._file or 'fixed'})"
+
+    def read(self) -> str:
+        """Give the key as it is now; never raises."""
+        if self._file is not None:
+            self._refresh(self._file)
+        return self._value
+
+    def secrets(self) -> tuple[str, ...]:
+        """Give what the log must not show: the key, and the one before it, which may still be under way."""
+        return tuple(key for key in (self._value, self._previous) if key)
+
+    def _refresh(self, file: Path) -> None:
+        try:
+            value = _read(file)
+            if self._value and not value:
+                raise ValueError(f"{file} is empty")  # noqa: TRY301 - one place turns refusals into `error`
+        except ValueError as error:
+            self.error = str(error)
+            return
+        self.error = None
+        if value != self._value:
+            self._value, self._previous = value, self._value
+
+
+def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
+    """Find the key in the environment or in `--cohere.api-key-file`.
+
+    Raises SettingsError when both are given, when the key cannot be used, and when there is none although the
+    base URL is one of Cohere's own hosts; elsewhere no key is right.
+    """
+    variable = next((name for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
+    origin = settings.origin("cohere.api-key-file")
+    file = settings.cohere.api_key_file
+    if variable and file:
+        raise SettingsError(f"{variable} and {origin} are both set; keep one")
+    try:
+        key = ApiKey(environ[variable]) if variable else ApiKey(file=file)
+    except ValueError as error:
+        raise SettingsError(f"{variable or origin}: {error}") from None
+    if settings.cohere.hosted and not key.read():
+        raise SettingsError(
+            f"{origin}: {file} is empty"
+            if file
+            else "no API key: set COHERE_API_KEY or --cohere.api-key-file; the verb demo needs none"
+        )
+    return key
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LARGEST)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not a file'}") from None
+    try:
+        return _checked(content.decode("ascii"))
+    except ValueError:
+        raise ValueError(f"the content of {file} {_NOT_SENDABLE}") from None
+
+
+def _checked(key: str) -> str:
+    key = key.strip()
+    if not _SENDABLE.fullmatch(key):
+        raise ValueError(_NOT_SENDABLE)
+    return key

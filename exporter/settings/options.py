@@ -1,0 +1,202 @@
+"""The options, each declared once: name, type, default as users write it, and meaning.
+
+Group `poll` with field `stale_after` is the flag `--poll.stale-after`, the variable
+`COHERE_EXPORTER_POLL_STALE_AFTER` and the YAML key `poll: {stale-after: …}`. Settings are frozen once they
+are built, know no option that is not declared here, and never hold the API key.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exporter.settings.durations import format_duration
+from exporter.settings.values import (
+    Address,
+    BaseUrl,
+    Duration,
+    HeaderText,
+    Integer,
+    Number,
+    OptionalFile,
+    OptionalPattern,
+    Switch,
+    TelemetryPath,
+)
+
+ENV_PREFIX = "COHERE_EXPORTER_"
+_COHERE_DOMAINS = ("cohere.com", "cohere.ai")
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the message is one line for people, free of secrets."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _option(default: str | None, meaning: str, *, ge: float | None = None, gt: float | None = None) -> Any:
+    return Field(default=default, description=meaning, validate_default=True, ge=ge, gt=gt)
+
+
+class Cohere(_Group):
+    """The API and how it is called."""
+
+    base_url: BaseUrl = _option(
+        "https://api.cohere.com",
+        "Base URL of the API; also read from CO_API_URL. It may carry a path prefix; "
+        "a trailing / or /v1 is dropped.",
+    )
+    api_key_file: OptionalFile = _option(
+        None, "File with the API key; read again when it changes, so a rotated secret needs no restart."
+    )
+    client_name: HeaderText = _option("cohere-finetune-exporter", "Sent to the API as X-Client-Name.")
+    timeout: Duration = _option("30s", "Deadline of one whole request, connection and body included.", gt=0)
+    concurrency: Integer = _option("8", "Requests under way at once, at most.", ge=1)
+    requests_per_minute: Integer = _option("300", "Ceiling on requests per minute, retries included.", ge=1)
+    calls_per_month: Integer = _option(
+        "0",
+        "Budget of calls per month, over which polls are spread; a trial key has 1000. 0: no budget.",
+        ge=0,
+    )
+    page_size: Integer = _option("0", "Models or steps asked for per page. 0: the server's default.", ge=0)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the base URL is one of Cohere's own hosts, where a key is needed."""
+        host = (urlsplit(self.base_url).hostname or "").rstrip(".")
+        return any(host == domain or host.endswith(f".{domain}") for domain in _COHERE_DOMAINS)
+
+
+class Poll(_Group):
+    """When the API is polled."""
+
+    interval: Duration = _option("60s", "Time from the start of one poll to the start of the next.", ge=1)
+    stale_after: Duration = Field(
+        default_factory=lambda validated: 5 * validated.get("interval", 60),
+        description="How long the last good data outlives a failing API.",
+        validate_default=True,
+        json_schema_extra={"default": "5 times the interval"},
+    )
+
+    @field_validator("stale_after")
+    @classmethod
+    def _outlives_a_poll(cls, seconds: float, info: ValidationInfo) -> float:
+        interval = info.data.get("interval", 0)
+        if seconds < interval:
+            raise ValueError(f"must be at least the poll interval ({format_duration(interval)})")
+        return seconds
+
+    @property
+    def stale_after_given(self) -> bool:
+        """Whether `stale_after` was set, rather than derived from the interval."""
+        return "stale_after" in self.model_fields_set
+
+
+class Models(_Group):
+    """Which models are exported."""
+
+    limit: Integer = _option(
+        "1000", "Models exported, newest first; what is dropped is counted. 0: no limit.", ge=0
+    )
+
+
+class Training(_Group):
+    """Which training metrics are exported."""
+
+    metric_limit: Integer = _option(
+        "50", "Distinct training metrics per model; what is dropped is counted. 0: no limit.", ge=0
+    )
+
+
+class Metrics(_Group):
+    """Which metric families are exported.
+
+    `exclude` is anchored by its reader: a family is left out when `exclude.fullmatch(name)` matches.
+    """
+
+    exclude: OptionalPattern = _option(
+        None, "Regular expression, anchored, on the names of the model families to leave out."
+    )
+
+
+class Web(_Group):
+    """The pages served."""
+
+    listen_address: Address = _option(":10220", "host:port, [v6]:port or :port to listen on.")
+    telemetry_path: TelemetryPath = _option("/metrics", "Path of the metrics.")
+    max_requests: Integer = _option("40", "Scrapes served at once. 0: no limit.", ge=0)
+    disable_exporter_metrics: Switch = _option("false", "Leave out process_* and python_*.")
+
+
+class Log(_Group):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warn", "error"] = _option("info", "Least severe level that is logged.")
+    format: Literal["logfmt", "json"] = _option("logfmt", "Format of a log line.")
+
+
+class Config(_Group):
+    """The configuration file."""
+
+    file: OptionalFile = _option(None, "YAML file with any of these options.")
+
+
+class Demo(_Group):
+    """The simulated API of the verb demo."""
+
+    speed: Number = _option("60", "How many times faster than life the simulated fleet lives.", gt=0)
+
+
+class Settings(BaseSettings):
+    """Every option, grouped by the prefix of its name; `load` builds it, tests may do so from keywords."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        enable_decoding=False,  # values are text to be validated, never JSON
+    )
+
+    config: Config = Config()
+    cohere: Cohere = Cohere()
+    poll: Poll = Poll()
+    models: Models = Models()
+    training: Training = Training()
+    metrics: Metrics = Metrics()
+    web: Web = Web()
+    log: Log = Log()
+    demo: Demo = Demo()
+
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Build from what is handed in only: `sources` reads the rest, to know who gave which value."""
+        return (init_settings,)
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        """Build from `values` by group; `origins` names, by key, where each came from."""
+        settings = cls(**values)
+        settings._origins = dict(origins)
+        return settings
+
+    def origin(self, key: str) -> str:
+        """Name the option `key` ("web.listen-address") as the user gave it; the flag when nobody did."""
+        return self._origins.get(key, f"--{key}")

@@ -1,0 +1,121 @@
+"""Where settings come from: the command line, over the environment, over the YAML file.
+
+The layers are joined here, and not by the library, so that an error can name the option the way its user gave
+it. Only declared variables are read: Kubernetes fills the environment of every container with variables named
+after Services, and one called `cohere-exporter` shares the prefix.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource
+
+from exporter.settings.catalog import Option, options
+from exporter.settings.durations import format_duration
+from exporter.settings.file import read_file
+from exporter.settings.flags import Verb, parse
+from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
+
+_SDK_BASE_URL = "CO_API_URL"
+# What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
+_KUBERNETES = re.compile(
+    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)=.*"
+    r"|(?:\w+_)?PORT=(?:tcp|udp|sctp)://.*",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What one source gives, by group and field, and what that source calls an option."""
+
+    values: Mapping[str, Mapping[str, Any]]
+    name: Callable[[Option], str]
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Verb, Settings]:
+    """Read verb and settings; `argv` is without the program's name.
+
+    Raises SettingsError for the first thing that is wrong, and SystemExit(0) after `--help` and `--version`.
+    """
+    verb, flags = parse(argv)
+    layers = [
+        _Layer(flags, lambda option: option.flag),
+        _Layer(_environment(environ), lambda option: option.variable),
+        _Layer(_sdk_environment(environ), lambda _: _SDK_BASE_URL),
+    ]
+    values, origins = _join(layers)
+    if path := values.get("config", {}).get("file", "").strip():
+        values, origins = _join([*layers, _Layer(read_file(path), lambda option: f"{path}: {option.key}")])
+    try:
+        return verb, Settings.build(values, origins)
+    except ValidationError as error:
+        # The library's own message would repeat the value.
+        raise SettingsError(_explain(error.errors()[0], origins)) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Name the variables with our prefix that are no option, but for those Kubernetes makes of Services."""
+    known = {option.variable for option in options()}
+    return sorted(
+        name
+        for name, value in environ.items()
+        if name.startswith(ENV_PREFIX)
+        and value.strip()
+        and name not in known
+        and not _KUBERNETES.fullmatch(f"{name.removeprefix(ENV_PREFIX)}={value}")
+    )
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {
+        option.variable.lower(): environ[option.variable]
+        for option in options()
+        if environ.get(option.variable, "").strip()
+    }
+    return source()
+
+
+def _sdk_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    url = environ.get(_SDK_BASE_URL, "").strip()
+    return {"cohere": {"base_url": url}} if url else {}
+
+
+def _join(layers: Sequence[_Layer]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Give the values by group and field, and by key what the source of each calls it; first layer wins."""
+    values: dict[str, dict[str, Any]] = {}
+    origins: dict[str, str] = {}
+    for option in options():
+        for layer in layers:
+            given = layer.values.get(option.group, {})
+            if option.name in given:
+                values.setdefault(option.group, {})[option.name] = given[option.name]
+                origins[option.key] = layer.name(option)
+                break
+    return values, origins
+
+
+def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
+    option = next(option for option in options() if (option.group, option.name) == error["loc"][:2])
+    name = origins.get(option.key, option.flag)
+    return f"{name}: {_refusal(error, is_duration=option.metavar == 'DURATION')}"
+
+
+def _refusal(error: ErrorDetails, *, is_duration: bool) -> str:
+    """Say what is allowed; the value itself is never repeated, it may be a secret in the wrong place."""
+    limits = error.get("ctx", {})
+    match error["type"]:
+        case "value_error":
+            return str(limits["error"])
+        case "greater_than_equal":
+            return f"must be at least {format_duration(limits['ge']) if is_duration else limits['ge']}"
+        case "greater_than":
+            return f"must be more than {limits['gt']:g}"
+        case "literal_error":
+            return f"must be {limits['expected']}"
+    return "is not valid"

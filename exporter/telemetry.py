@@ -1,0 +1,175 @@
+"""The exporter's own metrics, in a registry of their own: what it knows of the API and of itself.
+
+Every one is there from the first scrape, at 0 where nothing has happened yet, with every child that can be
+known in advance. None has labels taken from the API's data.
+"""
+
+import platform
+from collections.abc import Iterable
+from functools import partial
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from exporter.errors import REASONS
+from exporter.model import PollOutcome, Snapshot
+
+_DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Telemetry:
+    """Counts what the other rooms report; `registry` renders it."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        revision: str,
+        endpoints: Iterable[str],
+        rejected_kinds: Iterable[str],
+        process_metrics: bool = True,
+    ) -> None:
+        # The library has this switch as a global only.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        gauge = partial(Gauge, registry=registry)
+        counter = partial(Counter, registry=registry)
+        self.up = gauge("cohere_up", "1 when the last poll listed every page of models.")
+        self.last_poll = gauge(
+            "cohere_exporter_last_poll_timestamp_seconds",
+            "Unix time at which the last poll ended, 0 before the first.",
+        )
+        self.last_success = gauge(
+            "cohere_exporter_last_success_timestamp_seconds",
+            "Unix time at which the last poll that listed every page ended, 0 before the first.",
+        )
+        self.last_duration = gauge("cohere_exporter_last_poll_duration_seconds", "Duration of the last poll.")
+        self.interval = gauge(
+            "cohere_exporter_poll_interval_seconds", "Time from one poll to the next, as in force."
+        )
+        self.stale_after = gauge(
+            "cohere_exporter_stale_after_seconds",
+            "Time that the last good data outlives a failing API, as in force.",
+        )
+        self.polls = counter("cohere_exporter_polls", "Polls that ended, well or badly.")
+        self.poll_failures = counter(
+            "cohere_exporter_poll_failures", "Polls that could not list every page of models.", ["reason"]
+        )
+        self.api_requests = counter(
+            "cohere_exporter_api_requests",
+            "Requests sent to the API, retries included; code is the HTTP status or error.",
+            ["endpoint", "code"],
+        )
+        self.api_request_duration = Histogram(
+            "cohere_exporter_api_request_duration_seconds",
+            "Duration of whole requests to the API, body included.",
+            ["endpoint"],
+            buckets=_DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.api_retries = counter(
+            "cohere_exporter_api_retries", "Requests to the API that were sent again.", ["endpoint"]
+        )
+        self.api_throttled = counter(
+            "cohere_exporter_api_throttled_seconds",
+            "Time that requests waited for --cohere.requests-per-minute or the API's Retry-After.",
+        )
+        self.training_metrics_failures = counter(
+            "cohere_exporter_training_metrics_failures",
+            "Failed readings of one model's step metrics; its last good values stay.",
+            ["reason"],
+        )
+        self.rejected_items = counter(
+            "cohere_exporter_rejected_items",
+            "Parts of an API answer that made no sense and were skipped.",
+            ["kind"],
+        )
+        self.training_metrics_dropped = gauge(
+            "cohere_exporter_training_metrics_dropped",
+            "Training metrics left out by --training.metric-limit.",
+        )
+        self.key_reload_failures = counter(
+            "cohere_exporter_api_key_reload_failures",
+            "Times the key file became unreadable; the last good key stays in use.",
+        )
+        self.scrapes_rejected = counter(
+            "cohere_exporter_scrapes_rejected", "Scrapes refused because of --web.max-requests."
+        )
+        build = {"version": version, "revision": revision, "python_version": platform.python_version()}
+        gauge(
+            "cohere_exporter_build_info",
+            "What runs: version and source revision of the exporter, version of Python, always 1.",
+            list(build),
+        ).labels(**build).set(1)
+        self._prepare_children(tuple(endpoints), rejected_kinds)
+        if process_metrics:
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+            GCCollector(registry=registry)
+
+    def _prepare_children(self, endpoints: tuple[str, ...], rejected_kinds: Iterable[str]) -> None:
+        for endpoint in endpoints:
+            self.api_request_duration.labels(endpoint)
+            self.api_retries.labels(endpoint)
+            for code in ("200", "error"):
+                self.api_requests.labels(endpoint, code)
+        for reason in REASONS:
+            self.poll_failures.labels(reason)
+            self.training_metrics_failures.labels(reason)
+        for kind in rejected_kinds:
+            self.rejected_items.labels(kind)
+
+    # What the way to the API reports.
+
+    def request(self, endpoint: str, code: str, seconds: float) -> None:
+        """Count a request and its duration."""
+        self.api_requests.labels(endpoint, code).inc()
+        self.api_request_duration.labels(endpoint).observe(seconds)
+
+    def retry(self, endpoint: str) -> None:
+        """Count a retry."""
+        self.api_retries.labels(endpoint).inc()
+
+    def throttled(self, seconds: float) -> None:
+        """Add the time that a request waited for its turn."""
+        self.api_throttled.inc(seconds)
+
+    def rejected(self, kind: str, name: str) -> None:  # noqa: ARG002 - a name is not a label, it may be anything
+        """Count a part of an answer that was skipped."""
+        self.rejected_items.labels(kind).inc()
+
+    # What the poller reports.
+
+    def poll_ended(self, outcome: PollOutcome) -> None:
+        """Count a poll and show how it ended."""
+        self.polls.inc()
+        self.up.set(outcome.reason is None)
+        self.last_poll.set(outcome.finished_at)
+        self.last_duration.set(outcome.duration)
+        if outcome.reason is None:
+            self.last_success.set(outcome.finished_at)
+        else:
+            self.poll_failures.labels(outcome.reason).inc()
+
+    def training_metrics_failed(self, reason: str) -> None:
+        """Count a model whose step metrics could not be read."""
+        self.training_metrics_failures.labels(reason).inc()
+
+    def paced(self, interval: float, stale_after: float) -> None:
+        """Show the times in force, in seconds."""
+        self.interval.set(interval)
+        self.stale_after.set(stale_after)
+
+    def published(self, snapshot: Snapshot) -> None:
+        """Show what a snapshot leaves out."""
+        self.training_metrics_dropped.set(
+            sum(state.progress.dropped for state in snapshot.states if state.progress)
+        )

@@ -1,0 +1,86 @@
+"""What a client accepts → what it is sent (RFC 9110, sections 12.4.2, 12.5.1 and 12.5.3).
+
+A header is only a wish here: one that makes no sense, or that nothing on offer satisfies, gets the default,
+because a scrape in the wrong format is worth more than a 406. Nothing in this module raises on any text.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter.exposition import Format
+
+# Text stands first, because the first is the default.
+_OFFERS = {
+    Format.TEXT: ("text/plain", "0.0.4"),
+    Format.OPENMETRICS: ("application/openmetrics-text", "1.0.0"),
+}
+_QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One element of a header, in lower case: `text/plain;version=0.0.4;q=0.5`."""
+
+    value: str
+    parameters: Mapping[str, str]
+    quality: float
+
+
+def choose_format(accept: str) -> Format:
+    """Give the exposition format that an `Accept` header asks for; text 0.0.4 when it asks for neither.
+
+    Each format is as welcome as the most specific range that matches it says; the most welcome wins, and
+    of two alike the one named first.
+    """
+    wishes = list(_wishes(accept))
+    ranks = {offer: _rank(wishes, *names) for offer, names in _OFFERS.items()}
+    best = max(ranks, key=lambda offer: ranks[offer])
+    return best if ranks[best][0] > 0 else Format.TEXT
+
+
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Tell whether an `Accept-Encoding` header allows gzip and does not prefer an answer as it is."""
+    qualities: dict[str, float] = {}
+    for wish in _wishes(accept_encoding):
+        coding = wish.value.removeprefix("x-")  # x-gzip is an old name of gzip
+        qualities[coding] = max(wish.quality, qualities.get(coding, 0.0))
+    gzip = qualities.get("gzip", qualities.get("*", 0.0))
+    return gzip > 0 and gzip >= qualities.get("identity", 0.0)
+
+
+def _wishes(header: str) -> Iterable[_Wish]:
+    """Read the elements of a header, leaving out those whose quality cannot be read."""
+    for element in header.lower().split(","):
+        value, *rest = (part.strip() for part in element.split(";"))
+        parameters = {
+            name.strip(): text.strip(' \t"') for name, _, text in (part.partition("=") for part in rest)
+        }
+        quality = parameters.get("q", "1")
+        if _QUALITY.fullmatch(quality):
+            yield _Wish(value, parameters, float(quality))
+
+
+def _rank(wishes: Iterable[_Wish], media_type: str, version: str) -> tuple[float, int]:
+    """Give the quality the wishes leave to an offer, and for ties minus the place that says so."""
+    matches = [
+        (specificity, wish.quality, -place)
+        for place, wish in enumerate(wishes)
+        if (specificity := _specificity(wish, media_type, version))
+    ]
+    _, quality, place = max(matches, default=(0, 0.0, 0))
+    return quality, place
+
+
+def _specificity(wish: _Wish, media_type: str, version: str) -> int:
+    """Tell how closely a range names an offer: from 0, not at all, to 4, by its type and version.
+
+    Other parameters (`escaping`, `charset`) do not tell one offer from another.
+    """
+    if wish.parameters.get("version", version) != version:
+        return 0
+    if wish.value == media_type:
+        return 4 if "version" in wish.parameters else 3
+    if wish.value == media_type.partition("/")[0] + "/*":
+        return 2
+    return 1 if wish.value == "*/*" else 0

@@ -1,0 +1,139 @@
+"""uvicorn inside a running event loop: one ASGI application on one listening socket.
+
+Signals stay the application's, nothing is imported or configured by name, and what a client does is not
+logged; what goes wrong in the ASGI application is, by the logger `uvicorn.error`.
+"""
+
+import asyncio
+import logging
+import math
+import re
+import socket
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, cast
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporter.web.limits import LimitedProtocol, Limits
+
+_ADDRESS = re.compile(r"(?:(?P<host>[^][:\s]*)|\[(?P<v6>[^][\s]*:[^][\s]*)\]):(?P<port>[0-9]{1,5})")
+
+
+def listen(address: str | tuple[str, int]) -> socket.socket:
+    """Open a listening socket on `host:port`, `[v6]:port`, `:port` (every address, IPv6 and IPv4) or a pair.
+
+    Raises OSError, which names the address, when it cannot be had, and ValueError when it is none.
+    """
+    host, port = _split(address) if isinstance(address, str) else address
+    try:
+        if host in ("", "::") and socket.has_dualstack_ipv6():
+            listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+    # Connections inherit it. asyncio sets it only where a socket names its protocol, which these do not, and
+    # without it an answer of several small writes waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _split(address: str) -> tuple[str, int]:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(f"not an address of the form host:port, [v6]:port or :port: {address!r}")
+    return match["host"] or match["v6"] or "", int(match["port"])
+
+
+class WebServer:
+    """A server that takes over a listening socket and runs between `start` and `stop`, or as a context.
+
+    `grace` is how many seconds `stop` leaves to the answers under way.
+    """
+
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, *, limits: Limits | None = None, grace: float = 2.0
+    ) -> None:
+        self._listener = listener
+        self._grace = grace
+        self._server = uvicorn.Server(_config(app, limits or Limits()))
+        self._ticking: asyncio.Task[None] | None = None
+        self.port: int = listener.getsockname()[1]
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._server.server_state.connections)
+
+    async def start(self) -> None:
+        """Begin to serve; raises OSError when the socket cannot listen."""
+        # The steps of uvicorn's own serve(), which would also put handlers on the process's signals.
+        self._server.config.load()
+        self._server.lifespan = self._server.config.lifespan_class(self._server.config)
+        await self._server.startup(sockets=[self._listener])
+        self._ticking = asyncio.create_task(self._server.main_loop(), name="web server")
+
+    async def stop(self) -> None:
+        """Stop listening, let the answers under way end within the grace, then drop what is left."""
+        if self._ticking is None:
+            self._listener.close()
+            return
+        self._server.should_exit = True
+        await self._ticking
+        try:
+            async with asyncio.timeout(self._grace):
+                await self._server.shutdown(sockets=[self._listener])
+        except TimeoutError:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        state = self._server.server_state
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # lets each answer see that its client is gone, before it is cancelled
+        for task in state.tasks:
+            task.cancel()
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=self._grace)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        cast("Any", _ending_quietly(app)),
+        http=cast("Any", partial(LimitedProtocol, limits=limits)),
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_keep_alive=math.ceil(limits.head_seconds),
+        interface="asgi3",
+        ws="none",
+        lifespan="off",
+        workers=1,  # else the environment would be asked
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level=logging.ERROR,  # below that, uvicorn writes a line for each bad request
+    )
+
+
+def _ending_quietly(app: ASGIApp) -> ASGIApp:
+    """Keep uvicorn from logging it as an error of the application that `stop` cancelled it."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            return
+
+    return wrapped

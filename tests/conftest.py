@@ -1,0 +1,73 @@
+"""What every test may use: the one event-loop backend and a clock that the test moves."""
+
+import asyncio
+import heapq
+from collections.abc import Callable
+
+import pytest
+
+
+class FakeClock:
+    """A clock that stands still until a test moves it; sleepers wake in order.
+
+    `unix` is the wall time at the start; both clocks move together.
+    """
+
+    def __init__(self, unix: float = 1_700_000_000.0) -> None:
+        self._now = 1_000.0
+        self._unix_offset = unix - self._now
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._sequence = 0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def time(self) -> float:
+        return self._now + self._unix_offset
+
+    async def sleep(self, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sequence += 1
+        heapq.heappush(self._sleepers, (self._now + max(seconds, 0.0), self._sequence, future))
+        await future
+
+    @property
+    def sleeping(self) -> list[float]:
+        """Seconds that each sleeper has still to wait, soonest first."""
+        return [due - self._now for due, _, future in sorted(self._sleepers) if not future.done()]
+
+    async def advance(self, seconds: float) -> None:
+        """Move time on, waking every sleeper whose time comes and letting it run before the next."""
+        end = self._now + seconds
+        await settle()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            due, _, future = heapq.heappop(self._sleepers)
+            self._now = max(self._now, due)
+            if not future.done():
+                future.set_result(None)
+            await settle()
+        self._now = end
+        await settle()
+
+
+async def settle() -> None:
+    """Let every task run until it waits for something."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait in real time until `condition` holds; fail after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition, no event to wait for
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()

@@ -1,0 +1,131 @@
+"""Programs beside Python that a test may want, and the exporter itself as a process of its own."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def program(name: str) -> str:
+    """Give the path of a program; skip the test where it is missing, fail it where all tests are required."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed"
+        if os.environ.get("REQUIRE_ALL_TESTS"):
+            pytest.fail(f"{reason}, and REQUIRE_ALL_TESTS is set")
+        pytest.skip(reason)
+    return path
+
+
+async def run(
+    *command: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None
+) -> tuple[int, str, str]:
+    """Run a command to its end; give exit code, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(environ),
+        cwd=ROOT,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@dataclass
+class Running:
+    """The exporter as a process: where it serves, and what it logs."""
+
+    process: asyncio.subprocess.Process
+    lines: list[str] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log lines, parsed."""
+        return [json.loads(line) for line in self.lines]
+
+    async def stop(self, signal_number: int) -> int:
+        """Send a signal and give the exit code, which must come within five seconds."""
+        self.process.send_signal(signal_number)
+        async with asyncio.timeout(5):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def exporter(*arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+    """Run `python -m exporter` on a free port of the loopback, and wait until it is ready."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "exporter",
+        *arguments,
+        "--web.listen-address=127.0.0.1:0",
+        "--log.format=json",
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(environ),
+        cwd=ROOT,
+    )
+    running = Running(process)
+    reading = asyncio.create_task(_read(running))
+    try:
+        await wait_for_line(running, "serving")
+        running.url = next(event["url"] for event in running.events if event["msg"] == "serving").rstrip("/")
+        await wait_for(f"{running.url}/-/ready")
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def _read(running: Running) -> None:
+    assert running.process.stderr is not None
+    async for line in running.process.stderr:
+        running.lines.append(line.decode())
+
+
+async def wait_for_line(running: Running, message: str, seconds: float = 30.0) -> None:
+    """Wait until the exporter has logged `message`."""
+    async with asyncio.timeout(seconds):
+        while not any(event["msg"] == message for event in running.events):
+            assert running.process.returncode is None, running.lines
+            await asyncio.sleep(0.02)
+
+
+async def wait_for(url: str, seconds: float = 30.0) -> None:
+    """Wait until `url` answers 200."""
+    async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=False) as client:
+        while True:
+            try:
+                if (await client.get(url)).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Give this process's environment without what would configure the exporter."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("COHERE_", "CO_API_")) and not name.lower().endswith("_proxy")
+    }
+    return {**kept, **(extra or {})}

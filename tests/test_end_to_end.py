@@ -1,0 +1,250 @@
+"""The real process, over real HTTP, as its users run it."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter.errors import Unauthorized
+from exporter.model import Status
+from exporter.simulator import WANDB_API_KEY, Simulator
+from exporter.web.server import WebServer, listen
+from tests.programs import exporter, program, run, wait_for
+
+KEY = "a-key-that-nobody-may-see"
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
+    simulator = Simulator(api_key=KEY, **options)
+    async with WebServer(simulator, listen(("127.0.0.1", 0))) as server:
+        yield simulator, f"http://127.0.0.1:{server.port}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+async def page(url: str, **headers: str) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(url, headers=headers)
+    response.raise_for_status()
+    return response.text
+
+
+async def until_page(url: str, condition: Callable[[str], bool]) -> str:
+    """Ask for a page until `condition` holds for it, for 30 seconds at most."""
+    async with asyncio.timeout(30):
+        while not condition(found := await page(url)):  # noqa: ASYNC110 - another process changes it
+            await asyncio.sleep(0.1)
+    return found
+
+
+def command_line(pid: int) -> str:
+    """Give what a process list shows, where there is /proc to read it from."""
+    file = Path(f"/proc/{pid}/cmdline")
+    return file.read_text() if file.exists() else ""
+
+
+def steps(metrics: str) -> dict[str, float]:
+    lines = (
+        line for line in metrics.splitlines() if line.startswith("cohere_finetuned_model_training_step{")
+    )
+    return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+async def test_the_demo_shows_a_living_fleet_and_ends_at_once_on_interrupt() -> None:
+    async with exporter("demo", "--poll.interval=1s") as running:
+        first = await page(f"{running.url}/metrics")
+        for status in Status:
+            assert f'status="{status}"' in first
+        await until_page(f"{running.url}/metrics", lambda now: steps(now) != steps(first))
+        assert "imulated" in await page(running.url + "/")
+        assert await running.stop(signal.SIGINT) == 0
+    assert "this is a demo: all data is simulated" in [event["msg"] for event in running.events]
+    assert not any("Traceback" in line for line in running.lines)
+
+
+async def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
+    promtool = program("promtool")
+    async with exporter("demo") as running:
+        metrics = await page(f"{running.url}/metrics")
+        code, out, err = await run(promtool, "check", "metrics", stdin=metrics.encode())
+        assert (code, out, err) == (0, "", "")
+        assert await running.stop(signal.SIGTERM) == 0
+
+
+async def test_a_real_prometheus_scrapes_the_exporter_and_answers_for_it(tmp_path: Path) -> None:
+    prometheus = program("prometheus")
+    async with (
+        simulated_api() as (_, api),
+        exporter(
+            "--poll.interval=1s", f"--cohere.base-url={api}/v1", environ={"COHERE_API_KEY": KEY}
+        ) as running,
+        scraping(prometheus, running.url, tmp_path) as query,
+    ):
+        assert await query("cohere_up") == [({}, 1.0)]
+        fleet = await query('cohere_finetuned_model_status{status="STATUS_PAUSED"} == 1')
+        assert [labels["model_name"] for labels, _ in fleet] == ["onboarding-chat-v3"]
+        metrics = await query('cohere_finetuned_model_training_metric{metric="nDCG@10"}')
+        assert metrics
+        assert all(0 < value <= 1 for _, value in metrics)
+        assert await query("count by (job) (scrape_samples_scraped > 100)")
+        assert await running.stop(signal.SIGTERM) == 0
+
+
+async def test_no_secret_reaches_a_page_or_the_log(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(KEY)
+    async with simulated_api() as (simulator, api):
+        flags = ("--poll.interval=1s", "--log.level=debug", f"--cohere.base-url={api}")
+        async with exporter(*flags, f"--cohere.api-key-file={file}") as running:
+            seen = await page(f"{running.url}/metrics")
+            assert "sales-chat-v9" in seen  # the model whose settings hold a secret
+            simulator.fail(status=401, body={"message": f"invalid api token {KEY}"})
+            seen += await until_page(f"{running.url}/metrics", lambda now: "cohere_up 0.0" in now)
+            seen += await page(f"{running.url}/")
+            seen += command_line(running.process.pid)
+            assert await running.stop(signal.SIGTERM) == 0
+    seen += "".join(running.lines)
+    assert "invalid api token [redacted]" in seen
+    assert KEY not in seen
+    assert WANDB_API_KEY not in seen
+
+
+async def test_a_rotated_key_file_ends_the_pause_after_a_refusal(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("an-old-key")
+    async with (
+        simulated_api() as (_, api),
+        # The pause after a refusal is twice the interval: longer than this test may take.
+        exporter(
+            "--poll.interval=1m", f"--cohere.base-url={api}", f"--cohere.api-key-file={file}"
+        ) as running,
+    ):
+        assert "cohere_up 0.0" in await page(f"{running.url}/metrics")
+        file.write_text(KEY)
+        await until_page(f"{running.url}/metrics", lambda now: "cohere_up 1.0" in now)
+
+
+async def test_check_prints_the_models_as_a_table() -> None:
+    async with simulated_api() as (_, api):
+        code, out, err = await check(f"--cohere.base-url={api}", environ={"CO_API_KEY": KEY})
+    assert (code, err) == (0, "")
+    header, *rows = out.splitlines()
+    assert header.split() == ["NAME", "STATUS", "BASE", "MODEL", "STEP", "LATEST", "METRICS", "AGE", "ID"]
+    assert any(row.startswith("onboarding-chat-v3") and "STATUS_PAUSED" in row for row in rows)
+    assert rows[-1].startswith("13 models: ")
+
+
+async def test_check_names_a_refused_key_and_what_to_do() -> None:
+    async with simulated_api() as (_, api):
+        code, out, err = await check(f"--cohere.base-url={api}", environ={"CO_API_KEY": "wrong-key"})
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        f"cannot poll {api}: HTTP 401: invalid api token",
+        "  reason:     unauthorized",
+        f"  what to do: {Unauthorized.advice}",
+    ]
+
+
+async def test_check_names_a_port_where_nobody_listens() -> None:
+    port = free_port()
+    code, out, err = await check(f"--cohere.base-url=http://127.0.0.1:{port}")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"cannot poll http://127.0.0.1:{port}: cannot connect to 127.0.0.1:{port}: ")
+    assert "--cohere.base-url" in err.splitlines()[-1]
+
+
+async def test_check_tells_of_the_retired_service() -> None:
+    async with simulated_api() as (simulator, api):
+        simulator.fail(status=404, body={"message": "fine-tuning was removed on 2025-09-15"})
+        code, _, err = await check(f"--cohere.base-url={api}", environ={"CO_API_KEY": KEY})
+    assert code == 1
+    assert "HTTP 404: fine-tuning was removed on 2025-09-15" in err
+    assert "retired" in err
+
+
+async def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2() -> None:
+    code, out, err = await run(sys.executable, "-m", "exporter", "--poll.intervall=5s")
+    assert (code, out) == (2, "")
+    assert err == "cohere-finetune-exporter: unknown flag --poll.intervall; did you mean --poll.interval?\n"
+
+
+async def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = await run(
+            sys.executable,
+            "-m",
+            "exporter",
+            "--cohere.base-url=http://127.0.0.1:9",
+            f"--web.listen-address={address}",
+        )
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert address in err
+
+
+async def test_the_console_script_is_the_same_command() -> None:
+    script = Path(sys.executable).with_name("cohere-finetune-exporter")
+    if not script.exists():
+        pytest.skip("the package is not installed beside this Python")
+    code, out, _ = await run(str(script), "--version")
+    assert code == 0
+    assert out.startswith("cohere-finetune-exporter ")
+
+
+async def check(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
+    return await run(sys.executable, "-m", "exporter", "check", *flags, environ=environ)
+
+
+@asynccontextmanager
+async def scraping(prometheus: str, url: str, folder: Path) -> AsyncIterator[Any]:
+    """Run a Prometheus that scrapes `url` every second; give a function that asks it."""
+    config = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [
+            {"job_name": "any", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
+        ],
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    address = f"127.0.0.1:{free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        prometheus,
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={address}",
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+    async def query(expression: str) -> list[tuple[dict[str, str], float]]:
+        """Ask until there is an answer; give it without the labels that Prometheus adds."""
+        async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                answer = await client.get(f"http://{address}/api/v1/query", params={"query": expression})
+                if result := answer.json()["data"]["result"]:
+                    return [(_own(series["metric"]), float(series["value"][1])) for series in result]
+                await asyncio.sleep(0.2)
+
+    try:
+        await wait_for(f"http://{address}/-/ready")
+        yield query
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def _own(labels: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name not in ("__name__", "instance", "job")}

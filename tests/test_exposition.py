@@ -1,0 +1,391 @@
+"""The bytes of /metrics: valid in both formats, one gzip member, rendered once, gone when stale."""
+
+import asyncio
+import gzip
+import math
+import re
+import shutil
+import subprocess
+import threading
+import zlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import exporter.exposition
+from exporter.exposition import Block, Exposition, Format, render
+from exporter.families import FAMILIES, Family, Sample
+from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
+from exporter.telemetry import Telemetry
+from tests.conftest import FakeClock, until
+
+pytestmark = pytest.mark.anyio
+
+NAMES = [family.name for family in FAMILIES]
+STALE_AFTER = 300.0
+HOSTILE = ['"', "\\", "\n", "\\n", '\\"', "a\tb", "\r\n", "\x00", "{}", "# EOF", "\u2028", "日本 🚀", ""]
+
+
+def fleet(*models: FinetunedModel, progress: TrainingProgress | None = None) -> Snapshot:
+    counts = dict.fromkeys((status.value for status in Status), 0)
+    for model in models:
+        counts[model.status] = counts.get(model.status, 0) + 1
+    return Snapshot(states=tuple(ModelState(model, progress) for model in models), status_counts=counts)
+
+
+MODEL = FinetunedModel(
+    id="m1",
+    name="first",
+    status=Status.READY,
+    created_at=1.7e9,
+    hyperparameters={"learning_rate": 0.01, "train_epochs": 3.0},
+)
+PROGRESS = TrainingProgress(step=7, step_at=1.7e9 + 5, metrics={"accuracy": 0.5, "loss": 0.25})
+SNAPSHOT = fleet(MODEL, progress=PROGRESS)
+
+
+def exposition(clock: FakeClock, exclude: str | None = None) -> Exposition:
+    pattern = re.compile(exclude) if exclude is not None else None
+    return Exposition(clock=clock, stale_after=lambda: STALE_AFTER, exclude=pattern)
+
+
+def telemetry() -> Telemetry:
+    return Telemetry(version="1", revision="", endpoints=["list"], rejected_kinds=["model"])
+
+
+def page(subject: Exposition, format_: Format, live: bytes = b"", *, gzipped: bool = False) -> bytes:
+    return b"".join(subject.page(format_, live, gzipped=gzipped))
+
+
+def families_on(text: bytes) -> list[str]:
+    """Give the families of a page in order, by their HELP lines."""
+    return re.findall(r"^# HELP (\S+)", text.decode(), re.MULTILINE)
+
+
+def samples(subject: Exposition) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Give the samples by family, as a strict reader of OpenMetrics finds them."""
+    text = page(subject, Format.OPENMETRICS, b"# EOF\n").decode()
+    return {
+        family.name: [(sample.labels, sample.value) for sample in family.samples]
+        for family in parse_openmetrics(text)  # type: ignore[no-untyped-call]
+    }
+
+
+# What is on the page.
+
+
+async def test_before_the_first_snapshot_there_is_only_what_lives(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    assert subject.snapshot is None
+    assert page(subject, Format.TEXT, b"up 0\n") == b"up 0\n"
+
+
+async def test_a_snapshot_is_every_family_in_the_order_of_the_table(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    assert subject.snapshot is SNAPSHOT
+    for format_ in Format:
+        assert families_on(page(subject, format_)) == NAMES
+
+
+async def test_what_lives_stands_behind_the_snapshot(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    assert page(subject, Format.TEXT, b"up 1\n") == page(subject, Format.TEXT) + b"up 1\n"
+
+
+async def test_both_formats_tell_the_same(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    text = parse_text(page(subject, Format.TEXT).decode())
+    assert {f.name: [(s.labels, s.value) for s in f.samples] for f in text} == samples(subject)
+
+
+async def test_numbers_are_written_as_prometheus_reads_them(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    metrics = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "tiny": 5e-324, "big": 1.5e300}
+    await subject.publish(fleet(MODEL, progress=TrainingProgress(step=2**63 - 1, metrics=metrics)))
+    lines = page(subject, Format.TEXT).decode().splitlines()
+    written = dict(re.findall(r'training_metric\{metric="(\w+)".*\} (\S+)$', "\n".join(lines), re.MULTILINE))
+    assert written == {"nan": "NaN", "inf": "+Inf", "minus": "-Inf", "tiny": "5e-324", "big": "1.5e+300"}
+    assert samples(subject)["cohere_finetuned_model_training_step"][0][1] == 2.0**63
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_any_text_in_a_label_comes_back_as_it_was(clock: FakeClock, text: str) -> None:
+    subject = exposition(clock)
+    model = replace(MODEL, name=text, base_model=text, status=text or "x")
+    await subject.publish(fleet(model, progress=TrainingProgress(step=1, metrics={text: 1.0})))
+    found = samples(subject)
+    assert found["cohere_finetuned_model_info"][0][0]["base_model"] == text
+    assert found["cohere_finetuned_model_training_metric"][0][0]["metric"] == text
+    assert {labels["model_name"] for labels, _ in found["cohere_finetuned_model_status"]} == {text}
+
+
+@given(text=st.text(max_size=20))
+def test_no_text_in_a_label_breaks_the_page(text: str) -> None:
+    async def publish() -> Exposition:
+        subject = exposition(FakeClock(), exclude=".*status|.*_seconds|.*models.*")
+        await subject.publish(fleet(replace(MODEL, name=text, dataset_id=text)))
+        return subject
+
+    found = samples(asyncio.run(publish()))
+    assert found["cohere_finetuned_model_info"][0][0]["dataset_id"] == text
+
+
+async def test_text_with_telemetry_is_clean_to_promtool(clock: FakeClock) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    whole = page(subject, Format.TEXT, render(telemetry().registry, Format.TEXT))
+    check = await asyncio.to_thread(
+        subprocess.run, [promtool, "check", "metrics"], input=whole, capture_output=True, timeout=20
+    )
+    assert (check.stdout + check.stderr).decode() == ""
+    assert check.returncode == 0
+
+
+@pytest.mark.parametrize("live_only", [True, False])
+async def test_openmetrics_with_telemetry_is_strictly_valid(clock: FakeClock, live_only: bool) -> None:
+    subject = exposition(clock)
+    if not live_only:
+        await subject.publish(SNAPSHOT)
+    whole = page(subject, Format.OPENMETRICS, render(telemetry().registry, Format.OPENMETRICS)).decode()
+    names = [family.name for family in parse_openmetrics(whole)]  # type: ignore[no-untyped-call]
+    assert len(names) == len(set(names))
+    assert set(NAMES).isdisjoint(names) == live_only
+    assert "cohere_up" in names
+    assert whole.count("# EOF") == 1
+    assert whole.endswith("# EOF\n")
+
+
+async def test_text_with_telemetry_has_unique_series_and_no_timestamps(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    whole = page(subject, Format.TEXT, render(telemetry().registry, Format.TEXT)).decode()
+    found = [sample for family in parse_text(whole) for sample in family.samples]
+    series = [(sample.name, frozenset(sample.labels.items())) for sample in found]
+    assert len(series) == len(set(series))
+    assert all(sample.timestamp is None for sample in found)
+
+
+# --metrics.exclude
+
+
+@pytest.mark.parametrize(
+    ("pattern", "excluded"),
+    [
+        ("", set()),
+        ("cohere_finetuned_model", set()),
+        ("models", set()),
+        ("cohere_finetuned_models", {"cohere_finetuned_models"}),
+        (".*_training_.*", {name for name in NAMES if "_training_" in name}),
+        ("cohere_finetuned_models|.*_info", {"cohere_finetuned_models", "cohere_finetuned_model_info"}),
+        (".*", set(NAMES)),
+    ],
+)
+async def test_exclusion_is_anchored_at_both_ends(clock: FakeClock, pattern: str, excluded: set[str]) -> None:
+    subject = exposition(clock, exclude=pattern)
+    await subject.publish(SNAPSHOT)
+    for format_ in Format:
+        assert families_on(page(subject, format_)) == [name for name in NAMES if name not in excluded]
+
+
+async def test_exclusion_leaves_the_exporter_s_own_families(clock: FakeClock) -> None:
+    subject = exposition(clock, exclude=".*")
+    await subject.publish(SNAPSHOT)
+    live = render(telemetry().registry, Format.TEXT)
+    assert page(subject, Format.TEXT, live) == live
+
+
+# Compression.
+
+
+def inflate(member: bytes) -> bytes:
+    """Inflate what must be one gzip member, and nothing behind it."""
+    inflater = zlib.decompressobj(wbits=31)
+    plain = inflater.decompress(member) + inflater.flush()
+    assert inflater.eof
+    assert inflater.unused_data == b""
+    return plain
+
+
+@given(plain=st.binary(max_size=2000), rest=st.binary(max_size=2000))
+@example(plain=b"", rest=b"")
+@example(plain=b"", rest=b"x")
+@example(plain=b"x", rest=b"")
+@example(plain=b"cohere " * 30_000, rest=b"cohere " * 30_000)
+def test_any_page_is_one_gzip_member(plain: bytes, rest: bytes) -> None:
+    block = Block(plain)
+    member = b"".join(block.page(rest, gzipped=True))
+    assert inflate(member) == plain + rest
+    assert gzip.decompress(member) == plain + rest
+    assert b"".join(block.page(rest, gzipped=False)) == plain + rest
+
+
+@given(plain=st.binary(max_size=200), rests=st.lists(st.binary(max_size=200), max_size=4))
+def test_a_block_serves_any_number_of_pages(plain: bytes, rests: list[bytes]) -> None:
+    block = Block(plain)
+    for rest in rests:
+        assert inflate(b"".join(block.page(rest, gzipped=True))) == plain + rest
+
+
+@pytest.mark.parametrize("command", [["gzip", "-t"], ["zcat"]])
+@pytest.mark.parametrize("published", [True, False])
+async def test_programs_that_read_gzip_agree(clock: FakeClock, command: list[str], published: bool) -> None:
+    program = shutil.which(command[0])
+    if program is None:
+        pytest.skip(f"{command[0]} is not installed")
+    subject = exposition(clock)
+    if published:
+        await subject.publish(SNAPSHOT)
+    live = render(telemetry().registry, Format.TEXT)
+    member = page(subject, Format.TEXT, live, gzipped=True)
+    run = await asyncio.to_thread(
+        subprocess.run, [program, *command[1:]], input=member, capture_output=True, timeout=20
+    )
+    assert (run.returncode, run.stderr) == (0, b"")
+    if command == ["zcat"]:
+        assert run.stdout == page(subject, Format.TEXT, live)
+
+
+@pytest.mark.parametrize("format_", Format)
+async def test_a_gzip_page_is_the_plain_page_and_smaller(clock: FakeClock, format_: Format) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    plain = page(subject, format_, b"# EOF\n")
+    member = page(subject, format_, b"# EOF\n", gzipped=True)
+    assert inflate(member) == plain
+    assert len(member) < len(plain) / 3
+
+
+# Rendering once.
+
+
+@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("gzipped", [True, False])
+async def test_an_unchanged_snapshot_is_not_rendered_again(
+    clock: FakeClock, format_: Format, gzipped: bool
+) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    first = subject.page(format_, b"", gzipped=gzipped)[0]
+    await subject.publish(fleet(replace(MODEL), progress=replace(PROGRESS)))
+    assert subject.page(format_, b"live\n", gzipped=gzipped)[0] is first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        fleet(replace(MODEL, last_used=1.8e9), progress=PROGRESS),
+        fleet(MODEL, progress=replace(PROGRESS, metrics={"accuracy": 0.5, "loss": 0.125})),
+        fleet(MODEL),
+        replace(SNAPSHOT, dropped=1),
+        fleet(),
+    ],
+)
+async def test_a_changed_snapshot_is_served_at_once(clock: FakeClock, changed: Snapshot) -> None:
+    subject, afresh = exposition(clock), exposition(clock)
+    await subject.publish(SNAPSHOT)
+    before = page(subject, Format.TEXT)
+    await subject.publish(changed)
+    await afresh.publish(changed)
+    assert page(subject, Format.TEXT) == page(afresh, Format.TEXT) != before
+
+
+def slow_family(begun: threading.Event, go_on: threading.Event) -> Family:
+    def wait(snapshot: Snapshot) -> Iterable[Sample]:
+        begun.set()
+        assert go_on.wait(10)
+        return [((), float(len(snapshot.states)))]
+
+    return Family("slow", "Slow.", (), wait)
+
+
+async def test_a_scrape_during_a_rendering_gets_the_old_page_at_once(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    go_on.set()
+    monkeypatch.setattr(exporter.exposition, "FAMILIES", (slow_family(begun, go_on),))
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    old = page(subject, Format.TEXT)
+    begun.clear()
+    go_on.clear()
+    publishing = asyncio.create_task(subject.publish(fleet()))
+    try:
+        await until(begun.is_set)
+        assert page(subject, Format.TEXT) == old
+        assert subject.snapshot is SNAPSHOT
+    finally:
+        go_on.set()
+        await publishing
+    assert page(subject, Format.TEXT) == old.replace(b"slow 1.0", b"slow 0.0") != old
+
+
+async def test_a_rendering_that_fails_leaves_the_old_page(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collect(snapshot: Snapshot) -> Iterable[Sample]:
+        return [((), 1 / len(snapshot.states))]
+
+    monkeypatch.setattr(exporter.exposition, "FAMILIES", (Family("each", "Each.", (), collect),))
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    old = page(subject, Format.TEXT)
+    await clock.advance(200)
+    with pytest.raises(ZeroDivisionError):
+        await subject.publish(fleet())
+    assert page(subject, Format.TEXT) == old
+    await clock.advance(101)
+    assert page(subject, Format.TEXT) == b"", "a failed rendering must not make old data younger"
+
+
+# Freshness.
+
+
+async def test_old_data_ends(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    await clock.advance(STALE_AFTER)
+    assert families_on(page(subject, Format.TEXT)) == NAMES
+    await clock.advance(0.001)
+    assert subject.snapshot is None
+    for format_ in Format:
+        assert page(subject, format_, b"live\n") == b"live\n"
+        assert inflate(page(subject, format_, b"live\n", gzipped=True)) == b"live\n"
+
+
+async def test_old_data_comes_back_with_the_next_success(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    whole = page(subject, Format.TEXT)
+    await clock.advance(STALE_AFTER + 1)
+    await subject.publish(fleet(MODEL, progress=PROGRESS))
+    assert page(subject, Format.TEXT) == whole
+
+
+async def test_every_success_begins_the_time_anew(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    for _ in range(5):
+        await subject.publish(SNAPSHOT)
+        await clock.advance(STALE_AFTER)
+    assert subject.snapshot is SNAPSHOT
+
+
+async def test_the_end_follows_the_time_in_force(clock: FakeClock) -> None:
+    in_force = [10.0]
+    subject = Exposition(clock=clock, stale_after=lambda: in_force[0])
+    await subject.publish(SNAPSHOT)
+    await clock.advance(20)
+    assert subject.snapshot is None
+    in_force[0] = 30.0
+    assert subject.snapshot is SNAPSHOT

@@ -1,0 +1,138 @@
+import pytest
+
+from exporter import __version__
+from exporter.settings import Option, SettingsError, Verb, options, parse
+
+
+def refusal(*argv: str) -> str:
+    with pytest.raises(SettingsError) as refused:
+        parse(argv)
+    return str(refused.value)
+
+
+def test_no_arguments_mean_serve() -> None:
+    assert parse([]) == (Verb.SERVE, {})
+
+
+@pytest.mark.parametrize("verb", ["serve", "demo", "check"])
+def test_a_verb_may_stand_before_between_and_after_flags(verb: str) -> None:
+    flags = ["--poll.interval", "5s", "--log.level=debug"]
+    expected = (verb, {"poll": {"interval": "5s"}, "log": {"level": "debug"}})
+
+    assert parse([verb, *flags]) == expected
+    assert parse([*flags[:2], verb, *flags[2:]]) == expected
+    assert parse([*flags, verb]) == expected
+
+
+@pytest.mark.parametrize("option", [option for option in options() if option.metavar], ids=lambda o: o.key)
+def test_every_option_is_a_flag(option: Option) -> None:
+    expected = (Verb.SERVE, {option.group: {option.name: "x"}})
+
+    assert parse([option.flag, "x"]) == expected
+    assert parse([f"{option.flag}=x"]) == expected
+
+
+def test_a_switch_is_turned_on_and_off() -> None:
+    on, off = "--web.disable-exporter-metrics", "--no-web.disable-exporter-metrics"
+
+    assert parse([on])[1] == {"web": {"disable_exporter_metrics": True}}
+    assert parse([off])[1] == {"web": {"disable_exporter_metrics": False}}
+    assert parse([on, off])[1] == {"web": {"disable_exporter_metrics": False}}
+
+
+def test_the_last_of_two_equal_flags_wins() -> None:
+    assert parse(["--models.limit=1", "--models.limit=2"])[1] == {"models": {"limit": "2"}}
+
+
+def test_a_value_may_begin_with_a_dash_after_an_equals_sign() -> None:
+    assert parse(["--metrics.exclude=-x"])[1] == {"metrics": {"exclude": "-x"}}
+
+
+def test_an_empty_value_is_a_value() -> None:
+    assert parse(["--config.file="])[1] == {"config": {"file": ""}}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--pol.interval=5s"], "unknown flag --pol.interval; did you mean --poll.interval?"),
+        (["--poll.intervall", "5s"], "unknown flag --poll.intervall; did you mean --poll.interval?"),
+        (["--poll.inter", "5s"], "unknown flag --poll.inter; did you mean --poll.interval?"),
+        (["-poll.interval", "5s"], "unknown flag -poll.interval; did you mean --poll.interval?"),
+        (["--nonsense"], "unknown flag --nonsense; see --help"),
+        (["--poll.interval"], "--poll.interval: needs a value"),
+        (["--poll.interval", "--log.level=info"], "--poll.interval: needs a value"),
+        (["--web.disable-exporter-metrics=true"], "--web.disable-exporter-metrics: takes no value"),
+        (["--help=me"], "-h: takes no value"),
+        (["chek"], "unknown verb; did you mean check?; the verbs are serve, demo, check"),
+        (["xyzzy"], "unknown verb; the verbs are serve, demo, check"),
+        (["serve", "demo"], "more than one verb; see --help"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_to_do(argv: list[str], message: str) -> None:
+    assert refusal(*argv) == message
+
+
+@pytest.mark.parametrize(
+    "flag", ["--cohere.api-key", "--api-key", "--cohere.api_key", "--apikey", "--cohere.API-KEY"]
+)
+def test_the_key_is_never_taken_from_the_command_line(flag: str) -> None:
+    message = "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
+
+    assert refusal(flag, "s3cretKey") == refusal(f"{flag}=s3cretKey") == message
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["s3cretKey"],
+        ["serve", "s3cretKey"],
+        ["--s3cretKey"],
+        ["-s3cretKey"],
+        ["--cohere.api-keys3cretKey"],
+        ["--unknown=s3cretKey"],
+        ["--unknown", "s3cretKey"],
+        ["--unknown s3cretKey"],
+        ["--web.disable-exporter-metrics=s3cretKey"],
+        ["--version=s3cretKey"],
+        ["--", "s3cretKey"],
+    ],
+)
+def test_no_message_repeats_what_may_be_a_key(argv: list[str]) -> None:
+    assert "s3cretKey" not in refusal(*argv)
+
+
+def test_version_prints_name_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(["--version"])
+
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"cohere-finetune-exporter {__version__}\n"
+
+
+@pytest.fixture
+def help_text(capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        parse(["check", "--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+def test_help_is_readable_on_a_terminal_of_80_columns_in_any_locale(help_text: str) -> None:
+    assert max(len(line) for line in help_text.splitlines()) <= 80
+    assert help_text.isascii()
+
+
+def test_help_names_every_flag_with_its_meaning_and_default(help_text: str) -> None:
+    joined = " ".join(help_text.split())
+    for option in options():
+        assert option.flag in joined
+        assert option.meaning in joined
+        assert not (option.default and option.metavar) or f"(default: {option.default})" in joined
+
+
+def test_help_names_the_verbs_the_key_variables_and_the_rule_for_variables(help_text: str) -> None:
+    for word in (*Verb, "COHERE_API_KEY", "CO_API_KEY", "COHERE_EXPORTER_POLL_INTERVAL", "--version"):
+        assert word in help_text

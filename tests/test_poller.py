@@ -1,0 +1,770 @@
+"""The loop: when it polls, what it asks for, what it publishes, and what it survives."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter.cohere.client import CohereClient, Listing
+from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.transport import Transport
+from exporter.errors import (
+    ApiError,
+    ConnectionFailed,
+    Forbidden,
+    Gone,
+    InvalidResponse,
+    PaymentRequired,
+    QuotaSpent,
+    RateLimited,
+    ServerError,
+    Timeout,
+    Unauthorized,
+)
+from exporter.exposition import Exposition, Format
+from exporter.model import FinetunedModel, PollOutcome, Snapshot, Status, TrainingProgress
+from exporter.poller import Poller
+from exporter.telemetry import Telemetry
+from tests.conftest import FakeClock, settle
+
+pytestmark = pytest.mark.anyio
+
+INTERVAL = 60.0
+EVERYTHING_ELSE = [
+    ServerError("x"),
+    Timeout("x"),
+    ConnectionFailed("x"),
+    InvalidResponse("x"),
+    RateLimited("x"),
+]
+
+
+def model(id_: str, status: str = Status.FINETUNING, **fields: Any) -> FinetunedModel:
+    return FinetunedModel(id=id_, name=f"name of {id_}", status=status, **fields)
+
+
+class Api:
+    """A fleet that a test changes between polls; remembers what it was asked, and when."""
+
+    def __init__(self, clock: FakeClock, *models: FinetunedModel) -> None:
+        self.models = list(models)
+        self.pages = 1
+        self.list_error: Exception | None = None
+        self.list_takes = 0.0
+        self.listed_at: list[float] = []
+        self.progress: dict[str, TrainingProgress | Exception | None] = {}
+        self.progress_takes = 0.0
+        self.asked: list[str] = []
+        self.asked_at: list[float] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self._clock = clock
+
+    async def list_models(self) -> Listing:
+        self.listed_at.append(self._clock.monotonic())
+        await self._take(self.list_takes)
+        if self.list_error:
+            raise self.list_error
+        return Listing(tuple(self.models), self.pages)
+
+    async def training_progress(
+        self, model_id: str, earlier: TrainingProgress | None = None
+    ) -> TrainingProgress | None:
+        self.asked.append(model_id)
+        self.asked_at.append(self._clock.monotonic())
+        await self._take(self.progress_takes)
+        answer = self.progress.get(model_id, TrainingProgress(step=1))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _take(self, seconds: float) -> None:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            if seconds:
+                await self._clock.sleep(seconds)
+        finally:
+            self.under_way -= 1
+
+
+class World:
+    """A poller between a fake API and lists of what it published and reported."""
+
+    def __init__(
+        self, clock: FakeClock, *models: FinetunedModel, api: Api | None = None, **options: Any
+    ) -> None:
+        self.clock = clock
+        self.api = api or Api(clock, *models)
+        self.key = "first"
+        self.published: list[Snapshot] = []
+        self.publish_error: Exception | None = None
+        self.outcomes: list[PollOutcome] = []
+        self.failures: list[str] = []
+        self.times: list[tuple[float, float]] = []
+        options = {"interval": INTERVAL, **options}
+        self.poller = Poller(
+            self.api, publish=self._publish, observer=self, clock=clock, key=lambda: self.key, **options
+        )
+
+    async def _publish(self, snapshot: Snapshot) -> None:
+        if self.publish_error:
+            raise self.publish_error
+        self.published.append(snapshot)
+
+    def poll_ended(self, outcome: PollOutcome) -> None:
+        self.outcomes.append(outcome)
+
+    def training_metrics_failed(self, reason: str) -> None:
+        self.failures.append(reason)
+
+    def paced(self, interval: float, stale_after: float) -> None:
+        self.times.append((interval, stale_after))
+
+    async def poll(self) -> Snapshot:
+        """Poll once, well, and give what was published last."""
+        outcome = await self.poller.poll()
+        assert outcome.reason is None, outcome
+        return self.published[-1]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Let the loop run; it must still be alive at the end."""
+        task = asyncio.create_task(self.poller.run())
+        await settle()
+        try:
+            yield task
+            assert not task.done(), "the loop died"
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def pauses(self, seconds: float) -> list[float]:
+        """Let the loop run for so long and give the seconds from the start of each poll to the next."""
+        async with self.running():
+            await self.clock.advance(seconds)
+        return [later - earlier for earlier, later in pairwise(self.api.listed_at)]
+
+
+@pytest.fixture
+def world(clock: FakeClock) -> World:
+    return World(clock)
+
+
+# When it polls.
+
+
+@pytest.mark.parametrize(("interval", "longest"), [(60.0, 1.0), (2.0, 0.2)])
+async def test_the_first_poll_comes_almost_at_once_and_not_everywhere_at_once(
+    clock: FakeClock, interval: float, longest: float
+) -> None:
+    worlds = [World(clock, interval=interval) for _ in range(20)]
+    tasks = [asyncio.create_task(each.poller.run()) for each in worlds]
+    await settle()
+    starts = clock.sleeping
+    assert all(0 <= start <= longest for start in starts)
+    assert len(set(starts)) > 10
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_polls_start_an_interval_apart_whatever_they_take(world: World) -> None:
+    world.api.list_takes = 10.0
+    assert await world.pauses(10 * INTERVAL) == pytest.approx([INTERVAL] * 9)
+
+
+async def test_a_jump_of_the_wall_clock_changes_nothing(world: World) -> None:
+    async with world.running():
+        await world.clock.advance(INTERVAL)
+        world.clock._unix_offset += 1e7
+        await world.clock.advance(INTERVAL)
+        world.clock._unix_offset -= 2e7
+        await world.clock.advance(3 * INTERVAL)
+    gaps = [b - a for a, b in pairwise(world.api.listed_at)]
+    assert gaps == pytest.approx([INTERVAL] * len(gaps))
+    assert len(gaps) >= 4
+    assert all(outcome.duration == 0 for outcome in world.outcomes)
+
+
+async def test_polls_never_overlap(world: World) -> None:
+    world.api.list_takes = 2.5 * INTERVAL
+    assert await world.pauses(10 * INTERVAL) == pytest.approx([2.5 * INTERVAL] * 3)
+    assert world.api.most_under_way == 1
+
+
+async def test_the_loop_ends_when_cancelled_and_leaves_no_call_behind(clock: FakeClock) -> None:
+    world = World(clock, model("a"), model("b"))
+    world.api.progress_takes = 1000.0
+    before = asyncio.all_tasks()
+    async with world.running():
+        await clock.advance(5.0)
+        assert world.api.under_way == 2
+    await settle()
+    assert world.api.under_way == 0
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_poll_leaves_no_task_behind(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    before = asyncio.all_tasks()
+    await world.poll()
+    await settle()
+    assert asyncio.all_tasks() == before
+
+
+# What it asks for.
+
+
+async def test_calls_are_made_only_for_what_may_have_changed(clock: FakeClock) -> None:
+    training, resting, queued = model("t"), model("r", Status.READY), model("q", Status.QUEUED)
+    world = World(clock, training, resting, queued)
+    await world.poll()
+    assert sorted(world.api.asked) == ["r", "t"]
+    for _ in range(5):
+        await world.poll()
+    assert sorted(world.api.asked) == ["r", *["t"] * 6]
+    world.api.models = [training, replace(resting, updated_at=5.0), queued]
+    await world.poll()
+    assert world.api.asked.count("r") == 2
+    world.api.models = [training, replace(resting, updated_at=5.0, status=Status.PAUSED), queued]
+    await world.poll()
+    await world.poll()
+    assert world.api.asked.count("r") == 3
+    assert "q" not in world.api.asked
+    assert len(world.api.listed_at) == 9
+
+
+async def test_without_progress_only_the_list_is_asked_for(clock: FakeClock) -> None:
+    world = World(clock, model("a"), with_progress=False)
+    assert [state.progress for state in (await world.poll()).states] == [None]
+    assert world.api.asked == []
+
+
+async def test_concurrency_is_bounded(clock: FakeClock) -> None:
+    world = World(clock, *(model(f"m{n}") for n in range(30)), concurrency=4)
+    world.api.progress_takes = 1.0
+    async with world.running():
+        await clock.advance(20.0)
+    assert len(world.api.asked) == 30
+    assert world.api.most_under_way == 4
+
+
+async def test_a_poll_begins_no_reading_after_an_interval_and_nobody_starves(clock: FakeClock) -> None:
+    world = World(clock, *(model(f"m{n}") for n in range(10)), concurrency=1)
+    world.api.progress_takes = 25.0
+    async with world.running():
+        await clock.advance(20 * INTERVAL)
+    polls = [*world.api.listed_at, float("inf")]
+    for asked_at in world.api.asked_at:
+        begun = max(at for at in polls if at <= asked_at)
+        assert asked_at - begun < INTERVAL
+    assert set(world.api.asked) == {f"m{n}" for n in range(10)}
+
+
+async def test_a_list_that_takes_longer_than_an_interval_starves_no_step_metrics(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.list_takes = 1.5 * INTERVAL
+    async with world.running():
+        await clock.advance(10 * INTERVAL)
+    assert "a" in world.api.asked
+
+
+# What it publishes.
+
+
+async def test_a_poll_publishes_models_with_their_progress_once(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress["a"] = TrainingProgress(step=3)
+    snapshot = await world.poll()
+    assert [(state.model, state.progress) for state in snapshot.states] == [
+        (model("a"), TrainingProgress(step=3))
+    ]
+    assert len(world.published) == 1
+
+
+async def test_every_status_is_counted_zeros_included(clock: FakeClock) -> None:
+    world = World(clock, model("a"), model("b"), model("c", Status.READY), model("d", "STATUS_NEW"))
+    snapshot = await world.poll()
+    expected = {status.value: 0 for status in Status} | {
+        "STATUS_FINETUNING": 2,
+        "STATUS_READY": 1,
+        "STATUS_NEW": 1,
+    }
+    assert dict(snapshot.status_counts) == expected
+
+
+async def test_an_empty_account_is_a_good_poll(world: World) -> None:
+    snapshot = await world.poll()
+    assert snapshot.states == ()
+    assert set(snapshot.status_counts.values()) == {0}
+
+
+async def test_a_model_that_left_the_list_leaves_the_snapshot(clock: FakeClock) -> None:
+    world = World(clock, model("a"), model("b"))
+    await world.poll()
+    world.api.models.pop(0)
+    assert [state.model.id for state in (await world.poll()).states] == ["b"]
+
+
+async def test_statuses_are_published_within_two_seconds_though_step_metrics_hang(clock: FakeClock) -> None:
+    world = World(clock, model("a"), model("b", Status.READY))
+    await world.poll()
+    world.api.models = [model("a", Status.FAILED), model("b", Status.READY)]
+    world.api.progress["a"] = TrainingProgress(step=9)
+    world.api.progress_takes = 40.0
+    async with world.running():
+        await clock.advance(1.0 + 2.0)
+        early = world.published[-1]
+        assert {s.model.id: s.model.status for s in early.states} == {
+            "a": "STATUS_FAILED",
+            "b": "STATUS_READY",
+        }
+        assert early.status_counts["STATUS_FAILED"] == 1
+        assert [state.progress for state in early.states] == [TrainingProgress(step=1)] * 2
+        await clock.advance(40.0)
+        late = {state.model.id: state.progress for state in world.published[-1].states}
+        assert late["a"] == TrainingProgress(step=9)
+
+
+async def test_one_slow_model_does_not_keep_back_the_metrics_of_the_others(clock: FakeClock) -> None:
+    world = World(clock, model("quick"), model("slow"))
+
+    async def progress(model_id: str, earlier: TrainingProgress | None = None) -> TrainingProgress | None:
+        await clock.sleep(0.5 if model_id == "quick" else 50.0)
+        return TrainingProgress(step=7)
+
+    world.api.training_progress = progress  # type: ignore[method-assign]
+    async with world.running():
+        await clock.advance(3.0)
+        known = {state.model.id: state.progress for state in world.published[-1].states}
+        assert known == {"quick": TrainingProgress(step=7), "slow": None}
+
+
+@pytest.mark.parametrize("error", [ServerError("x"), Gone("x"), RateLimited("x"), ValueError("a bug")])
+async def test_a_model_whose_metrics_fail_keeps_its_last_good_ones(
+    clock: FakeClock, error: Exception
+) -> None:
+    world = World(clock, model("a", created_at=2.0), model("b", created_at=1.0), concurrency=1)
+    await world.poll()
+    world.api.progress = {"a": TrainingProgress(step=2), "b": error}
+    snapshot = await world.poll()
+    assert [state.progress for state in snapshot.states] == [
+        TrainingProgress(step=2),
+        TrainingProgress(step=1),
+    ]
+    assert len(world.failures) == 1
+    assert world.outcomes[-1].reason is None
+
+
+# --models.limit
+
+
+async def test_the_newest_models_stay_within_the_limit(clock: FakeClock) -> None:
+    models = [
+        model("undated"),
+        *(
+            model(f"m{n}", Status.READY if n % 2 else Status.FINETUNING, created_at=float(n))
+            for n in range(1, 6)
+        ),
+    ]
+    world = World(clock, *models, models_limit=3)
+    snapshot = await world.poll()
+    assert [state.model.id for state in snapshot.states] == ["m5", "m4", "m3"]
+    assert snapshot.dropped == 3
+    assert snapshot.status_counts["STATUS_READY"] == 3
+    assert snapshot.status_counts["STATUS_FINETUNING"] == 3
+    assert sorted(world.api.asked) == ["m3", "m4", "m5"], "dropped models cost calls"
+
+
+@pytest.mark.parametrize("limit", [0, 4, 100])
+async def test_no_limit_and_a_wide_one_drop_nothing(clock: FakeClock, limit: int) -> None:
+    world = World(clock, *(model(f"m{n}") for n in range(4)), models_limit=limit)
+    snapshot = await world.poll()
+    assert (len(snapshot.states), snapshot.dropped) == (4, 0)
+
+
+async def test_the_order_of_models_does_not_hang_on_the_order_of_the_list(clock: FakeClock) -> None:
+    models = [model("b"), model("a"), model("d", created_at=1.0), model("c", created_at=1.0)]
+    world = World(clock, *models)
+    first = await world.poll()
+    world.api.models.reverse()
+    assert await world.poll() == first
+    assert [state.model.id for state in first.states] == ["c", "d", "a", "b"]
+
+
+# How it fails.
+
+
+async def test_a_list_that_fails_publishes_nothing(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.list_error = ServerError("HTTP 500: no", status=500)
+    await world.poller.poll()
+    assert (world.published, world.api.asked) == ([], [])
+    assert [outcome.reason for outcome in world.outcomes] == ["server_error"]
+
+
+async def test_a_list_whose_last_page_fails_publishes_nothing(clock: FakeClock) -> None:
+    world = World(clock)
+    second_status = 200
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "page_token" not in request.url.params:
+            page = b'{"finetuned_models": [{"id": "a"}], "next_page_token": "2"}'
+            return httpx.Response(200, stream=httpx.ByteStream(page))
+        page = b'{"finetuned_models": [{"id": "b"}]}'
+        return httpx.Response(second_status, stream=httpx.ByteStream(page))
+
+    telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[], process_metrics=False)
+    async with httpx.AsyncClient(
+        base_url="http://api.test", transport=httpx.MockTransport(answer), trust_env=False
+    ) as http:
+        transport = Transport(
+            http,
+            key=str,
+            timeout=30.0,
+            concurrency=2,
+            limiter=RateLimiter(300, clock),
+            budget=MonthlyBudget(0, clock),
+            observer=telemetry,
+            clock=clock,
+        )
+        client = CohereClient(transport, observer=telemetry)
+        poller = Poller(
+            client,
+            publish=world._publish,
+            observer=telemetry,
+            clock=clock,
+            key=str,
+            interval=INTERVAL,
+            with_progress=False,
+        )
+        await poller.poll()
+        assert telemetry.registry.get_sample_value("cohere_up") == 1.0
+        second_status = 400
+        outcome = await poller.poll()
+    assert outcome.reason == "invalid_response"
+    assert [[state.model.id for state in each.states] for each in world.published] == [["a", "b"]]
+    assert telemetry.registry.get_sample_value("cohere_up") == 0.0
+
+
+async def test_families_end_when_the_api_fails_for_long_and_come_back_with_it(clock: FakeClock) -> None:
+    api = Api(clock, model("a", Status.READY))
+    telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[], process_metrics=False)
+    exposition = Exposition(clock=clock, stale_after=lambda: poller.stale_after)
+    poller = Poller(
+        api, publish=exposition.publish, observer=telemetry, clock=clock, key=str, interval=INTERVAL
+    )
+
+    def families() -> bytes:
+        return b"".join(exposition.page(Format.TEXT, b"", gzipped=False))
+
+    await poller.poll()
+    before = families()
+    assert b"cohere_finetuned_model_status{" in before
+    api.list_error = Timeout("x")
+    for _ in range(5):
+        await clock.advance(INTERVAL)
+        await poller.poll()
+        assert families() == before
+    await clock.advance(INTERVAL)
+    await poller.poll()
+    assert families() == b""
+    api.list_error = None
+    await poller.poll()
+    assert families() == before
+
+
+async def test_families_stay_while_the_list_works_and_step_metrics_are_refused(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.poller.KEY_CHECK_INTERVAL", INTERVAL)
+    world = World(clock, model("a"))
+    world.api.progress["a"] = Unauthorized("HTTP 401: not for this endpoint", status=401)
+    pauses = await world.pauses(2 * 3600)
+    assert max(pauses) <= world.poller.stale_after
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [ValueError("x"), KeyError("x"), RecursionError(), ExceptionGroup("x", [OSError()]), AssertionError()],
+)
+async def test_a_bug_in_the_api_s_answer_does_not_end_the_loop(clock: FakeClock, bug: Exception) -> None:
+    world = World(clock, model("a"))
+    world.api.list_error = bug
+    async with world.running():
+        await clock.advance(3 * INTERVAL)
+        world.api.list_error = None
+        await clock.advance(2 * INTERVAL)
+    assert world.outcomes[0].reason == "invalid_response"
+    assert world.outcomes[-1].reason is None
+    assert world.published
+
+
+async def test_a_bug_in_publishing_does_not_end_the_loop(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.publish_error = RuntimeError("x")
+    async with world.running():
+        await clock.advance(3 * INTERVAL)
+        world.publish_error = None
+        await clock.advance(2 * INTERVAL)
+    assert {outcome.reason for outcome in world.outcomes} == {"invalid_response", None}
+    assert world.published
+
+
+async def test_a_bug_in_publishing_statuses_early_loses_no_reading(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress["a"] = TrainingProgress(step=3)
+    world.api.progress_takes = 40.0
+    world.publish_error = RuntimeError("x")
+    async with world.running():
+        await clock.advance(1.0 + 2.0 + 0.1)
+        assert [outcome.reason for outcome in world.outcomes] == ["invalid_response"]
+        world.publish_error = None
+        await clock.advance(INTERVAL + 2.0)
+        assert world.published[-1].states[0].progress == TrainingProgress(step=3)
+
+
+async def test_the_list_goes_on_every_interval_while_step_metrics_hang(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress_takes = 10 * INTERVAL
+    pauses = await world.pauses(5 * INTERVAL)
+    assert pauses == pytest.approx([INTERVAL] * len(pauses))
+    assert len(pauses) >= 4
+    assert len(world.api.asked) == 1, "a second round began beside the first"
+
+
+async def test_the_end_of_the_loop_leaves_no_call_under_way(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress_takes = 10 * INTERVAL
+    async with world.running():
+        await clock.advance(2 * INTERVAL)
+        assert world.api.under_way == 1
+    await settle()
+    assert world.api.under_way == 0
+
+
+# Outcomes.
+
+
+async def test_the_outcome_of_a_good_poll(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.list_takes = 1.5
+    async with world.running():
+        await clock.advance(1.0 + 1.5)
+    expected = PollOutcome(finished_at=world.outcomes[0].finished_at, duration=1.5)
+    assert world.outcomes[0] == expected
+    assert world.outcomes[0].finished_at == pytest.approx(
+        world.api.listed_at[0] + 1.5 + clock.time() - clock.monotonic()
+    )
+    assert world.poller.outcome is world.outcomes[0]
+
+
+async def test_the_outcome_of_a_bad_poll_says_what_and_what_to_do(world: World) -> None:
+    world.api.list_error = Unauthorized("HTTP 401: invalid api token", status=401)
+    outcome = await world.poller.poll()
+    assert outcome == PollOutcome(
+        finished_at=world.clock.time(),
+        duration=0.0,
+        reason="unauthorized",
+        message="HTTP 401: invalid api token",
+        advice=Unauthorized.advice,
+    )
+    assert world.outcomes == [outcome]
+    assert world.poller.outcome is outcome
+
+
+async def test_there_is_no_outcome_before_the_first_poll(world: World) -> None:
+    assert world.poller.outcome is None
+
+
+# How long it waits after a failure.
+
+
+@pytest.mark.parametrize("error", EVERYTHING_ELSE)
+async def test_what_passes_by_itself_does_not_lengthen_the_pause(world: World, error: ApiError) -> None:
+    world.api.list_error = error
+    assert await world.pauses(10 * INTERVAL) == pytest.approx([INTERVAL] * 9)
+
+
+@pytest.mark.parametrize(
+    ("error", "longest"),
+    [
+        (Unauthorized("x"), 900.0),
+        (Forbidden("x"), 900.0),
+        (PaymentRequired("x"), 900.0),
+        (Gone("x"), 600.0),
+        (QuotaSpent("x"), 3600.0),
+    ],
+)
+async def test_what_time_does_not_mend_doubles_the_pause_up_to_its_longest(
+    world: World, error: ApiError, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.poller.KEY_CHECK_INTERVAL", INTERVAL)  # the key stays; hours pass quickly
+    world.api.list_error = error
+    pauses = await world.pauses(10 * 3600)
+    assert pauses == pytest.approx([min(120.0 * 2**n, longest) for n in range(len(pauses))])
+    assert pauses[-1] == pytest.approx(longest)
+
+
+async def test_a_pause_is_never_shorter_than_the_interval(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.poller.KEY_CHECK_INTERVAL", INTERVAL)
+    world = World(clock, interval=7200.0)
+    world.api.list_error = Unauthorized("x")
+    assert await world.pauses(5 * 7200) == pytest.approx([7200.0] * 4)
+
+
+async def test_success_ends_the_long_pauses(world: World) -> None:
+    world.api.list_error = Forbidden("x")
+    async with world.running():
+        await world.clock.advance(4000)
+        world.api.list_error = None
+        await world.clock.advance(901)
+        polls = len(world.api.listed_at)
+        await world.clock.advance(10 * INTERVAL)
+    assert len(world.api.listed_at) == polls + 10
+
+
+async def test_a_refusal_after_an_outage_pauses_like_a_first_refusal(world: World) -> None:
+    world.api.list_error = ConnectionFailed("x")
+    async with world.running():
+        await world.clock.advance(20 * INTERVAL)
+        world.api.list_error = Gone("HTTP 404: the load balancer knows no backend yet")
+        await world.clock.advance(INTERVAL)
+        world.api.list_error = None
+        await world.clock.advance(2 * INTERVAL)
+        assert world.outcomes[-1].reason is None
+
+
+@pytest.mark.parametrize("error", [Unauthorized("x"), ServerError("x"), QuotaSpent("x", retry_after=3000)])
+async def test_a_changed_key_ends_the_pause(world: World, error: ApiError) -> None:
+    world.api.list_error = error
+    async with world.running():
+        await world.clock.advance(2.0)
+        polls = len(world.api.listed_at)
+        await world.clock.advance(10.0)
+        assert len(world.api.listed_at) == polls
+        world.key, world.api.list_error = "second", None
+        await world.clock.advance(1.5)
+        assert len(world.api.listed_at) == polls + 1
+        await world.clock.advance(INTERVAL - 2)
+        assert len(world.api.listed_at) == polls + 1
+
+
+async def test_a_key_that_changes_while_a_poll_fails_ends_the_pause_too(world: World) -> None:
+    world.api.list_error = Unauthorized("x")
+    world.api.list_takes = 10.0
+    async with world.running():
+        await world.clock.advance(5.0)
+        world.key, world.api.list_takes = "second", 0.0
+        await world.clock.advance(10.0)
+        assert len(world.api.listed_at) == 2
+
+
+async def test_a_changed_key_does_not_hurry_polls_that_go_well(world: World) -> None:
+    async with world.running():
+        await world.clock.advance(2.0)
+        world.key = "second"
+        await world.clock.advance(INTERVAL - 3)
+        assert len(world.api.listed_at) == 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"), [(5.0, 60.0), (200.0, 200.0), (3600.0, 3600.0), (1e9, 3600.0), (None, 60.0)]
+)
+async def test_retry_after_is_respected_up_to_an_hour(
+    world: World, retry_after: float | None, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.poller.KEY_CHECK_INTERVAL", 20.0)
+    world.api.list_error = RateLimited("x", retry_after=retry_after)
+    assert (await world.pauses(8000))[0] == pytest.approx(pause)
+
+
+async def test_retry_after_of_step_metrics_is_respected_too(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress["a"] = RateLimited("x", retry_after=200.0)
+    assert await world.pauses(700) == pytest.approx([200.0] * 3)
+    assert {outcome.reason for outcome in world.outcomes} == {None}
+
+
+# The budget of calls.
+
+
+async def test_the_times_in_force_are_told_from_the_start(clock: FakeClock) -> None:
+    assert World(clock).times == [(60.0, 300.0)]
+    assert World(clock, stale_after=100.0).times == [(60.0, 100.0)]
+
+
+async def test_a_budget_stretches_interval_and_stale_after(clock: FakeClock) -> None:
+    world = World(clock, model("a"), model("b"), model("c", Status.READY), pace=lambda calls: calls * 100.0)
+    world.api.pages = 2
+    assert await world.pauses(5 * 400) == pytest.approx([400.0] * 4)
+    assert world.times[-1] == (400.0, 2000.0)
+    assert (world.poller.interval, world.poller.stale_after) == (400.0, 2000.0)
+
+
+async def test_a_stretched_interval_shrinks_again_when_training_ends(clock: FakeClock) -> None:
+    world = World(clock, model("a"), pace=lambda calls: calls * 100.0)
+    await world.poll()
+    world.api.models = [model("a", Status.READY)]
+    await world.poll()
+    assert world.times[-1] == (100.0, 500.0)
+
+
+async def test_a_generous_budget_stretches_nothing(clock: FakeClock) -> None:
+    world = World(clock, model("a"), pace=lambda calls: calls * 0.1)
+    await world.poll()
+    assert world.times[-1] == (60.0, 300.0)
+
+
+@pytest.mark.parametrize(("given", "in_force"), [(100.0, 600.0), (1000.0, 1000.0)])
+async def test_a_stale_after_that_was_set_is_kept_if_two_stretched_intervals_fit(
+    clock: FakeClock, given: float, in_force: float
+) -> None:
+    world = World(clock, pace=lambda calls: calls * 300.0, stale_after=given)
+    await world.poll()
+    assert world.times[-1] == (300.0, in_force)
+
+
+async def test_failing_polls_keep_to_the_budget(clock: FakeClock) -> None:
+    world = World(clock, pace=lambda calls: calls * 500.0)
+    world.api.list_error = ServerError("x")
+    assert await world.pauses(3000) == pytest.approx([500.0] * 5)
+
+
+class Budgeted(Api):
+    """An API that takes each call from a budget."""
+
+    def __init__(self, clock: FakeClock, *models: FinetunedModel, calls: int) -> None:
+        super().__init__(clock, *models)
+        self.budget = MonthlyBudget(calls, clock)
+
+    async def list_models(self) -> Listing:
+        self.budget.spend()
+        return await super().list_models()
+
+    async def training_progress(
+        self, model_id: str, earlier: TrainingProgress | None = None
+    ) -> TrainingProgress | None:
+        self.budget.spend()
+        return await super().training_progress(model_id, earlier)
+
+
+@pytest.mark.parametrize("resting", [10, 300])
+async def test_the_readings_of_the_first_poll_leave_a_budget_for_the_next(
+    clock: FakeClock, resting: int
+) -> None:
+    api = Budgeted(clock, *(model(f"r{n}", Status.READY) for n in range(resting)), calls=200)
+    world = World(clock, api=api, pace=api.budget.pace)
+    for _ in range(5):
+        await world.poller.poll()
+        await clock.advance(world.poller.interval)
+    assert [outcome.reason for outcome in world.outcomes] == [None] * 5

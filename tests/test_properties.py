@@ -1,0 +1,390 @@
+"""Whatever the API answers: no crash, a valid page, one status a model, and no secret on it.
+
+The way is the real one from HTTP bytes to the page; only the network is replaced, and the clock, which
+does not wait.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from structlog.testing import capture_logs
+
+from exporter.cohere.client import CohereClient
+from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.transport import Endpoint, Transport
+from exporter.cohere.wire import LABEL_LIMIT, REJECTED_KINDS
+from exporter.errors import REASONS
+from exporter.exposition import Exposition, Format, render
+from exporter.model import Status
+from exporter.poller import Poller
+from exporter.telemetry import Telemetry
+
+SECRET = "wandb-live-secret-0123456789abcdef"
+PROPERTY = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class HastyClock:
+    """A clock on which every wait is over at once."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def time(self) -> float:
+        return self._now + 1.7e9
+
+    async def sleep(self, seconds: float) -> None:
+        self._now += max(seconds, 0.0)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Seen:
+    """What two polls of one API came to: the pages after each, the reasons, the log and the snapshots."""
+
+    pages: list[dict[Format, str]] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
+    log: str = ""
+    blocks: list[bytes] = field(default_factory=list)
+
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+async def poll(answer: Answer, polls: int = 2) -> Seen:
+    """Poll an API `polls` times, from its bytes to the page."""
+    clock, seen = HastyClock(), Seen()
+    telemetry = Telemetry(
+        version="1",
+        revision="",
+        endpoints=list(Endpoint),
+        rejected_kinds=REJECTED_KINDS,
+        process_metrics=False,
+    )
+    exposition = Exposition(clock=clock, stale_after=lambda: math.inf)
+    async with httpx.AsyncClient(
+        base_url="http://api.test", transport=httpx.MockTransport(answer), trust_env=False
+    ) as http:
+        transport = Transport(
+            http,
+            key=lambda: "key",
+            timeout=30.0,
+            concurrency=4,
+            limiter=RateLimiter(300, clock),
+            budget=MonthlyBudget(0, clock),
+            observer=telemetry,
+            clock=clock,
+        )
+        poller = Poller(
+            CohereClient(transport, observer=telemetry, metric_limit=5),
+            publish=exposition.publish,
+            observer=telemetry,
+            clock=clock,
+            key=lambda: "key",
+            interval=60.0,
+            models_limit=10,
+        )
+        with capture_logs() as lines:
+            for _ in range(polls):
+                outcome = await poller.poll()
+                seen.reasons.append(outcome.reason)
+                assert not (outcome.reason is None and outcome.message)
+                pages = {
+                    format_: b"".join(
+                        exposition.page(format_, render(telemetry.registry, format_), gzipped=False)
+                    ).decode()
+                    for format_ in Format
+                }
+                seen.pages.append(pages)
+                seen.blocks.append(exposition.page(Format.TEXT, b"", gzipped=False)[0])
+        seen.log = repr((lines, outcome))
+    return seen
+
+
+def series(text: str) -> Series:
+    """Read a page strictly; no series may come twice, and none with a time."""
+    found: Series = {}
+    names = []
+    for family in parse_openmetrics(text):  # type: ignore[no-untyped-call]
+        names.append(family.name)
+        for sample in family.samples:
+            key = sample.name, frozenset(sample.labels.items())
+            assert key not in found, f"twice: {key}"
+            assert sample.timestamp is None
+            found[key] = sample.value
+    assert len(names) == len(set(names)), "a family comes twice"
+    return found
+
+
+def of(found: Series, name: str) -> list[tuple[dict[str, str], float]]:
+    return [(dict(labels), value) for (series_name, labels), value in found.items() if series_name == name]
+
+
+def check_page(pages: Mapping[Format, str]) -> None:
+    """Check what holds on every page whatever the API said."""
+    found = series(pages[Format.OPENMETRICS])
+    assert sum(1 for family in parse_text(pages[Format.TEXT]) for _ in family.samples) == len(found)
+    assert of(found, "cohere_up")
+    ones: dict[str, int] = {}
+    for labels, value in of(found, "cohere_finetuned_model_status"):
+        ones[labels["model_id"]] = ones.get(labels["model_id"], 0) + int(value)
+        assert value in (0.0, 1.0)
+    infos = [labels["model_id"] for labels, _ in of(found, "cohere_finetuned_model_info")]
+    assert sorted(infos) == sorted(ones)
+    assert set(ones.values()) <= {1}
+    if counts := of(found, "cohere_finetuned_models"):
+        dropped = of(found, "cohere_finetuned_models_dropped")[0][1]
+        assert sum(value for _, value in counts) == len(infos) + dropped
+        assert {labels["status"] for labels, _ in counts} >= {status.value for status in Status}
+    assert all(len(value) <= LABEL_LIMIT for _, pairs in found for _, value in pairs)
+
+
+def check(answer: Answer) -> Seen:
+    """Poll twice and check all that must hold."""
+    seen = asyncio.run(poll(answer))
+    assert set(seen.reasons) <= {None, *REASONS}
+    for pages in seen.pages:
+        check_page(pages)
+        assert SECRET not in "".join(pages.values())
+    assert SECRET not in seen.log
+    assert "nobody foresaw" not in seen.log, seen.log
+    return seen
+
+
+# Answers, from nearly right to wild.
+
+texts = st.text(st.characters(exclude_categories=()), max_size=12)
+numbers = st.one_of(
+    st.integers(), st.floats(), st.sampled_from(["NaN", "Infinity", "-Infinity", 10**400, "1e3"])
+)
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), numbers, texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=6,
+)
+times = st.sampled_from(
+    [
+        "2024-06-21T10:03:21.500000Z",
+        "2024-06-21T10:03:21.123456789Z",
+        "2024-06-21T12:03:21+02:00",
+        "2024-06-21T10:03:21",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-23:59",
+        "1970-01-01T00:00:00Z",
+        "-1",
+    ]
+)
+
+
+def often(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Give what is right four times, and anything once in five."""
+    return st.integers(0, 4).flatmap(lambda die: json_values if die == 0 else good)
+
+
+def nearly(fields: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """Give an object in which any field may be absent or anything else."""
+    return st.fixed_dictionaries({}, optional={name: often(good) for name, good in fields.items()})
+
+
+hyperparameters = nearly(
+    {
+        "early_stopping_patience": st.integers(0, 10),
+        "learning_rate": st.floats(),
+        "train_epochs": st.just("2"),
+        "lora_target_modules": texts,
+    }
+)
+# The secret is there whatever the rest is, and there where a careless reader might look for something else.
+wandb = st.fixed_dictionaries(
+    {"api_key": st.just(SECRET)}, optional={"project": often(texts), "entity": often(texts)}
+)
+base_model = nearly({"name": texts, "version": texts, "base_type": texts, "strategy": texts})
+configuration = st.fixed_dictionaries(
+    {"wandb": wandb},
+    optional={
+        "base_model": often(base_model),
+        "dataset_id": often(texts),
+        "hyperparameters": often(hyperparameters),
+    },
+)
+statuses = st.one_of(st.sampled_from(list(Status)), texts)
+models = st.fixed_dictionaries(
+    {"id": often(st.sampled_from(["a", "b", "c/d?e", "..", "x" * 2000])), "settings": configuration},
+    optional={
+        "name": often(texts),
+        "status": often(statuses),
+        "creator_id": often(texts),
+        "organization_id": often(texts),
+        "created_at": often(times),
+        "updated_at": often(times),
+        "completed_at": often(times),
+        "last_used": often(times),
+    },
+)
+names = st.one_of(texts, st.sampled_from(["loss", "accuracy", "nDCG@10", "step", "y" * 3000]))
+rows = nearly(
+    {
+        "step_number": st.integers(0, 2**63),
+        "created_at": times,
+        "metrics": st.dictionaries(names, often(numbers), max_size=8),
+    }
+)
+
+
+def lists(key: str, items: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    """Give one or two pages; a token, if any, leads from one to the next."""
+    page = nearly(
+        {key: st.lists(often(items), max_size=14), "next_page_token": st.sampled_from(["", "t", None])}
+    )
+    return st.lists(often(page), min_size=1, max_size=2)
+
+
+def serving(model_pages: Sequence[Any], step_pages: Sequence[Any]) -> Answer:
+    """Answer with pages in turn; the last has no next."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        pages = step_pages if request.url.path.endswith("/training-step-metrics") else model_pages
+        page = pages[0]
+        if "page_token" in request.url.params:
+            page = pages[-1]
+            page = {**page, "next_page_token": ""} if isinstance(page, dict) else page
+        return ok(json.dumps(page).encode())
+
+    return answer
+
+
+def ok(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    return httpx.Response(status, stream=httpx.ByteStream(body), headers=headers)
+
+
+@PROPERTY
+@given(model_pages=lists("finetuned_models", models), step_pages=lists("step_metrics", rows))
+def test_nearly_right_answers_give_a_valid_page(model_pages: list[Any], step_pages: list[Any]) -> None:
+    check(serving(model_pages, step_pages))
+
+
+@PROPERTY
+@given(items=st.lists(models, max_size=14), step_rows=st.lists(rows, max_size=6))
+def test_no_item_of_a_good_list_costs_the_list(items: list[Any], step_rows: list[Any]) -> None:
+    good = {"id": "good", "status": "STATUS_READY", "created_at": "2030-01-01T00:00:00Z"}
+    seen = check(serving([{"finetuned_models": [*items, good]}], [{"step_metrics": step_rows}]))
+    assert seen.reasons == [None, None]
+    found = series(seen.pages[-1][Format.OPENMETRICS])
+    assert of(found, "cohere_up") == [({}, 1.0)]
+    assert ({"model_id": "good", "model_name": ""}, 1893456000.0) in of(
+        found, "cohere_finetuned_model_created_timestamp_seconds"
+    )
+
+
+@PROPERTY
+@given(
+    bodies=st.lists(
+        st.one_of(st.binary(max_size=60), json_values.map(lambda value: json.dumps(value).encode())),
+        min_size=1,
+        max_size=4,
+    ),
+    status=st.sampled_from([200, 200, 200, 204, 302, 400, 401, 402, 403, 404, 410, 418, 429, 498, 500, 503]),
+    headers=st.fixed_dictionaries(
+        {},
+        optional={
+            "retry-after": st.sampled_from(
+                ["0", "7", "99999999999", "soon", "Wed, 21 Oct 2099 07:28:00 GMT"]
+            ),
+            "content-encoding": st.sampled_from(["gzip", "br", "identity"]),
+            "content-type": st.sampled_from(["text/plain", "text/html", "application/json"]),
+        },
+    ),
+)
+def test_wild_answers_give_a_valid_page(bodies: list[bytes], status: int, headers: dict[str, str]) -> None:
+    turn = iter(range(10**9))
+    check(lambda _: ok(bodies[next(turn) % len(bodies)], status, headers))
+
+
+@PROPERTY
+@given(
+    step_answer=st.one_of(
+        st.binary(max_size=40),
+        json_values.map(lambda v: json.dumps(v).encode()),
+        rows.map(json.dumps).map(str.encode),
+    ),
+    status=st.sampled_from([200, 400, 401, 403, 404, 429, 500]),
+)
+def test_no_answer_about_step_metrics_costs_the_statuses(step_answer: bytes, status: int) -> None:
+    listed = {"finetuned_models": [{"id": "a", "status": "STATUS_FINETUNING"}]}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/training-step-metrics"):
+            return ok(step_answer, status)
+        return ok(json.dumps(listed).encode())
+
+    seen = check(answer)
+    assert seen.reasons == [None, None]
+    statuses_seen = of(series(seen.pages[-1][Format.OPENMETRICS]), "cohere_finetuned_model_status")
+    assert [labels["status"] for labels, value in statuses_seen if value] == ["STATUS_FINETUNING"]
+
+
+@PROPERTY
+@given(first=lists("finetuned_models", models))
+def test_a_failure_after_success_leaves_the_page_as_it_was(first: list[Any]) -> None:
+    lists_served = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal lists_served
+        if request.url.path.endswith("/training-step-metrics"):
+            return ok(b"{}")
+        lists_served += "page_token" not in request.url.params
+        return serving(first, [{}])(request) if lists_served == 1 else ok(b"", 400)
+
+    seen = check(answer)
+    assert seen.reasons[1] is not None
+    assert seen.blocks[0] == seen.blocks[1]
+
+
+def test_what_does_not_change_is_not_rendered_again_though_it_be_no_number() -> None:
+    model = {
+        "id": "a",
+        "status": "STATUS_FINETUNING",
+        "settings": {"hyperparameters": {"learning_rate": "NaN"}},
+    }
+    steps = {"step_metrics": [{"step_number": 3, "metrics": {"loss": "NaN"}}]}
+    seen = asyncio.run(poll(serving([{"finetuned_models": [model]}], [steps])))
+    assert seen.reasons == [None, None]
+    assert 'metric="loss"' in seen.blocks[0].decode()
+    assert seen.blocks[1] is seen.blocks[0]
+
+
+def test_a_secret_in_every_place_of_the_list_that_is_none_of_ours_stays_off_the_page() -> None:
+    model = {
+        "id": "a",
+        "status": "STATUS_READY",
+        "api_key": SECRET,
+        "secret": {"api_key": SECRET},
+        "created_at": {"api_key": SECRET},
+        "settings": {
+            "api_key": SECRET,
+            "wandb": {
+                "project": {"api_key": SECRET},
+                "entity": [SECRET],
+                "api_key": SECRET,
+                "apiKey": SECRET,
+            },
+            "hyperparameters": {"api_key": SECRET, "learning_rate": SECRET, "train_epochs": [SECRET]},
+            "base_model": [SECRET],
+        },
+    }
+    seen = check(serving([{"finetuned_models": [model, SECRET, [SECRET]], "total_size": SECRET}], [{}]))
+    assert seen.reasons == [None, None]
+    assert 'model_id="a"' in seen.blocks[-1].decode()

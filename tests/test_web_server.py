@@ -1,0 +1,453 @@
+"""The server over real sockets: well-behaved clients, slow ones and bad ones."""
+
+import asyncio
+import errno
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporter.web.limits import Limits
+from exporter.web.server import WebServer, listen
+from tests.conftest import until
+
+pytestmark = pytest.mark.anyio
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = bytes(20_000_000)
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the path; `/large` with 20 MB, `/bug` not at all, `/slow` only in a minute."""
+    request = Request(scope)
+    if request.url.path == "/bug":
+        raise RuntimeError("a bug")
+    if request.url.path == "/slow":
+        await asyncio.sleep(60)
+    body = LARGE if request.url.path == "/large" else request.url.path.encode()
+    await PlainTextResponse(body)(scope, receive, send)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp = app, *, grace: float = 2.0, **limits: Any) -> AsyncIterator[WebServer]:
+    async with WebServer(app, listen(("127.0.0.1", 0)), limits=Limits(**limits), grace=grace) as server:
+        yield server
+
+
+class Connection:
+    """A client that does as it is told, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def read_until(self, end: bytes) -> bytes:
+        async with asyncio.timeout(10):
+            return await self._reader.readuntil(end)
+
+    async def read(self, count: int) -> bytes:
+        async with asyncio.timeout(10):
+            return await self._reader.readexactly(count)
+
+    async def read_all(self) -> bytes:
+        """Give what comes until the server ends the connection, politely or not."""
+        received = b""
+        async with asyncio.timeout(10):
+            with suppress(ConnectionError):
+                while piece := await self._reader.read(65536):
+                    received += piece
+        return received
+
+    async def drip(self, data: bytes) -> None:
+        """Send byte after byte until the connection breaks."""
+        with suppress(ConnectionError):
+            for byte in data:
+                await self.send(bytes([byte]))
+                await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def connected(server: WebServer, *, receive_buffer: int | None = None) -> AsyncIterator[Connection]:
+    sock = socket.socket()
+    sock.setblocking(False)
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+    # A limit this low makes asyncio stop reading as soon as something has come.
+    reader, writer = await asyncio.open_connection(sock=sock, limit=65536)
+    try:
+        yield Connection(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+async def dripped_on(server: WebServer, head: bytes, drops: bytes) -> bytes:
+    """Give what a client receives that sends a head at once and the rest in drops, for ever if it may."""
+    async with connected(server) as client:
+        await client.send(head)
+        dripping = asyncio.create_task(client.drip(drops))
+        received = await client.read_all()
+        dripping.cancel()
+        await asyncio.wait({dripping})
+        return received
+
+
+# Slow clients
+
+
+async def test_a_silent_connection_is_closed() -> None:
+    async with serving(head_seconds=0.2) as server, connected(server) as client:
+        assert await client.read_all() == b""
+
+
+async def test_a_connection_idle_after_its_answer_is_closed() -> None:
+    async with serving(head_seconds=0.2) as server, connected(server) as client:
+        await client.send(GET)
+        assert (await client.read_all()).endswith(b"\r\n\r\n/")
+
+
+async def test_a_head_in_drops_does_not_move_the_deadline() -> None:
+    async with serving(head_seconds=0.3) as server:
+        assert await dripped_on(server, b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"x" * 1_000) == b""
+
+
+async def test_a_body_in_drops_after_the_answer_does_not_either() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    async with serving(head_seconds=0.3) as server:
+        assert (await dripped_on(server, head, b"x" * 1_000)).endswith(b"\r\n\r\n/")
+
+
+async def test_a_second_head_has_as_long_as_the_first() -> None:
+    async with serving(head_seconds=0.5) as server, connected(server) as client:
+        for _ in range(4):
+            await client.send(GET)
+            await client.read_until(b"\r\n\r\n/")
+            await asyncio.sleep(0.2)
+
+
+async def test_an_answer_may_take_longer_than_a_head() -> None:
+    async def thinking(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.4)
+        await app(scope, receive, send)
+
+    async with serving(thinking, head_seconds=0.1) as server, connected(server) as client:
+        await client.send(GET)
+        assert await client.read_until(b"\r\n\r\n/")
+
+
+async def streaming(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send 20 MB in slices."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"20000000")]})
+    for start in range(0, len(LARGE), 50_000):
+        await send({"type": "http.response.body", "body": LARGE[start : start + 50_000], "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def test_a_client_that_does_not_read_is_dropped_while_others_are_served() -> None:
+    async with (
+        serving(streaming, stall_seconds=0.5, head_seconds=60) as server,
+        connected(server, receive_buffer=4096) as stuck,
+    ):
+        await stuck.send(GET)
+        await until(lambda: server.connections == 1)
+        async with connected(server) as good:
+            await good.send(GET[:-2] + b"Connection: close\r\n\r\n")
+            assert (await good.read_all()).endswith(bytes(1_000))
+        await until(lambda: server.connections == 0)
+        assert len(await stuck.read_all()) < len(LARGE)
+
+
+async def test_a_client_that_leaves_the_rest_of_a_finished_answer_is_dropped() -> None:
+    async with (
+        serving(stall_seconds=60, head_seconds=0.3) as server,
+        connected(server, receive_buffer=4096) as stuck,
+    ):
+        await stuck.send(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        await until(lambda: server.connections == 1)
+        await until(lambda: server.connections == 0)
+
+
+async def test_a_client_that_reads_slowly_but_steadily_gets_everything() -> None:
+    async with serving(streaming, stall_seconds=0.5) as server, connected(server) as client:
+        await client.send(GET)
+        await client.read_until(b"\r\n\r\n")
+        for _ in range(10):
+            assert len(await client.read(2_000_000)) == 2_000_000
+            await asyncio.sleep(0.1)
+
+
+async def test_a_client_that_took_everything_may_come_again_later() -> None:
+    async with serving(streaming, stall_seconds=0.2) as server, connected(server) as client:
+        for _ in range(2):
+            await client.send(GET)
+            await client.read_until(b"\r\n\r\n")
+            assert len(await client.read(len(LARGE))) == len(LARGE)
+            await asyncio.sleep(0.4)
+
+
+# Too many, too much, and nonsense
+
+
+async def test_connections_over_the_limit_are_closed_and_the_others_served() -> None:
+    async with serving(connections=2) as server:
+        async with connected(server) as first, connected(server):
+            await until(lambda: server.connections == 2)
+            async with connected(server) as third:
+                assert await third.read_all() == b""
+            assert server.connections == 2
+            await first.send(GET)
+            assert await first.read_until(b"\r\n\r\n/")
+        await until(lambda: server.connections == 0)
+        async with connected(server) as fourth:
+            await fourth.send(GET)
+            assert await fourth.read_until(b"\r\n\r\n/")
+
+
+async def test_an_unfinished_head_may_have_so_many_bytes_and_no_more() -> None:
+    async with serving(head_bytes=2_000) as server:
+        async with connected(server) as client:
+            await client.send(GET[:-2] + b"X: " + b"x" * 1_000)
+            await client.send(b"\r\n\r\n")
+            assert (await client.read_until(b"\r\n\r\n/")).startswith(b"HTTP/1.1 200")
+        async with connected(server) as client:
+            await client.send(GET[:-2] + b"X: " + b"x" * 2_000)
+            assert (await client.read_all()).startswith(b"HTTP/1.1 400")
+
+
+BAD_REQUESTS = {
+    "a giant header": b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000,
+    "many headers": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50_000,
+    "a giant path": b"GET /" + b"x" * 200_000,
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "a bad length": b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    "a bad chunk at once": b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+    "a bad chunk, slow app": b"POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n!\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+async def test_a_bad_request_is_ended_without_a_word_in_the_log(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(grace=0.2) as server, connected(server) as client:
+        with suppress(ConnectionError):
+            await client.send(request_bytes)
+        received = await client.read_all()
+        await until(lambda: server.connections == 0)
+    assert received == b"" or received.startswith(b"HTTP/1.1 400 ")
+    assert caplog.records == []
+
+
+async def test_a_bad_chunk_in_the_middle_of_an_answer_ends_it_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(streaming) as server, connected(server, receive_buffer=4096) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.read_until(b"\r\n\r\n")
+        await client.send(b"nonsense\r\n")
+        await until(lambda: server.connections == 0)
+    assert caplog.records == []
+
+
+async def test_a_bad_chunk_after_the_answer_ends_the_connection_quietly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving() as server, connected(server) as client:
+        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.read_until(b"\r\n\r\n/")
+        await client.send(b"nonsense\r\n")
+        assert await client.read_all() == b""
+    assert caplog.records == []
+
+
+async def test_an_upgrade_is_not_taken_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving() as server, connected(server) as client:
+        await client.send(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert (await client.read_until(b"\r\n\r\n/")).startswith(b"HTTP/1.1 200")
+    assert caplog.records == []
+
+
+# The protocol
+
+
+async def test_an_answer_has_a_date_and_no_server() -> None:
+    async with serving() as server, httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{server.port}/")
+    assert "Date" in answer.headers
+    assert "Server" not in answer.headers
+
+
+async def test_http_1_0_gets_its_answer_and_the_end_of_the_connection() -> None:
+    async with serving() as server, connected(server) as client:
+        await client.send(b"GET /old HTTP/1.0\r\n\r\n")
+        assert (await client.read_all()).endswith(b"\r\n\r\n/old")
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with serving() as server, connected(server) as client:
+        await client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % i for i in range(3)))
+        for i in range(3):
+            assert (await client.read_until(b"\r\n\r\n/%d" % i)).count(b"HTTP/1.1 200") == 1
+
+
+async def test_head_has_the_length_and_no_body() -> None:
+    async with serving() as server, connected(server) as client:
+        await client.send(b"HEAD /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = await client.read_all()
+    assert b"content-length: 20000000\r\n" in received
+    assert received.endswith(b"\r\n\r\n")
+
+
+async def test_an_error_of_the_application_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as server, httpx.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{server.port}/bug")
+    assert answer.status_code == 500
+    assert "RuntimeError: a bug" in caplog.text
+
+
+# Its life
+
+
+async def test_stop_lets_an_answer_under_way_end() -> None:
+    going = asyncio.Event()
+
+    async def thinking(scope: Scope, receive: Receive, send: Send) -> None:
+        going.set()
+        await asyncio.sleep(0.3)
+        await app(scope, receive, send)
+
+    server = WebServer(thinking, listen(("127.0.0.1", 0)))
+    await server.start()
+    async with connected(server) as client:
+        await client.send(GET)
+        await going.wait()
+        await server.stop()
+        assert (await client.read_all()).endswith(b"\r\n\r\n/")
+
+
+@pytest.mark.parametrize("path", [b"/large", b"/slow"])
+async def test_stop_waits_no_longer_than_its_grace_and_leaves_nothing(
+    path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = asyncio.all_tasks()
+    server = WebServer(app, listen(("127.0.0.1", 0)), grace=0.2)
+    await server.start()
+    async with connected(server, receive_buffer=4096) as slow, connected(server):
+        await slow.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+        await until(lambda: server.connections == 2)
+        async with asyncio.timeout(5):
+            await server.stop()
+        assert server.connections == 0
+    await until(lambda: asyncio.all_tasks() == before)
+    assert caplog.records == []
+
+
+async def test_after_stop_nobody_listens() -> None:
+    async with serving() as server:
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", server.port)
+
+
+async def test_a_server_that_was_never_started_can_be_stopped() -> None:
+    listener = listen(("127.0.0.1", 0))
+    await WebServer(app, listener).stop()
+    assert listener.fileno() == -1
+
+
+async def test_signals_stay_as_they_are() -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    async with serving():
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+async def test_two_servers_live_side_by_side() -> None:
+    async with serving() as one, serving() as other, httpx.AsyncClient() as client:
+        for server in (one, other):
+            assert (await client.get(f"http://127.0.0.1:{server.port}/here")).text == "/here"
+
+
+# Listening
+
+
+def reachable(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+async def test_no_host_means_every_address() -> None:
+    with listen(":0") as listener:
+        port = listener.getsockname()[1]
+        assert reachable("127.0.0.1", port)
+        assert reachable("::1", port) or listener.family == socket.AF_INET
+
+
+async def test_without_ipv6_no_host_means_every_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    with listen(":0") as listener:
+        assert listener.family == socket.AF_INET
+        assert listener.getsockname()[0] == "0.0.0.0"
+
+
+async def test_a_host_is_one_address() -> None:
+    with listen("127.0.0.1:0") as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_an_ipv6_address_stands_in_brackets() -> None:
+    with listen("[::1]:0") as listener:
+        assert listener.getsockname()[0] == "::1"
+
+
+async def test_an_address_in_use_is_named() -> None:
+    with listen("127.0.0.1:0") as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"cannot listen on {address}") as caught:
+            listen(address)
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+async def test_a_host_that_cannot_be_found_is_named() -> None:
+    with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid:80"):
+        listen("nowhere.invalid:80")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "10220", "localhost", ":", ":http", ":65536", ":-1", "::1:80", "[::1]", "[x:80", "host:8 0"],
+)
+async def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="not an address"):
+        listen(address)
+
+
+def test_small_writes_are_sent_at_once() -> None:
+    with (
+        listen(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
