@@ -142,7 +142,7 @@ class Telemetry:
         """Add the time that a request waited for its turn."""
         self.api_throttled.inc(seconds)
 
-    def rejected(self, kind: str, name: str) -> None:  # noqa: ARG002 - a name is not a label, it may be anything
+    def rejected(self, kind: str) -> None:
         """Count a part of an answer that was skipped."""
         self.rejected_items.labels(kind).inc()
 

@@ -117,7 +117,7 @@ class TestListModels:
             ("b", "new"),
             ("c", "new"),
         ]
-        assert [kind for kind, _ in api.observer.rejections] == ["duplicate_model"]
+        assert api.observer.rejections == ["duplicate_model"]
 
     async def test_a_token_is_handed_back_as_it_came(self) -> None:
         token = "a b&c=d/é+%25?#😀=="
@@ -150,7 +150,7 @@ class TestListModels:
         page: list[Any] = [{"id": "a", "settings": 3}, {"name": "nobody"}, "b"]
         async with a_client(chain("finetuned_models", page)) as (client, api):
             assert [model.id for model in (await client.list_models()).models] == ["a"]
-        assert api.observer.rejections == [("model_field", "settings"), ("model", "id"), ("model", "str")]
+        assert api.observer.rejections == ["model_field", "model", "model"]
 
     async def test_a_large_page_is_read_off_the_event_loop(self) -> None:
         threads: list[int] = []

@@ -65,7 +65,7 @@ class RecordingObserver:
         self.durations: list[float] = []
         self.retries: list[str] = []
         self.waited = 0.0
-        self.rejections: list[tuple[str, str]] = []
+        self.rejections: list[str] = []
 
     def request(self, endpoint: Endpoint, code: str, seconds: float) -> None:
         self.requests.append((endpoint.value, code))
@@ -77,8 +77,8 @@ class RecordingObserver:
     def throttled(self, seconds: float) -> None:
         self.waited += seconds
 
-    def rejected(self, kind: str, name: str) -> None:
-        self.rejections.append((kind, name))
+    def rejected(self, kind: str) -> None:
+        self.rejections.append(kind)
 
     @property
     def codes(self) -> list[str]:

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
+import structlog
+
 from exporter.cohere import wire
 from exporter.cohere.progress import is_descending, latest
 from exporter.cohere.transport import Endpoint, Observer, Transport
 from exporter.errors import InvalidResponse
 from exporter.model import FinetunedModel, TrainingProgress
+
+log = structlog.stdlib.get_logger(__name__)
 
 MODELS_PATH = "/v1/finetuning/finetuned-models"
 PAGES_LIMIT = 1000
@@ -50,7 +54,7 @@ class CohereClient:
             count += 1
             for model in page.items:
                 if model.id in models:
-                    self._observer.rejected("duplicate_model", "id")
+                    self._reject("duplicate_model", "id")
                 # The list may shift between two pages; what was read last is the newest.
                 models[model.id] = model
         return Listing(tuple(models.values()), count)
@@ -79,7 +83,7 @@ class CohereClient:
         seen: set[str] = set()
         for _ in range(PAGES_LIMIT):
             body = await self._transport.get(endpoint, path, query)
-            page = await _in_time(read, body, self._observer.rejected)
+            page = await _in_time(read, body, self._reject)
             yield page
             if not page.next_token:
                 return
@@ -88,6 +92,10 @@ class CohereClient:
             seen.add(page.next_token)
             query["page_token"] = page.next_token
         raise InvalidResponse(f"the list has no end within {PAGES_LIMIT} pages")
+
+    def _reject(self, kind: str, name: str) -> None:
+        log.debug("part of an answer made no sense and was skipped", kind=kind, name=name)
+        self._observer.rejected(kind)
 
 
 async def _in_time(

@@ -48,8 +48,8 @@ class Observer(Protocol):
         """Add the seconds that a request waited for the limiter."""
         ...
 
-    def rejected(self, kind: str, name: str) -> None:
-        """Count a part of an answer that made no sense; `name` is the part's, never its content."""
+    def rejected(self, kind: str) -> None:
+        """Count a part of an answer that made no sense and was skipped."""
         ...
 
 
