@@ -65,9 +65,16 @@ again for each request, so a rotated secret needs no restart; while it cannot be
 in use. A private deployment that does its own authentication needs no key, and then no `Authorization` header
 is sent; on Cohere's own hosts a missing key is an error.
 
+## When the API refuses
+
+From the second refusal in a row the pause between polls doubles: up to 15 minutes for a key that is refused
+(401, 402, 403), 10 minutes where there is nothing (404, 410), an hour when the API says that the calls of the
+month are spent. A `Retry-After` is kept to, up to an hour. A key file that changes ends the pause at once.
+
 ## Proxies and certificates
 
-`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR` are understood as usual.
+`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` (HTTP proxies only), `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR`
+are understood as usual.
 
 ## Example
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
+import httpx
 import structlog
 
 from exporter import REVISION, __version__
@@ -37,7 +38,7 @@ from exporter.web.server import WebServer, listen
 log = structlog.stdlib.get_logger(__name__)
 
 NAME = "cohere-finetune-exporter"
-DEMO_INTERVAL = 5.0  # seconds; a demo in which nothing moves for a minute shows little
+CHECK_INTERVAL = 86_400.0  # seconds; longer than any check takes
 
 
 class Exporter:
@@ -57,13 +58,7 @@ class Exporter:
             process_metrics=not settings.web.disable_exporter_metrics,
         )
         cohere = settings.cohere
-        self.http = open_http(
-            cohere.base_url,
-            client_name=cohere.client_name,
-            user_agent=f"{NAME}/{__version__}",
-            connections=cohere.concurrency,
-            trust_env=not simulated,
-        )
+        self.http = _open_http(settings, trust_env=not simulated)
         budget = MonthlyBudget(cohere.calls_per_month, clock)
         transport = Transport(
             self.http,
@@ -111,13 +106,14 @@ class Exporter:
         return Overview(
             name=NAME,
             version=__version__,
-            revision=REVISION,
+            revision="" if REVISION == "unknown" else REVISION,
             telemetry_path=self._settings.web.telemetry_path,
             api_url=self._settings.cohere.base_url,
             simulated=self._simulated,
             outcome=self.poller.outcome,
             last_success_at=self.poller.last_success_at,
             interval=self.poller.interval,
+            next_poll_at=self.poller.next_poll_at,
             stale_after=self.poller.stale_after,
             counts=snapshot.status_counts if snapshot else None,
             dropped=snapshot.dropped if snapshot else 0,
@@ -129,25 +125,27 @@ class Exporter:
         self.telemetry.published(snapshot)
 
     def _read_key(self) -> str:
-        """Read the key; log and count when it can no longer be read."""
+        """Read the key; log and count when it can no longer be read, and log when it can again."""
         value = self._key.read()
         if self._key.error and self._key.error != self._key_error:
             self.telemetry.key_reload_failures.inc()
             log.warning("the API key file cannot be used; the last good key stays", error=self._key.error)
+        elif self._key_error and not self._key.error:
+            log.info("the API key file can be used again")
         self._key_error = self._key.error
         return value
 
 
 async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> int:
-    """Poll and serve until SIGTERM or SIGINT."""
+    """Poll and serve until SIGTERM or SIGINT; end with 1 should polling end by itself."""
     stopping = _stop_signal()
-    listener = _listen(settings)
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
+    listener = _listen(settings)
     _warn_of_clear_text(settings.cohere.base_url, key)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exporter.http)
         polling = asyncio.create_task(exporter.poller.run(), name="poller")
-        stack.callback(polling.cancel)
+        stack.push_async_callback(_end, polling)
         pages = create_app(
             scrape=exporter.scrape,
             overview=exporter.overview,
@@ -160,7 +158,10 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
         server = await stack.enter_async_context(WebServer(pages, listener))
         url = _url(settings.web.listen_address.host, server.port)
         log.info("serving", version=__version__, url=url, api=settings.cohere.base_url)
-        await stopping.wait()
+        await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if polling.done():
+            log.critical("polling has ended, which it never should", exc_info=polling.exception())
+            return 1
         log.info("stopping")
     return 0
 
@@ -168,9 +169,10 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
 async def demo(settings: Settings, key: ApiKey) -> int:
     """Serve what is polled from a simulated API inside this process, over HTTP; `key` is the one it takes."""
     simulator = Simulator(api_key=key.read(), speed=settings.demo.speed)
-    async with WebServer(simulator, listen(("127.0.0.1", 0))) as server:
+    async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
         log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
-        return await serve(_for_demo(settings, f"http://127.0.0.1:{server.port}"), key, simulated=True)
+        pointed = settings.cohere.model_copy(update={"base_url": f"http://127.0.0.1:{server.port}"})
+        return await serve(settings.model_copy(update={"cohere": pointed}), key, simulated=True)
 
 
 async def check(settings: Settings, key: ApiKey) -> int:
@@ -178,22 +180,50 @@ async def check(settings: Settings, key: ApiKey) -> int:
     if settings.log.level != "debug":
         logging.disable()  # what is wrong is printed, in more words
     clock = SystemClock()
-    exporter = Exporter(settings, key, clock=clock)
+    # Everything is read, for however long it takes.
+    poll = settings.poll.model_copy(update={"interval": CHECK_INTERVAL})
+    exporter = Exporter(settings.model_copy(update={"poll": poll}), key, clock=clock)
     async with exporter.http:
         outcome = await exporter.poller.poll()
+        if outcome.reason is None:
+            await exporter.poller.finish()
     snapshot = exporter.exposition.snapshot
     if outcome.reason or snapshot is None:
         print(failure(outcome, settings.cohere.base_url), file=sys.stderr)
         return 1
     print(table(snapshot, clock.time()))
     if unread := exporter.poller.unread:
-        print(f"step metrics could not be read for {len(unread)} of them: {unread[0]}", file=sys.stderr)
+        print(f"step metrics of {len(unread)} models could not be read: {unread[0]}", file=sys.stderr)
     return 0
+
+
+def _open_http(settings: Settings, *, trust_env: bool) -> httpx.AsyncClient:
+    cohere = settings.cohere
+    try:
+        return open_http(
+            cohere.base_url,
+            client_name=cohere.client_name,
+            user_agent=f"{NAME}/{__version__}",
+            connections=cohere.concurrency,
+            trust_env=trust_env,
+        )
+    except (httpx.InvalidURL, ImportError, OSError, ValueError):
+        # Not the library's words: a proxy's URL may hold a password.
+        raise SettingsError(
+            "the environment names a proxy or certificates that cannot be used: look at HTTPS_PROXY, "
+            "HTTP_PROXY, ALL_PROXY (http and https only), NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        ) from None
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has put away what it had under way."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        return listen(settings.web.listen_address)
+        return listen(*settings.web.listen_address)
     except OSError as error:
         origin = settings.origin("web.listen-address")
         raise SettingsError(f"{origin}: {error.strerror or error}") from None
@@ -206,16 +236,16 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def _stop_signal() -> asyncio.Event:
-    """Give an event that SIGTERM and SIGINT set; a second signal ends the process at once."""
-    stopping = asyncio.Event()
+def _stop_signal() -> asyncio.Future[None]:
+    """Give a future that SIGTERM and SIGINT end; a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[None] = loop.create_future()
 
     def stop(number: int) -> None:
-        if stopping.is_set():
+        if stopping.done():
             os._exit(128 + number)
-        stopping.set()
+        stopping.set_result(None)
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     return stopping
@@ -226,11 +256,3 @@ def _warn_of_clear_text(base_url: str, key: ApiKey) -> None:
     url = urlsplit(base_url)
     if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)
-
-
-def _for_demo(settings: Settings, base_url: str) -> Settings:
-    """Point the settings at the simulated API, and poll it fast unless told otherwise."""
-    update: dict[str, object] = {"cohere": settings.cohere.model_copy(update={"base_url": base_url})}
-    if "interval" not in settings.poll.model_fields_set:
-        update["poll"] = settings.poll.model_copy(update={"interval": DEMO_INTERVAL})
-    return settings.model_copy(update=update)

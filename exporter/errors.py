@@ -42,6 +42,11 @@ class ApiError(Exception):
         self.trace_id = trace_id
         self.retry_after = retry_after
 
+    def fields(self) -> dict[str, str]:
+        """Give what a log line says of it."""
+        fields = {"reason": self.reason, "error": self.message}
+        return {**fields, "trace_id": self.trace_id} if self.trace_id else fields
+
 
 class Unauthorized(ApiError):
     """The API refused the key."""
@@ -71,8 +76,8 @@ class Gone(ApiError):
 
     reason = "gone"
     advice = (
-        "Fine-tuning is retired on Cohere's public platform: "
-        "give the address of your own deployment as --cohere.base-url."
+        "Look at --cohere.base-url and its path prefix; Cohere's public platform has retired fine-tuning, "
+        "private deployments have not."
     )
 
 
@@ -107,7 +112,7 @@ class ConnectionFailed(ApiError):
     """No answer at all, or one that broke off."""
 
     reason = "connection"
-    advice = "Look at --cohere.base-url, and at DNS, proxy and firewall on the way to it."
+    advice = "Look at --cohere.base-url (scheme, host, port), and at DNS, proxy and firewall on the way."
 
 
 class InvalidResponse(ApiError):

@@ -17,6 +17,7 @@ class Events:
         self._models: dict[str, FinetunedModel] | None = None
         self._failing_with: str | None = None
         self._failed_polls = 0
+        self._was_stale = False
 
     def listed(self, models: Iterable[FinetunedModel]) -> None:
         """Log models that appeared, changed their status or left."""
@@ -34,18 +35,16 @@ class Events:
         for model in before.values():
             log.info("model left the list", **_identity(model), was=model.status)
 
-    def polled(self, error: ApiError | None) -> None:
-        """Log when polling begins to fail, fails in another way, or works again."""
+    def polled(self, error: ApiError | None, *, is_stale: bool = False) -> None:
+        """Log when polling begins to fail, fails in another way, has failed for too long, or works again."""
         reason = error.reason if error else None
         if error and reason != self._failing_with:
-            log.error(
-                "polling the API fails",
-                reason=reason,
-                error=error.message,
-                **({"trace_id": error.trace_id} if error.trace_id else {}),
-            )
+            log.error("polling the API fails", **error.fields())
         elif reason is None and self._failing_with:
             log.info("polling the API works again", failed_polls=self._failed_polls)
+        if is_stale and not self._was_stale:
+            log.error("data is stale: metrics of models are absent until polling works again")
+        self._was_stale = is_stale
         self._failing_with = reason
         self._failed_polls = self._failed_polls + 1 if error else 0
 

@@ -82,6 +82,7 @@ class Exposition:
         self._snapshot: Snapshot | None = None
         self._blocks: Mapping[Format, Block] = {}
         self._good_at = 0.0
+        self._publishing = asyncio.Lock()
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -90,10 +91,11 @@ class Exposition:
 
     async def publish(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` from now on; one that says nothing new is not rendered again."""
-        if snapshot != self._snapshot:
-            blocks = await asyncio.to_thread(_render_blocks, self._families, snapshot)
-            self._snapshot, self._blocks = snapshot, blocks
-        self._good_at = self._clock.monotonic()
+        async with self._publishing:  # first come, first served: the newest is published last
+            if snapshot != self._snapshot:
+                blocks = await asyncio.to_thread(_render_blocks, self._families, snapshot)
+                self._snapshot, self._blocks = snapshot, blocks
+            self._good_at = self._clock.monotonic()
 
     def page(self, format_: Format, live: bytes, *, gzipped: bool) -> Sequence[bytes]:
         """Give the pieces of a whole page that ends with `live`, an exposition in the same format."""

@@ -26,7 +26,7 @@ _LEVELS = {
     "warn": logging.WARNING,
     "error": logging.ERROR,
 }
-_NOISY = ("httpx", "httpcore")  # below warning they log URLs and headers
+_NOISY = ("asyncio", "httpx", "httpcore")  # below warning they log URLs, headers and selectors
 _BEARER = re.compile(r"(bearer\s+)\S+", re.IGNORECASE)
 _BARE = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII but blank, ", = and \
 _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")

@@ -4,7 +4,7 @@ from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpe
 
 LONGEST_RETRY_AFTER = 3600.0
 
-# What time alone does not mend: the pause doubles with each failure in a row, up to so many seconds.
+# What time alone does not mend: from the second failure in a row the pause doubles, up to so many seconds.
 LONGEST_PAUSE: dict[type[ApiError], float] = {
     Unauthorized: 900.0,
     Forbidden: 900.0,
@@ -28,6 +28,6 @@ class Patience:
         self._kind = kind
         if error is None:
             return interval
-        doubled = interval * 2.0 ** min(self._repeated, 16)
+        doubled = interval * 2.0 ** min(self._repeated - 1, 16)
         asked = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
         return max(interval, asked, min(doubled, LONGEST_PAUSE.get(type(error), 0.0)))

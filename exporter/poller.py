@@ -1,8 +1,8 @@
 """The loop: list the models, read the step metrics that are due, build a snapshot, hand it on.
 
 Polls never overlap. A poll that cannot list every page publishes nothing. Statuses never wait for step
-metrics: a poll that needs long for the metrics publishes the statuses first, and ends after an interval
-whether or not all are read.
+metrics: where these take longer than a moment, the poll publishes the statuses and ends, and the round of
+readings goes on beside the next polls.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from exporter.cohere.client import Listing
 from exporter.errors import ApiError, InvalidResponse
 from exporter.events import Events
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status
-from exporter.patience import LONGEST_RETRY_AFTER, Patience
+from exporter.patience import Patience
 from exporter.readings import ProgressApi, ReadingObserver, Readings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -87,20 +87,20 @@ class Poller:
         self._stale_after = stale_after
         self._error: ApiError | None = None
         self._patience = Patience()
-        self._round: asyncio.Task[ApiError | None] | None = None
-        self._retry_after = 0.0
+        self._models: Sequence[FinetunedModel] = ()
+        self._round: asyncio.Task[None] | None = None
         self.interval = interval
         self.outcome: PollOutcome | None = None
         self.last_success_at: float | None = None
+        self.next_poll_at: float | None = None
+        self._good_at: float | None = None
         observer.paced(self.interval, self.stale_after)
 
     @property
     def stale_after(self) -> float:
-        """Seconds that a snapshot outlives the last success; never under two stretched intervals."""
+        """Seconds that a snapshot outlives the last success; at least two intervals."""
         if self._stale_after is None:
             return STALE_AFTER_INTERVALS * self.interval
-        if self.interval == self._setting:
-            return self._stale_after
         return max(self._stale_after, 2 * self.interval)
 
     @property
@@ -119,13 +119,19 @@ class Poller:
                     self._readings.resume()
                 last_key = key
                 await self.poll()
-                await self._rest(started + self._pause(), key)
+                due = started + self._pause()
+                self.next_poll_at = self._clock.time() + max(due - self._clock.monotonic(), 0.0)
+                await self._rest(due, key)
         finally:
             if self._round:
                 self._round.cancel()
+                await self.finish()
 
     async def poll(self) -> PollOutcome:
-        """Poll once; a failure is the outcome, never an exception."""
+        """Poll once; a failure is the outcome, never an exception.
+
+        Step metrics that take longer than a moment to read are published once they are read.
+        """
         started = self._clock.monotonic()
         error: ApiError | None = None
         try:
@@ -137,7 +143,10 @@ class Poller:
             log.exception("a poll failed in a way nobody foresaw")
             error = InvalidResponse(f"unexpected {type(bug).__name__}; see the log")
         self._error = error
-        self._events.polled(error)
+        if error is None:
+            self._good_at = self._clock.monotonic()
+        is_stale = self._good_at is not None and self._clock.monotonic() - self._good_at > self.stale_after
+        self._events.polled(error, is_stale=is_stale)
         self.outcome = PollOutcome(
             finished_at=self._clock.time(),
             duration=self._clock.monotonic() - started,
@@ -150,28 +159,34 @@ class Poller:
         self._observer.poll_ended(self.outcome)
         return self.outcome
 
+    async def finish(self) -> None:
+        """Wait until the step metrics that the last poll began to read are published."""
+        if self._round:
+            await asyncio.wait({self._round})
+
     async def _try_poll(self) -> None:
         listing = await self._api.list_models()
         self._events.listed(listing.models)
         self._stretch(listing)
-        models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
-        exported = models[: self._models_limit or None]
-        if self._with_progress:
-            await self._refresh(exported, models)
-        await self._publish(self._snapshot(exported, models))
-
-    async def _refresh(self, exported: Sequence[FinetunedModel], models: Sequence[FinetunedModel]) -> None:
-        """Read step metrics for an interval at most; a round that takes longer goes on beside later polls."""
+        self._models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
         if self._round is None or self._round.done():
-            reading = self._readings.refresh(exported, self.interval, self._readings_limit())
-            self._round = asyncio.create_task(reading, name="step metrics")
-        if not await self._ends_within(self._round, STATUSES_WAIT):
-            await self._publish(self._snapshot(exported, models))
-            await self._ends_within(self._round, self.interval - STATUSES_WAIT)
-        setback = self._round.result() if self._round.done() else None
-        self._retry_after = min(setback.retry_after or 0.0, LONGEST_RETRY_AFTER) if setback else 0.0
+            self._round = asyncio.create_task(self._read_and_publish(), name="step metrics")
+        if await self._ends_within(self._round, STATUSES_WAIT):
+            self._round.result()
+        else:
+            await self._publish(self._snapshot())
 
-    async def _ends_within(self, task: asyncio.Task[ApiError | None], seconds: float) -> bool:
+    async def _read_and_publish(self) -> None:
+        """Read the step metrics that are due, for however long it takes, beside the polls that follow."""
+        try:
+            if self._with_progress:
+                await self._readings.refresh(self._exported, self.interval, self._readings_limit())
+            await self._publish(self._snapshot())
+        except Exception:
+            log.exception("step metrics could not be published")
+            raise
+
+    async def _ends_within(self, task: asyncio.Task[None], seconds: float) -> bool:
         waiting = asyncio.create_task(self._clock.sleep(seconds))
         try:
             await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -187,12 +202,16 @@ class Poller:
         seconds_per_call = self._pace(1)
         return max(1, int(DAY / seconds_per_call)) if seconds_per_call else 0
 
-    def _snapshot(self, exported: Sequence[FinetunedModel], models: Sequence[FinetunedModel]) -> Snapshot:
-        counts = Counter(sorted(model.status for model in models))
+    @property
+    def _exported(self) -> Sequence[FinetunedModel]:
+        return self._models[: self._models_limit or None]
+
+    def _snapshot(self) -> Snapshot:
+        counts = Counter(sorted(model.status for model in self._models))
         return Snapshot(
-            states=tuple(ModelState(model, self._readings.progress(model)) for model in exported),
+            states=tuple(ModelState(model, self._readings.progress(model)) for model in self._exported),
             status_counts=dict.fromkeys((status.value for status in Status), 0) | counts,
-            dropped=len(models) - len(exported),
+            dropped=len(self._models) - len(self._exported),
         )
 
     def _stretch(self, listing: Listing) -> None:
@@ -204,8 +223,7 @@ class Poller:
 
     def _pause(self) -> float:
         """Give the seconds from the start of the last poll to the next."""
-        usual = max(self.interval, self._pace(1))
-        return max(self._patience.pause(self._error, usual), 0.0 if self._error else self._retry_after)
+        return self._patience.pause(self._error, max(self.interval, self._pace(1)))
 
     async def _rest(self, until: float, key: str) -> None:
         """Wait; after a failure a key that has changed since the poll began ends the wait."""

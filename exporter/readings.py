@@ -98,18 +98,16 @@ class Readings:
         """The errors of the models whose last reading failed."""
         return [reading.error for reading in self._readings.values() if reading.error]
 
-    async def refresh(
-        self, models: Sequence[FinetunedModel], interval: float, limit: int = 0
-    ) -> ApiError | None:
+    async def refresh(self, models: Sequence[FinetunedModel], interval: float, limit: int = 0) -> None:
         """Read what is due, `limit` models at most (0: all), beginning nothing after `interval` seconds.
 
         `interval` is the time between refreshes, too. A failure that every model would meet ends a refresh
-        early and is given back; then those that come too soon read nothing.
+        early; then those that come too soon read nothing.
         """
         self._readings = {model.id: self._readings.get(model.id) or _Reading() for model in models}
         now = self._clock.monotonic()
         if now < self._resume_at:
-            return None
+            return
         due = self._due(models)[: limit or None]
         queue = iter(due)
         async with asyncio.TaskGroup() as group:
@@ -120,7 +118,6 @@ class Readings:
         setback = next((error for worker in workers if (error := worker.result())), None)
         self._halt(setback, interval)
         self._report()
-        return setback
 
     def resume(self) -> None:
         """Let the next refresh read at once: what stood in the way may be gone."""
@@ -174,9 +171,7 @@ class Readings:
             reading.settle(model)
             return None
         self._observer.training_metrics_failed(error.reason)
-        log.debug(
-            "step metrics of a model failed", model_id=model.id, reason=error.reason, error=error.message
-        )
+        log.debug("step metrics of a model failed", model_id=model.id, **error.fields())
         reading.error = error
         if isinstance(error, Gone):
             # The API has none: asking again changes nothing before the model changes.
@@ -185,14 +180,14 @@ class Readings:
 
     def _report(self) -> None:
         """Log one line when readings begin to fail, and one when none fails any more."""
-        failing = [model_id for model_id, reading in self._readings.items() if reading.error]
-        if failing and not self._was_failing:
+        errors = self.errors
+        if errors and not self._was_failing:
             log.warning(
-                "step metrics cannot be read; last good values stay", models=len(failing), one_is=failing[0]
+                "step metrics cannot be read; last good values stay", models=len(errors), **errors[0].fields()
             )
-        elif self._was_failing and not failing:
+        elif self._was_failing and not errors:
             log.info("step metrics can be read again")
-        self._was_failing = bool(failing)
+        self._was_failing = bool(errors)
 
 
 def _state(model: FinetunedModel) -> _State:

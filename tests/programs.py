@@ -37,7 +37,7 @@ async def run(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=_environment(environ),
+        env=environment(environ),
         cwd=ROOT,
     )
     async with asyncio.timeout(60):
@@ -78,7 +78,7 @@ async def exporter(*arguments: str, environ: Mapping[str, str] | None = None) ->
         "--log.format=json",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=_environment(environ),
+        env=environment(environ),
         cwd=ROOT,
     )
     running = Running(process)
@@ -121,7 +121,7 @@ async def wait_for(url: str, seconds: float = 30.0) -> None:
             await asyncio.sleep(0.05)
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     """Give this process's environment without what would configure the exporter."""
     kept = {
         name: value

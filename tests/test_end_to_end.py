@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -15,9 +16,10 @@ import pytest
 
 from exporter.errors import Unauthorized
 from exporter.model import Status
-from exporter.simulator import WANDB_API_KEY, Simulator
+from exporter.simulator import LIST_STEPS, WANDB_API_KEY, Simulator, at_rest
 from exporter.web.server import WebServer, listen
-from tests.programs import exporter, program, run, wait_for
+from tests.conftest import until
+from tests.programs import ROOT, environment, exporter, program, run, wait_for
 
 KEY = "a-key-that-nobody-may-see"
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
     simulator = Simulator(api_key=KEY, **options)
-    async with WebServer(simulator, listen(("127.0.0.1", 0))) as server:
+    async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
         yield simulator, f"http://127.0.0.1:{server.port}"
 
 
@@ -128,7 +130,7 @@ async def test_a_rotated_key_file_ends_the_pause_after_a_refusal(tmp_path: Path)
     file.write_text("an-old-key")
     async with (
         simulated_api() as (_, api),
-        # The pause after a refusal is twice the interval: longer than this test may take.
+        # The pause after the refusal is longer than this test may take.
         exporter(
             "--poll.interval=1m", f"--cohere.base-url={api}", f"--cohere.api-key-file={file}"
         ) as running,
@@ -197,11 +199,118 @@ async def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
     assert address in err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+        ("ALL_PROXY", "socks5://name:word@127.0.0.1:1"),
+        ("HTTPS_PROXY", "x://y"),
+    ],
+)
+async def test_a_proxy_or_certificate_that_cannot_be_used_is_one_line_and_exit_code_2(
+    variable: str, value: str
+) -> None:
+    code, out, err = await check("--cohere.base-url=https://127.0.0.1:9", environ={variable: value})
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert variable in err
+    assert "word" not in err
+
+
+async def test_check_reads_the_step_metrics_of_a_large_fleet_to_the_last() -> None:
+    async with simulated_api(jobs=at_rest(300)) as (_, api):
+        flags = (f"--cohere.base-url={api}", "--cohere.requests-per-minute=100000", "--poll.interval=1s")
+        code, out, err = await check(*flags, environ={"CO_API_KEY": KEY})
+    rows = out.splitlines()[1:301]
+    assert (code, err) == (0, "")
+    assert len(rows) == 300
+    assert not [row for row in rows if "accuracy=" not in row and "Accuracy@1=" not in row]
+
+
+async def test_check_prints_on_a_terminal_of_another_alphabet() -> None:
+    async with simulated_api() as (_, api):
+        environ = {"CO_API_KEY": KEY, "PYTHONIOENCODING": "ascii"}
+        code, out, err = await check(f"--cohere.base-url={api}", environ=environ)
+    assert (code, err) == (0, "")
+    assert "onboarding-chat-v3" in out
+
+
+async def test_check_ends_quietly_when_nobody_reads_its_table() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    async with simulated_api() as (_, api):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "exporter", "check", f"--cohere.base-url={api}"),
+            stdout=writer,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment({"CO_API_KEY": KEY}),
+        )
+        os.close(writer)
+        async with asyncio.timeout(20):
+            _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_an_interrupt_ends_check_without_a_traceback() -> None:
+    async with simulated_api() as (simulator, api):
+        simulator.hang()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "exporter", "check", f"--cohere.base-url={api}"),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment({"CO_API_KEY": KEY}),
+        )
+        await until(lambda: bool(simulator.requests), seconds=20)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+
+
+async def test_a_signal_amid_many_calls_ends_them_without_a_word() -> None:
+    async with simulated_api(jobs=at_rest(1000)) as (simulator, api):
+        flags = (f"--cohere.base-url={api}", "--cohere.requests-per-minute=100000")
+        async with exporter(*flags, environ={"CO_API_KEY": KEY}) as running:
+            await until(lambda: bool(simulator.requests[LIST_STEPS]), seconds=20)
+            assert await running.stop(signal.SIGTERM) == 0
+        assert simulator.requests[LIST_STEPS] < 1000, "the calls were over too soon"
+    assert [event["msg"] for event in running.events][-1] == "stopping"
+    assert not [event for event in running.events if event["level"] not in ("info", "debug")]
+
+
+async def test_a_signal_ends_the_process_though_a_name_server_never_answers() -> None:
+    program_text = """
+import socket, sys, time
+asked = socket.getaddrinfo
+def getaddrinfo(host, *arguments, **options):
+    if "slow.invalid" in str(host):
+        print("asked", file=sys.stderr, flush=True)
+        time.sleep(60)
+    return asked(host, *arguments, **options)
+socket.getaddrinfo = getaddrinfo
+from exporter.cli import run
+sys.exit(run())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", program_text, "--web.listen-address=127.0.0.1:0", "--cohere.base-url=http://slow.invalid"),
+        stderr=asyncio.subprocess.PIPE,
+        env=environment({}),
+        cwd=ROOT,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        while await process.stderr.readline() != b"asked\n":
+            pass
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert await process.wait() == 0
+        assert b"Traceback" not in await process.stderr.read()
+
+
 async def test_the_console_script_is_the_same_command() -> None:
     script = Path(sys.executable).with_name("cohere-finetune-exporter")
-    if not script.exists():
-        pytest.skip("the package is not installed beside this Python")
-    code, out, _ = await run(str(script), "--version")
+    code, out, _ = await run(program(str(script)), "--version")
     assert code == 0
     assert out.startswith("cohere-finetune-exporter ")
 

@@ -157,3 +157,16 @@ def test_failures_are_counted_anew_after_each_recovery() -> None:
     for error in (Timeout("t"), None, Timeout("t")):
         polled(events, error)
     assert polled(events, None)[0]["failed_polls"] == 1
+
+
+def test_stale_data_is_one_line() -> None:
+    events = Events()
+    with capture_logs() as lines:
+        for is_stale in (False, True, True):
+            events.polled(ServerError("x"), is_stale=is_stale)
+        events.polled(None)
+    assert [line["event"] for line in lines] == [
+        "polling the API fails",
+        "data is stale: metrics of models are absent until polling works again",
+        "polling the API works again",
+    ]

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import math
 import re
-import shutil
 import subprocess
 import threading
 import zlib
@@ -23,6 +22,7 @@ from exporter.families import FAMILIES, Family, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from exporter.telemetry import Telemetry
 from tests.conftest import FakeClock, until
+from tests.programs import program
 
 pytestmark = pytest.mark.anyio
 
@@ -139,9 +139,7 @@ def test_no_text_in_a_label_breaks_the_page(text: str) -> None:
 
 
 async def test_text_with_telemetry_is_clean_to_promtool(clock: FakeClock) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
+    promtool = program("promtool")
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
     whole = page(subject, Format.TEXT, render(telemetry().registry, Format.TEXT))
@@ -240,16 +238,14 @@ def test_a_block_serves_any_number_of_pages(plain: bytes, rests: list[bytes]) ->
 @pytest.mark.parametrize("command", [["gzip", "-t"], ["zcat"]])
 @pytest.mark.parametrize("published", [True, False])
 async def test_programs_that_read_gzip_agree(clock: FakeClock, command: list[str], published: bool) -> None:
-    program = shutil.which(command[0])
-    if program is None:
-        pytest.skip(f"{command[0]} is not installed")
+    path = program(command[0])
     subject = exposition(clock)
     if published:
         await subject.publish(SNAPSHOT)
     live = render(telemetry().registry, Format.TEXT)
     member = page(subject, Format.TEXT, live, gzipped=True)
     run = await asyncio.to_thread(
-        subprocess.run, [program, *command[1:]], input=member, capture_output=True, timeout=20
+        subprocess.run, [path, *command[1:]], input=member, capture_output=True, timeout=20
     )
     assert (run.returncode, run.stderr) == (0, b"")
     if command == ["zcat"]:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,9 @@ def test_a_fixed_key_stays(file: Path) -> None:
     assert ApiKey("demo").read() == "demo"
     assert ApiKey("demo").secrets() == ("demo",)
     assert ApiKey().secrets() == ()
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert refusal(PRIVATE, f"--cohere.api-key-file={pipe}").endswith("a pipe cannot be read again")

@@ -609,7 +609,7 @@ async def test_what_time_does_not_mend_doubles_the_pause_up_to_its_longest(
     monkeypatch.setattr("exporter.poller.KEY_CHECK_INTERVAL", INTERVAL)  # the key stays; hours pass quickly
     world.api.list_error = error
     pauses = await world.pauses(10 * 3600)
-    assert pauses == pytest.approx([min(120.0 * 2**n, longest) for n in range(len(pauses))])
+    assert pauses == pytest.approx([min(60.0 * 2**n, longest) for n in range(len(pauses))])
     assert pauses[-1] == pytest.approx(longest)
 
 
@@ -688,11 +688,13 @@ async def test_retry_after_is_respected_up_to_an_hour(
     assert (await world.pauses(8000))[0] == pytest.approx(pause)
 
 
-async def test_retry_after_of_step_metrics_is_respected_too(clock: FakeClock) -> None:
+async def test_retry_after_of_step_metrics_is_respected_and_the_list_goes_on(clock: FakeClock) -> None:
     world = World(clock, model("a"))
     world.api.progress["a"] = RateLimited("x", retry_after=200.0)
-    assert await world.pauses(700) == pytest.approx([200.0] * 3)
+    pauses = await world.pauses(700)
+    assert pauses == pytest.approx([INTERVAL] * len(pauses))
     assert {outcome.reason for outcome in world.outcomes} == {None}
+    assert world.api.asked == ["a"] * 4, "polls at 0, 60, 120 and 180 s are one round of readings"
 
 
 # The budget of calls.
@@ -700,7 +702,7 @@ async def test_retry_after_of_step_metrics_is_respected_too(clock: FakeClock) ->
 
 async def test_the_times_in_force_are_told_from_the_start(clock: FakeClock) -> None:
     assert World(clock).times == [(60.0, 300.0)]
-    assert World(clock, stale_after=100.0).times == [(60.0, 100.0)]
+    assert World(clock, stale_after=130.0).times == [(60.0, 130.0)]
 
 
 async def test_a_budget_stretches_interval_and_stale_after(clock: FakeClock) -> None:
@@ -768,3 +770,21 @@ async def test_the_readings_of_the_first_poll_leave_a_budget_for_the_next(
         await world.poller.poll()
         await clock.advance(world.poller.interval)
     assert [outcome.reason for outcome in world.outcomes] == [None] * 5
+
+
+async def test_the_outcome_of_a_poll_does_not_wait_for_step_metrics(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress_takes = 40.0
+    async with world.running():
+        await clock.advance(1.0 + 2.0 + 0.1)
+        assert [outcome.reason for outcome in world.outcomes] == [None]
+        assert world.poller.last_success_at == world.outcomes[0].finished_at
+
+
+async def test_the_next_poll_is_announced(world: World) -> None:
+    async with world.running():
+        await world.clock.advance(1.0)
+        began = world.api.listed_at[0]
+        announced = world.poller.next_poll_at
+        assert announced is not None
+        assert announced - world.clock.time() == pytest.approx(began + INTERVAL - world.clock.monotonic())

@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--poll.interval", "soon", "must be a duration such as 45s, 1m30s or 2h, or plain seconds"),
         ("--poll.interval", "", "must be a duration such as 45s, 1m30s or 2h, or plain seconds"),
         ("--poll.interval", "999ms", "must be at least 1s"),
-        ("--poll.stale-after", "59s", "must be at least the poll interval (1m)"),
+        ("--poll.stale-after", "119s", "must be at least twice the poll interval (2m)"),
         ("--cohere.timeout", "0", "must be more than 0"),
         ("--cohere.concurrency", "0", "must be at least 1"),
         ("--cohere.concurrency", "many", "must be a whole number"),
@@ -297,7 +297,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--models.limit", "-1", "must be at least 0"),
         ("--training.metric-limit", "-1", "must be at least 0"),
         ("--web.max-requests", "-1", "must be at least 0"),
-        ("--demo.speed", "0", "must be more than 0"),
+        ("--demo.speed", "0", "must be at least 0.01"),
         ("--demo.speed", "nan", "must be a number"),
         ("--demo.speed", "fast", "must be a number"),
         ("--log.level", "warning", "must be 'debug', 'info', 'warn' or 'error'"),
@@ -334,7 +334,7 @@ def test_stale_after_is_five_intervals_unless_given() -> None:
 
     assert (derived.stale_after, derived.stale_after_given) == (600, False)
     assert (given.stale_after, given.stale_after_given) == (3600, True)
-    assert settings("--poll.stale-after=60s").poll.stale_after == 60
+    assert settings("--poll.stale-after=2m").poll.stale_after == 120
 
 
 @pytest.mark.parametrize(
@@ -471,3 +471,24 @@ def test_no_refusal_repeats_a_value(option: Option) -> None:
     value = f"{SECRET} \n" if option.metavar else SECRET
 
     assert SECRET not in refusal(*[f"{option.flag}={value}"])
+
+
+def test_a_demo_polls_often_unless_told_otherwise(file: Path) -> None:
+    file.write_text("poll: {interval: 20s}")
+    assert settings("demo").poll.interval == 5
+    assert settings("demo", "--poll.stale-after=12s").poll.stale_after == 12
+    assert settings("demo", "--poll.interval=30s").poll.interval == 30
+    assert settings("demo", f"--config.file={file}").poll.interval == 20
+    assert settings("serve").poll.interval == 60
+
+
+@pytest.mark.parametrize(
+    ("flag", "allowed"),
+    [
+        ("--demo.speed=1e308", "at most 10000"),
+        ("--demo.speed=1e-300", "at least 0.01"),
+        ("--poll.interval=100y", "at most 31d"),
+    ],
+)
+def test_values_beyond_all_measure_are_refused(flag: str, allowed: str) -> None:
+    assert refusal(flag).endswith(allowed)

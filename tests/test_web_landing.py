@@ -191,3 +191,9 @@ def test_no_text_gets_out_of_its_place(text: str) -> None:
     page = Page(render(replace(names, outcome=failed, counts={text: 1})))
     expected = Page(render(replace(OVERVIEW, outcome=FAILED, counts={"STATUS_NEW": 1})))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in expected.elements]
+
+
+def test_a_next_poll_later_than_usual_is_announced() -> None:
+    failed = replace(OVERVIEW, outcome=FAILED)
+    assert "next one" not in Page(render(replace(failed, next_poll_at=NOW + 48))).text
+    assert "the next one in 4 min" in Page(render(replace(failed, next_poll_at=NOW + 240))).text

@@ -283,7 +283,7 @@ def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> ASGIApp:
 async def test_a_bug_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     app = app_with(broken)
     async with (
-        WebServer(app, listen(("127.0.0.1", 0))) as server,
+        WebServer(app, listen("127.0.0.1", 0)) as server,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         answers = [await client.get("/metrics") for _ in range(2)]
@@ -301,7 +301,7 @@ async def test_a_client_that_leaves_is_no_news(caplog: pytest.LogCaptureFixture)
         return [bytes(20_000_000)]
 
     app = app_with(scrape_as_the_client_leaves)
-    async with WebServer(app, listen(("127.0.0.1", 0))) as server:
+    async with WebServer(app, listen("127.0.0.1", 0)) as server:
         client.connect(("127.0.0.1", server.port))
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: client.fileno() == -1 and server.connections == 0)

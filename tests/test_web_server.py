@@ -38,7 +38,7 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def serving(app: ASGIApp = app, *, grace: float = 2.0, **limits: Any) -> AsyncIterator[WebServer]:
-    async with WebServer(app, listen(("127.0.0.1", 0)), limits=Limits(**limits), grace=grace) as server:
+    async with WebServer(app, listen("127.0.0.1", 0), limits=Limits(**limits), grace=grace) as server:
         yield server
 
 
@@ -333,7 +333,7 @@ async def test_stop_lets_an_answer_under_way_end() -> None:
         await asyncio.sleep(0.3)
         await app(scope, receive, send)
 
-    server = WebServer(thinking, listen(("127.0.0.1", 0)))
+    server = WebServer(thinking, listen("127.0.0.1", 0))
     await server.start()
     async with connected(server) as client:
         await client.send(GET)
@@ -348,7 +348,7 @@ async def test_stop_waits_no_longer_than_its_grace_and_leaves_nothing(
 ) -> None:
     caplog.set_level(logging.INFO)
     before = asyncio.all_tasks()
-    server = WebServer(app, listen(("127.0.0.1", 0)), grace=0.2)
+    server = WebServer(app, listen("127.0.0.1", 0), grace=0.2)
     await server.start()
     async with connected(server, receive_buffer=4096) as slow, connected(server):
         await slow.send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
@@ -368,7 +368,7 @@ async def test_after_stop_nobody_listens() -> None:
 
 
 async def test_a_server_that_was_never_started_can_be_stopped() -> None:
-    listener = listen(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     await WebServer(app, listener).stop()
     assert listener.fileno() == -1
 
@@ -397,7 +397,7 @@ def reachable(host: str, port: int) -> bool:
 
 
 async def test_no_host_means_every_address() -> None:
-    with listen(":0") as listener:
+    with listen("", 0) as listener:
         port = listener.getsockname()[1]
         assert reachable("127.0.0.1", port)
         assert reachable("::1", port) or listener.family == socket.AF_INET
@@ -405,48 +405,39 @@ async def test_no_host_means_every_address() -> None:
 
 async def test_without_ipv6_no_host_means_every_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
-    with listen(":0") as listener:
+    with listen("", 0) as listener:
         assert listener.family == socket.AF_INET
         assert listener.getsockname()[0] == "0.0.0.0"
 
 
 async def test_a_host_is_one_address() -> None:
-    with listen("127.0.0.1:0") as listener:
+    with listen("127.0.0.1", 0) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-async def test_an_ipv6_address_stands_in_brackets() -> None:
-    with listen("[::1]:0") as listener:
+async def test_an_ipv6_address_is_one_address() -> None:
+    with listen("::1", 0) as listener:
         assert listener.getsockname()[0] == "::1"
 
 
 async def test_an_address_in_use_is_named() -> None:
-    with listen("127.0.0.1:0") as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(OSError, match=f"cannot listen on {address}") as caught:
-            listen(address)
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: ") as caught:
+            listen("127.0.0.1", port)
     assert caught.value.errno == errno.EADDRINUSE
 
 
 async def test_a_host_that_cannot_be_found_is_named() -> None:
     with pytest.raises(OSError, match=r"cannot listen on nowhere\.invalid:80"):
-        listen("nowhere.invalid:80")
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "10220", "localhost", ":", ":http", ":65536", ":-1", "::1:80", "[::1]", "[x:80", "host:8 0"],
-)
-async def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="not an address"):
-        listen(address)
+        listen("nowhere.invalid", 80)
 
 
 def test_small_writes_are_sent_at_once() -> None:
     with (
-        listen(("127.0.0.1", 0)) as listener,
+        listen("127.0.0.1", 0) as listener,
         socket.create_connection(listener.getsockname()[:2]),
         listener.accept()[0] as accepted,
     ):

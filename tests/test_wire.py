@@ -242,6 +242,11 @@ class TestModels:
         for settings in (nothing, inner):
             assert read_model(settings=settings) == (FinetunedModel(id="m"), [])
 
+    @pytest.mark.parametrize("zero", [0, "", None])
+    def test_a_zero_enum_is_unspecified(self, zero: object) -> None:
+        model, rejections = read_model(status=zero, settings={"base_model": {"base_type": zero}})
+        assert (model.status, model.base_type, rejections) == ("STATUS_UNSPECIFIED", "", [])
+
     def test_numbers_may_come_as_strings_and_zero_is_a_value(self) -> None:
         model, rejections = read_model(
             settings={

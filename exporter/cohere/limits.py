@@ -19,7 +19,8 @@ class RateLimiter:
 
     def __init__(self, limit: int, clock: Clock) -> None:
         self._clock = clock
-        self._passed: deque[float] = deque(maxlen=limit)
+        self._limit = limit
+        self._passed: deque[float] = deque()
         self._held_until = clock.monotonic()
         self._turn = asyncio.Lock()
 
@@ -38,10 +39,11 @@ class RateLimiter:
         self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
 
     def _pause(self) -> float:
-        free_at = self._held_until
-        if len(self._passed) == self._passed.maxlen:
-            free_at = max(free_at, self._passed[0] + MINUTE)
-        return free_at - self._clock.monotonic()
+        now = self._clock.monotonic()
+        while self._passed and self._passed[0] + MINUTE <= now:
+            self._passed.popleft()
+        is_full = len(self._passed) >= self._limit
+        return max(self._held_until, self._passed[0] + MINUTE if is_full else now) - now
 
 
 class MonthlyBudget:

@@ -12,12 +12,15 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
 import httpx
+import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from exporter.clock import Clock
 from exporter.cohere.answer import error_of, read_body
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
+
+log = structlog.stdlib.get_logger(__name__)
 
 ATTEMPTS = 3
 LONGEST_HOLD = 30.0  # seconds; an API that asks for more is left to the poller's pause
@@ -59,6 +62,7 @@ def open_http(
     """Open the HTTP client: no redirects, no cookies, and deadlines left to `Transport`.
 
     `trust_env` lets the environment name proxies and certificate authorities, as users of httpx expect.
+    Raises ImportError, OSError, ValueError or httpx.InvalidURL where it names what cannot be used.
     """
     return httpx.AsyncClient(
         base_url=base_url,
@@ -146,7 +150,9 @@ class Transport:
         except InvalidResponse as error:
             failure = failure or error
         finally:
-            self._observer.request(endpoint, code, self._clock.monotonic() - started)
+            seconds = self._clock.monotonic() - started
+            log.debug("API request", endpoint=endpoint.value, code=code, seconds=round(seconds, 3))
+            self._observer.request(endpoint, code, seconds)
         raise failure
 
     def _what_broke(self, error: Exception) -> str:
@@ -163,7 +169,7 @@ def _authorization(key: str) -> dict[str, str]:
 
 def _why(error: BaseException) -> str:
     """Give the system's own words if it has any: those of libraries may quote what the other side sent."""
-    words = type(error).__name__
+    words = "it broke off, or is no HTTP" if isinstance(error, httpx.ProtocolError) else type(error).__name__
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

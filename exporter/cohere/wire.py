@@ -151,6 +151,7 @@ def _read_time(value: object) -> object:
 
 Lenient = Annotated[T | None, WrapValidator(_or_absent)]
 Text = Lenient[Annotated[str, BeforeValidator(_clean_if_text)]]
+Enum = Annotated[Text, BeforeValidator(lambda value: value or None)]  # 0 is protobuf's "unspecified"
 Number = Annotated[float, BeforeValidator(_no_boolean), AfterValidator(_one_nan)]
 Time = Annotated[float | None, BeforeValidator(_read_time), WrapValidator(_or_absent)]
 
@@ -162,8 +163,8 @@ class _Wire(BaseModel):
 class _BaseModel(_Wire):
     name: Text = None
     version: Text = None
-    base_type: Text = None
-    strategy: Text = None
+    base_type: Enum = None
+    strategy: Enum = None
 
 
 class _Hyperparameters(_Wire):
@@ -174,7 +175,7 @@ class _Hyperparameters(_Wire):
     learning_rate: Lenient[Number] = None
     lora_alpha: Lenient[Number] = None
     lora_rank: Lenient[Number] = None
-    lora_target_modules: Text = None
+    lora_target_modules: Enum = None
 
     def numbers(self) -> dict[str, float]:
         """Give each numeric hyperparameter that is there, by its API name."""
@@ -195,7 +196,7 @@ class _Settings(_Wire):
 
 class _Model(_Wire):
     name: Text = None
-    status: Text = None
+    status: Enum = None
     creator_id: Text = None
     organization_id: Text = None
     settings: Lenient[_Settings] = None

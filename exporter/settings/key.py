@@ -81,6 +81,8 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
 
 
 def _read(file: Path) -> str:
+    if file.is_fifo():
+        raise ValueError(f"cannot read {file}: a pipe cannot be read again")
     try:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST)

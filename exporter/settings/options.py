@@ -27,6 +27,7 @@ from exporter.settings.values import (
 )
 
 ENV_PREFIX = "COHERE_EXPORTER_"
+_MONTH = 31 * 86_400
 _COHERE_DOMAINS = ("cohere.com", "cohere.ai")
 
 
@@ -41,8 +42,15 @@ class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _option(default: str | None, meaning: str, *, ge: float | None = None, gt: float | None = None) -> Any:
-    return Field(default=default, description=meaning, validate_default=True, ge=ge, gt=gt)
+def _option(
+    default: str | None,
+    meaning: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+) -> Any:
+    return Field(default=default, description=meaning, validate_default=True, ge=ge, gt=gt, le=le)
 
 
 class Cohere(_Group):
@@ -77,7 +85,9 @@ class Cohere(_Group):
 class Poll(_Group):
     """When the API is polled."""
 
-    interval: Duration = _option("60s", "Time from the start of one poll to the start of the next.", ge=1)
+    interval: Duration = _option(
+        "60s", "Time from the start of one poll to the start of the next.", ge=1, le=_MONTH
+    )
     stale_after: Duration = Field(
         default_factory=lambda validated: 5 * validated.get("interval", 60),
         description="How long the last good data outlives a failing API.",
@@ -89,8 +99,9 @@ class Poll(_Group):
     @classmethod
     def _outlives_a_poll(cls, seconds: float, info: ValidationInfo) -> float:
         interval = info.data.get("interval", 0)
-        if seconds < interval:
-            raise ValueError(f"must be at least the poll interval ({format_duration(interval)})")
+        # Data is renewed at each poll, and a poll takes its time.
+        if seconds < 2 * interval:
+            raise ValueError(f"must be at least twice the poll interval ({format_duration(2 * interval)})")
         return seconds
 
     @property
@@ -151,7 +162,9 @@ class Config(_Group):
 class Demo(_Group):
     """The simulated API of the verb demo."""
 
-    speed: Number = _option("60", "How many times faster than life the simulated fleet lives.", gt=0)
+    speed: Number = _option(
+        "60", "How many times faster than life the simulated fleet lives.", ge=0.01, le=10_000
+    )
 
 
 class Settings(BaseSettings):

@@ -21,6 +21,8 @@ from exporter.settings.flags import Verb, parse
 from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
 
 _SDK_BASE_URL = "CO_API_URL"
+# A demo in which nothing moves for a minute shows little.
+_DEMO = {"poll": {"interval": "5s"}}
 # What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
 _KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)=.*"
@@ -48,9 +50,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Verb, Setting
         _Layer(_environment(environ), lambda option: option.variable),
         _Layer(_sdk_environment(environ), lambda _: _SDK_BASE_URL),
     ]
+    if path := _join(layers)[0].get("config", {}).get("file", "").strip():
+        layers.append(_Layer(read_file(path), lambda option: f"{path}: {option.key}"))
+    if verb is Verb.DEMO:
+        layers.append(_Layer(_DEMO, lambda option: option.flag))
     values, origins = _join(layers)
-    if path := values.get("config", {}).get("file", "").strip():
-        values, origins = _join([*layers, _Layer(read_file(path), lambda option: f"{path}: {option.key}")])
     try:
         return verb, Settings.build(values, origins)
     except ValidationError as error:
@@ -113,9 +117,15 @@ def _refusal(error: ErrorDetails, *, is_duration: bool) -> str:
         case "value_error":
             return str(limits["error"])
         case "greater_than_equal":
-            return f"must be at least {format_duration(limits['ge']) if is_duration else limits['ge']}"
+            return f"must be at least {_shown(limits['ge'], is_duration=is_duration)}"
+        case "less_than_equal":
+            return f"must be at most {_shown(limits['le'], is_duration=is_duration)}"
         case "greater_than":
             return f"must be more than {limits['gt']:g}"
         case "literal_error":
             return f"must be {limits['expected']}"
     return "is not valid"
+
+
+def _shown(limit: float, *, is_duration: bool) -> str:
+    return format_duration(limit) if is_duration else f"{limit:g}"

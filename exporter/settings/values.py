@@ -108,13 +108,22 @@ def _base_url(value: object) -> str:
         valid = url.scheme in ("http", "https") and url.hostname and (url.port is None or url.port > 0)
     except ValueError:
         valid = False
-    if not valid or _BLANK_OR_CONTROL.search(text) or "\\" in text:
+    if not valid or not _is_host(url.hostname or "") or _BLANK_OR_CONTROL.search(text) or "\\" in text:
         raise ValueError("must be an http or https URL with a host, such as https://api.cohere.com")
     if "@" in url.netloc:
         raise ValueError("must hold no user name or password")
     if "?" in text or "#" in text:
         raise ValueError("must hold no query (?) and no fragment (#)")
     return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def _is_host(host: str) -> bool:
+    """Tell whether an HTTP client can take a host; an international name must be written as xn--…."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return bool(_HOST.fullmatch(host.removesuffix(".")))
+    return True
 
 
 def _listen_address(value: object) -> ListenAddress:
@@ -136,8 +145,8 @@ def _listen_address(value: object) -> ListenAddress:
 
 def _telemetry_path(value: object) -> str:
     text = _text(value, "must be a path such as /metrics")
-    if not text.startswith("/") or "?" in text or "#" in text or _BLANK_OR_CONTROL.search(text):
-        raise ValueError("must be a path such as /metrics: with a / first, without ?, # or blanks")
+    if not text.startswith("/") or set("?#%") & set(text) or _BLANK_OR_CONTROL.search(text):
+        raise ValueError("must be a path such as /metrics: with a / first, without ?, #, % or blanks")
     if text in _PROBES:
         raise ValueError(f"must be none of {' and '.join(_PROBES)}: the probes are there")
     return text

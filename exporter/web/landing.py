@@ -33,6 +33,7 @@ class Overview:
     outcome: PollOutcome | None
     last_success_at: float | None
     interval: float
+    next_poll_at: float | None = None
     stale_after: float
     counts: Mapping[str, int] | None
     dropped: int
@@ -117,10 +118,19 @@ def _facts(overview: Overview) -> str:
         "Last good poll": "none yet"
         if overview.last_success_at is None
         else _moment(overview.last_success_at, now),
-        "Polls": f"every {_duration(overview.interval)}",
+        "Polls": f"every {_duration(overview.interval)}{_next(overview)}",
         "API": f"<code>{escape(overview.api_url)}</code>",
     }
     return "\n".join(f"<dt>{term}</dt><dd>{fact}</dd>" for term, fact in facts.items())
+
+
+def _next(overview: Overview) -> str:
+    """Say when the next poll comes, where that is later than usual: after refusals the API is left alone."""
+    if overview.next_poll_at is None or overview.outcome is None:
+        return ""
+    if overview.next_poll_at - overview.outcome.finished_at <= overview.interval + 1:
+        return ""
+    return f"; after this failure the next one in {_duration(max(overview.next_poll_at - overview.now, 0))}"
 
 
 def _fleet(overview: Overview) -> str:

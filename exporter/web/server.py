@@ -7,7 +7,7 @@ logged; what goes wrong in the ASGI application is, by the logger `uvicorn.error
 import asyncio
 import logging
 import math
-import re
+import os
 import socket
 from functools import partial
 from types import TracebackType
@@ -18,15 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporter.web.limits import LimitedProtocol, Limits
 
-_ADDRESS = re.compile(r"(?:(?P<host>[^][:\s]*)|\[(?P<v6>[^][\s]*:[^][\s]*)\]):(?P<port>[0-9]{1,5})")
 
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; a `host` of "" or "::" is every address, IPv6 and IPv4.
 
-def listen(address: str | tuple[str, int]) -> socket.socket:
-    """Open a listening socket on `host:port`, `[v6]:port`, `:port` (every address, IPv6 and IPv4) or a pair.
-
-    Raises OSError, which names the address, when it cannot be had, and ValueError when it is none.
+    Raises OSError, which names the address, when it cannot be had.
     """
-    host, port = _split(address) if isinstance(address, str) else address
     try:
         if host in ("", "::") and socket.has_dualstack_ipv6():
             listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -34,18 +31,17 @@ def listen(address: str | tuple[str, int]) -> socket.socket:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(error.errno, f"cannot listen on {where}: {_reason(error)}") from None
     # Connections inherit it. asyncio sets it only where a socket names its protocol, which these do not, and
     # without it an answer of several small writes waits 40 ms for the client's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
-def _split(address: str) -> tuple[str, int]:
-    match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"]) > 65535:
-        raise ValueError(f"not an address of the form host:port, [v6]:port or :port: {address!r}")
-    return match["host"] or match["v6"] or "", int(match["port"])
+def _reason(error: OSError) -> str:
+    # Python puts the address into strerror, which is named already; resolvers have numbers of their own.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 
 class WebServer:
