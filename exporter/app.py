@@ -180,9 +180,12 @@ async def check(settings: Settings, key: ApiKey) -> int:
     if settings.log.level != "debug":
         logging.disable()  # what is wrong is printed, in more words
     clock = SystemClock()
-    # Everything is read, for however long it takes.
-    poll = settings.poll.model_copy(update={"interval": CHECK_INTERVAL})
-    exporter = Exporter(settings.model_copy(update={"poll": poll}), key, clock=clock)
+    # Everything is read, for however long it takes and whatever is left of a budget.
+    patient = {
+        "poll": settings.poll.model_copy(update={"interval": CHECK_INTERVAL}),
+        "cohere": settings.cohere.model_copy(update={"calls_per_month": 0}),
+    }
+    exporter = Exporter(settings.model_copy(update=patient), key, clock=clock)
     async with exporter.http:
         outcome = await exporter.poller.poll()
         if outcome.reason is None:
