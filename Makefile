@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lock clean
+.PHONY: help demo test lint docs dashboards rules rules-check lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime ## serve /metrics on :10220 from the simulated API; ARGS adds flags
 	@exec $(BIN)/python -m exporter demo $(ARGS)
@@ -24,6 +24,10 @@ lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 
 docs: $(VENV)/.dev ## write docs/metrics.md and docs/configuration.md from the code
 	$(BIN)/python -m docs.generate
+
+dashboards: $(VENV)/.dev ## write grafana/dashboards from the code, and test them
+	$(BIN)/python -m grafana.generate
+	$(BIN)/python -m pytest tests/test_dashboards.py tests/test_dashboards_queries.py $(ARGS)
 
 lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \

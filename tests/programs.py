@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,11 @@ from typing import Any
 import httpx
 import pytest
 
+from exporter.simulator import Simulator
+from exporter.web.server import WebServer, listen
+
 ROOT = Path(__file__).parents[1]
+KEY = "a-key-that-nobody-may-see"
 
 
 def program(name: str) -> str:
@@ -26,6 +31,20 @@ def program(name: str) -> str:
             pytest.fail(f"{reason}, and REQUIRE_ALL_TESTS is set")
         pytest.skip(reason)
     return path
+
+
+@asynccontextmanager
+async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
+    """Serve a simulated API that takes `KEY`; give it and its base URL."""
+    simulator = Simulator(api_key=KEY, **options)
+    async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
+        yield simulator, f"http://127.0.0.1:{server.port}"
+
+
+def free_port() -> int:
+    """Give a port of the loopback where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 async def run(

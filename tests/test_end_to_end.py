@@ -16,26 +16,21 @@ import pytest
 
 from exporter.errors import Unauthorized
 from exporter.model import Status
-from exporter.simulator import LIST_STEPS, WANDB_API_KEY, Simulator, at_rest
-from exporter.web.server import WebServer, listen
+from exporter.simulator import LIST_STEPS, WANDB_API_KEY, at_rest
 from tests.conftest import until
-from tests.programs import ROOT, environment, exporter, program, run, wait_for
-
-KEY = "a-key-that-nobody-may-see"
+from tests.programs import (
+    KEY,
+    ROOT,
+    environment,
+    exporter,
+    free_port,
+    program,
+    run,
+    simulated_api,
+    wait_for,
+)
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
-    simulator = Simulator(api_key=KEY, **options)
-    async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
-        yield simulator, f"http://127.0.0.1:{server.port}"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def page(url: str, **headers: str) -> str:

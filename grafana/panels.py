@@ -1,0 +1,296 @@
+"""The panels of the house, each with a title, a description, a unit and a text for when there is no data.
+
+Stats and tables ask for the present moment only: the last value of a range would go on being shown after the
+exporter has taken old data away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import common as build_common
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models.dashboard import (
+    DataSourceRef,
+    DataTransformerConfig,
+    DynamicConfigValue,
+    FieldColorModeId,
+    Panel,
+    Threshold,
+    ThresholdsMode,
+    ValueMapping,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
+
+from grafana.looks import NEUTRAL, by_code
+
+DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+Steps = Sequence[tuple[float | None, str]]
+"""Thresholds: from which value on (None: from the beginning) which colour holds."""
+
+AnyPanel = TypeVar("AnyPanel", stat.Panel, table.Panel, timeseries.Panel, statetimeline.Panel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table; `field` is a label, or `Value`, or `Value #B` for the second of two queries."""
+
+    field: str
+    title: str
+    unit: str | None = None
+    decimals: int | None = None
+    width: int | None = None
+    mappings: Sequence[ValueMapping] | None = None
+    thresholds: Steps | None = None
+    background: bool = False
+    link: str | None = None
+    link_title: str = "Show the model"
+    empty: str | None = None
+
+
+def queries(
+    panel: AnyPanel, *expressions: str | tuple[str, str], format_: PromQueryFormat, now: bool
+) -> AnyPanel:
+    """Add the queries, A to Z; each is an expression, or one with the name of its series."""
+    for ref_id, given in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", expressions, strict=False):
+        expression, legend = (given, "") if isinstance(given, str) else given
+        query = prometheus.Dataquery().expr(expression).ref_id(ref_id).format(format_)
+        query = query.datasource(DATASOURCE).editor_mode(QueryEditorMode.CODE).legend_format(legend)
+        panel.with_target(query.instant() if now else query.range())
+    return panel
+
+
+def single(
+    title: str,
+    description: str,
+    *expressions: str | tuple[str, str],
+    unit: str = "none",
+    decimals: int = 0,
+    steps: Steps = ((None, NEUTRAL),),
+    mappings: Sequence[ValueMapping] = (),
+    colors: dict[str, str] | None = None,
+    names: bool = False,
+    filled: bool = False,
+    empty: str = "no data",
+) -> Panel:
+    """Build a stat: one number, or one a series; `colors` overrules the thresholds by the series' name."""
+    panel = (
+        _framed(stat.Panel(), title, description, empty)
+        .unit(unit)
+        .decimals(decimals)
+        .thresholds(_thresholds(steps))
+        .color_scheme(build.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .mappings(list(mappings))
+        .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .color_mode(common.BigValueColorMode.BACKGROUND_SOLID if filled else common.BigValueColorMode.VALUE)
+        .justify_mode(common.BigValueJustifyMode.CENTER)
+        .text_mode(common.BigValueTextMode.VALUE_AND_NAME if names else common.BigValueTextMode.VALUE)
+        .text(build_common.VizTextDisplayOptions().value_size(32))
+        .orientation(common.VizOrientation.AUTO)
+        .wide_layout(False)
+    )
+    for name, color in (colors or {}).items():
+        panel.override_by_name(name, [fixed_color(color)])
+    return queries(panel, *expressions, format_=PromQueryFormat.TIME_SERIES, now=True).build()
+
+
+def graph(
+    title: str,
+    description: str,
+    *expressions: tuple[str, str],
+    unit: str = "none",
+    decimals: int | None = None,
+    soft_min: float | None = 0,
+    stacked: bool = False,
+    steps_between: bool = False,
+    looks: dict[str, tuple[str, str]] | None = None,
+    on_the_right: tuple[str, str, str, float] | None = None,
+    empty: str = "no data",
+) -> Panel:
+    """Build a time series.
+
+    `looks` gives series, by name, another name and a colour; `on_the_right` puts those that match a regular
+    expression on an axis of their own, with its unit, its label and the least that it reaches to.
+    """
+    panel = (
+        _framed(timeseries.Panel(), title, description, empty)
+        .unit(unit)
+        .thresholds(_thresholds(((None, NEUTRAL),)))
+        .color_scheme(build.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
+        .draw_style(common.GraphDrawStyle.LINE)
+        .line_width(0 if stacked else 2)
+        .fill_opacity(70 if stacked else 8)
+        .show_points(common.VisibilityMode.NEVER)
+        .stacking(
+            build_common.StackingConfig().mode(
+                common.StackingMode.NORMAL if stacked else common.StackingMode.NONE
+            )
+        )
+        .legend(_legend())
+        .tooltip(
+            build_common.VizTooltipOptions()
+            .mode(common.TooltipDisplayMode.MULTI)
+            .sort(common.SortOrder.DESCENDING)
+        )
+    )
+    if decimals is not None:
+        panel.decimals(decimals)
+    if soft_min is not None:
+        panel.axis_soft_min(soft_min)
+    if steps_between:
+        panel.line_interpolation(common.LineInterpolation.STEP_AFTER)
+    for name, (text, color) in (looks or {}).items():
+        panel.override_by_name(name, [_property("displayName", text), fixed_color(color)])
+    if on_the_right:
+        pattern, right_unit, label, soft_max = on_the_right
+        panel.override_by_regexp(
+            pattern,
+            [
+                _property("unit", right_unit),
+                _property("custom.axisPlacement", "right"),
+                _property("custom.axisLabel", label),
+                _property("custom.axisSoftMax", soft_max),
+                _property("custom.fillOpacity", 0),
+            ],
+        )
+    return queries(panel, *expressions, format_=PromQueryFormat.TIME_SERIES, now=False).build()
+
+
+def status_history(title: str, description: str, expression: str, *, per_page: int, empty: str) -> Panel:
+    """Build a state timeline of status numbers, one line a model."""
+    panel = (
+        _framed(statetimeline.Panel(), title, description, empty)
+        .unit("none")
+        .decimals(0)
+        .mappings(by_code())
+        .thresholds(_thresholds(((None, NEUTRAL),)))
+        .color_scheme(build.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .show_value(common.VisibilityMode.AUTO)
+        .align_value(common.TimelineValueAlignment.LEFT)
+        .row_height(0.85)
+        .fill_opacity(85)
+        .line_width(0)
+        .merge_values(True)
+        .per_page(per_page)
+        .legend(
+            build_common.VizLegendOptions()
+            .show_legend(True)
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+            .calcs([])
+        )
+        .tooltip(
+            build_common.VizTooltipOptions()
+            .mode(common.TooltipDisplayMode.SINGLE)
+            .sort(common.SortOrder.NONE)
+        )
+    )
+    return queries(
+        panel, (expression, "{{model_name}}"), format_=PromQueryFormat.TIME_SERIES, now=False
+    ).build()
+
+
+def listing(
+    title: str,
+    description: str,
+    *expressions: str,
+    columns: Sequence[Column],
+    sort_by: str,
+    descending: bool = False,
+    filterable: bool = False,
+    empty: str,
+) -> Panel:
+    """Build a table of the present moment with these columns; `model_id` stays at hand for links, unseen."""
+    panel = (
+        _framed(table.Panel(), title, description, empty)
+        .thresholds(_thresholds(((None, NEUTRAL),)))
+        .color_scheme(build.FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        .unit("string")
+        .align(common.FieldTextAlignment.LEFT)
+        .cell_options(common.TableAutoCellOptions())
+        .filterable(filterable)
+        .cell_height(common.TableCellHeight.SM)
+        .show_header(True)
+        .sort_by([build_common.TableSortByFieldState().display_name(sort_by).desc(descending)])
+    )
+    shown = {column.field for column in columns}
+    if len(expressions) > 1:
+        panel.with_transformation(DataTransformerConfig(id_val="merge", options={}))
+    panel.with_transformation(
+        DataTransformerConfig(
+            id_val="organize",
+            options={
+                "excludeByName": dict.fromkeys(_left_out(len(expressions)) - shown, True),
+                "indexByName": {column.field: index for index, column in enumerate(columns)},
+                "renameByName": {},
+            },
+        )
+    )
+    if "model_id" not in shown:
+        # The first is Grafana 11's way, the second that of later ones; each ignores the other's.
+        hidden = [_property("custom.hidden", True), _property("custom.hideFrom", {"viz": True})]
+        panel.override_by_name("model_id", hidden)
+    for column in columns:
+        panel.override_by_name(column.field, list(_properties(column)))
+    return queries(panel, *expressions, format_=PromQueryFormat.TABLE, now=True).build()
+
+
+def fixed_color(color: str) -> DynamicConfigValue:
+    """Give the override that paints a series in one colour."""
+    return _property("color", {"mode": "fixed", "fixedColor": color})
+
+
+def _framed(panel: AnyPanel, title: str, description: str, empty: str) -> AnyPanel:
+    panel.title(title)
+    panel.description(description)
+    panel.datasource(DATASOURCE)
+    panel.no_value(empty)
+    return panel
+
+
+def _thresholds(steps: Steps) -> build.ThresholdsConfig:
+    return (
+        build.ThresholdsConfig()
+        .mode(ThresholdsMode.ABSOLUTE)
+        .steps([Threshold(value=value, color=color) for value, color in steps])
+    )
+
+
+def _legend() -> build_common.VizLegendOptions:
+    return (
+        build_common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+        .calcs(["lastNotNull"])
+    )
+
+
+def _left_out(count: int) -> set[str]:
+    """Give the fields that Prometheus' datasource adds to the labels."""
+    values = {"Value"} if count == 1 else {f"Value #{ref_id}" for ref_id in "ABCDEFGHIJ"[:count]}
+    return {"Time"} | values
+
+
+def _properties(column: Column) -> Sequence[DynamicConfigValue]:
+    link = {"title": column.link_title, "url": column.link, "targetBlank": "://" in (column.link or "")}
+    cell = {"type": "color-background", "mode": "basic"} if column.background else None
+    properties = {
+        "displayName": column.title,
+        "unit": column.unit,
+        "decimals": column.decimals,
+        "custom.width": column.width,
+        "mappings": None if column.mappings is None else list(column.mappings),
+        "thresholds": None if column.thresholds is None else _thresholds(column.thresholds).build(),
+        "custom.cellOptions": cell,
+        "links": [link] if column.link else None,
+        "noValue": column.empty,
+    }
+    return [_property(name, value) for name, value in properties.items() if value is not None]
+
+
+def _property(name: str, value: object) -> DynamicConfigValue:
+    return DynamicConfigValue(id_val=name, value=value)

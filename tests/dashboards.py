@@ -1,0 +1,51 @@
+"""The committed dashboards as tests read them: as JSON, with every query that Grafana would send."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
+BOARDS: dict[str, dict[str, Any]] = {
+    file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))
+}
+PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"]]
+PANEL_IDS = [f"{name}: {panel['title']}" for name, panel in PANELS]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query with the place it stands in: `fleet: Failed A`."""
+
+    place: str
+    expr: str
+    is_range: bool
+    is_table: bool = False
+
+
+def _queries() -> Iterator[Query]:
+    """Give the queries of all panels and annotations."""
+    for name, panel in PANELS:
+        for target in panel["targets"]:
+            place = f"{name}: {panel['title']} {target['refId']}"
+            yield Query(place, target["expr"], target.get("range", False), target["format"] == "table")
+    for name, board in BOARDS.items():
+        for annotation in board["annotations"]["list"]:
+            yield Query(f"{name}: annotation {annotation['name']}", annotation["expr"], is_range=True)
+
+
+QUERIES = tuple(_queries())
+
+
+def variables(name: str) -> dict[str, dict[str, Any]]:
+    """Give the variables of a dashboard by their names."""
+    return {variable["name"]: variable for variable in BOARDS[name]["templating"]["list"]}
+
+
+def everywhere(value: Any) -> Iterator[dict[str, Any]]:
+    """Give every object within a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from everywhere(part)

@@ -1,0 +1,212 @@
+"""Every query of the dashboards, variables filled in, runs on a real Prometheus and has something to say."""
+
+import asyncio
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter.model import Status
+from exporter.simulator import LIST_MODELS, LIST_STEPS
+from grafana.looks import code
+from tests.dashboards import QUERIES, Query, variables
+from tests.programs import KEY, exporter, free_port, program, simulated_api, wait_for
+
+pytestmark = pytest.mark.anyio
+
+EMPTY_WHEN_ALL_IS_WELL = {
+    "fleet: Alerts that fire A",
+    "exporter: Polls and their failures B",
+    "exporter: What went missing A",
+}
+ALERT = {
+    "alert": "CohereTest",
+    "expr": 'cohere_finetuned_model_status{status="STATUS_FAILED"} == 1',
+    "labels": {"severity": "critical"},
+}
+WINDOWS = {"__rate_interval": "10s", "__range": "60s", "__interval": "1s"}
+Series = dict[str, Any]
+
+
+class Prometheus:
+    """A real Prometheus, asked as Grafana asks it; `variables` are filled into every query."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.variables = WINDOWS | {"instance": ".*"}
+
+    async def ask(self, query: Query) -> list[Series]:
+        """Give the series; a query that Prometheus refuses is an AssertionError."""
+        now = time.time()
+        when = {"start": now - 60, "end": now, "step": 1} if query.is_range else {"time": now}
+        api = "query_range" if query.is_range else "query"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            parameters = {"query": self._filled(query.expr), **when}
+            answer = await client.post(f"{self._url}/api/v1/{api}", data=parameters)
+        assert answer.status_code == 200, f"{query.place}: {answer.text}"
+        series: list[Series] = answer.json()["data"]["result"]
+        return series
+
+    async def now(self, expr: str) -> list[Series]:
+        """Ask for the present moment."""
+        return await self.ask(Query("a test", expr, is_range=False))
+
+    async def unanswered(self, *allowed: str, seconds: float = 60) -> set[str]:
+        """Ask all queries until none is without an answer but those allowed; give the places that are."""
+        rest = set(QUERIES)
+        end = time.monotonic() + seconds
+        while True:
+            answers = [(query, await self.ask(query)) for query in rest]
+            rest = {query for query, answer in answers if not answer}
+            if {query.place for query in rest} <= set(allowed) or time.monotonic() > end:
+                return {query.place for query in rest}
+            await asyncio.sleep(0.5)
+
+    async def until(self, expr: str) -> list[Series]:
+        """Ask until there is an answer."""
+        async with asyncio.timeout(40):
+            while not (answer := await self.now(expr)):  # noqa: ASYNC110 - another process changes it
+                await asyncio.sleep(0.2)
+        return answer
+
+    def _filled(self, expr: str) -> str:
+        return re.sub(r"\$([a-z_]+)", lambda name: self.variables[name[1]], expr)
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, *urls: str, rules: tuple[Any, ...] = ()) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that scrapes each URL as an exporter of its own, every second."""
+    binary = program("prometheus")
+    (folder / "rules.yml").write_text(json.dumps({"groups": [{"name": "test", "rules": rules}]}))
+    jobs = [
+        {"job_name": f"exporter-{number}", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
+        for number, url in enumerate(urls)
+    ]
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(folder / "rules.yml")],
+        "scrape_configs": jobs,
+    }
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    address = f"127.0.0.1:{free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={address}",
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await wait_for(f"http://{address}/-/ready")
+        yield Prometheus(f"http://{address}")
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fleet(tmp_path: Path) -> None:
+    async with (
+        exporter("demo", "--demo.speed=30", "--poll.interval=1s") as running,
+        prometheus(tmp_path, running.url, running.url) as asked,
+    ):
+        asked.variables["model_id"] = await a_model_in_training(asked)
+        assert await asked.unanswered(*EMPTY_WHEN_ALL_IS_WELL) == EMPTY_WHEN_ALL_IS_WELL
+        await no_model_stands_in_a_table_twice(asked)
+        await the_number_of_a_status_is_that_of_the_status(asked)
+        await a_failed_model_is_listed_though_its_time_is_unknown(asked)
+        await models_are_chosen_by_name_and_exporters_by_instance(asked)
+
+
+async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_shown_as_fresh(
+    tmp_path: Path,
+) -> None:
+    flags = ("--poll.interval=1s", "--poll.stale-after=5s")
+    async with (
+        simulated_api(speed=30) as (simulator, api),
+        exporter(*flags, f"--cohere.base-url={api}", environ={"COHERE_API_KEY": KEY}) as running,
+        prometheus(tmp_path, running.url, rules=(ALERT,)) as asked,
+    ):
+        asked.variables["model_id"] = await a_model_in_training(asked)
+        simulator.fail(LIST_STEPS, status=404)
+        await asked.until("sum(increase(cohere_exporter_training_metrics_failures_total[60s])) > 0")
+        alerts = await asked.until(queried("fleet: Alerts that fire A").expr)
+        assert {"alertname": "CohereTest", "severity": "critical"}.items() <= alerts[0]["metric"].items()
+        missing = await asked.until(queried("exporter: What went missing A").expr)
+        assert missing[0]["metric"] == {"what": "Step metrics could not be read", "reason": "gone"}
+        simulator.fail(LIST_MODELS, status=401)
+        failures = await asked.until(queried("exporter: Polls and their failures B").expr)
+        assert failures[0]["metric"] == {"reason": "unauthorized"}
+        stale = f"({queried('fleet: Age of data A').expr}) and on (age) "
+        await asked.until(stale + 'label_replace(vector(1), "age", "stale", "", "")')
+        await asked.until("absent(cohere_finetuned_models)")
+        for place in ("fleet: Failed A", "fleet: In training A", "fleet: All models A", "model: Status A"):
+            assert await asked.ask(queried(place)) == [], place
+
+
+async def a_model_in_training(asked: Prometheus) -> str:
+    """Give the model that has trained least of those with steps: it goes on until the test has ended."""
+    query = (
+        "bottomk(1, cohere_finetuned_model_training_step and on (model_id) "
+        '(cohere_finetuned_model_status{status="STATUS_FINETUNING"} == 1) '
+        'and on (model_id) cohere_finetuned_model_training_metric{metric=~".*loss|.*entropy"})'
+    )
+    return str((await asked.until(query))[0]["metric"]["model_id"])
+
+
+async def no_model_stands_in_a_table_twice(asked: Prometheus) -> None:
+    tables = [query for query in QUERIES if query.place.startswith("fleet:") and query.is_table]
+    for query in tables:
+        models = Counter(series["metric"].get("model_id") for series in await asked.ask(query))
+        assert [model for model, count in models.items() if count > 1] == [], query.place
+
+
+async def the_number_of_a_status_is_that_of_the_status(asked: Prometheus) -> None:
+    """Compare within Prometheus, so that both are of one moment."""
+    numbers = queried("fleet: All models A").expr
+    for status in Status:
+        status_now = f'max by (model_id) (cohere_finetuned_model_status{{status="{status}"}}) == 1'
+        assert await asked.now(f"({numbers}) != {code(status)} and on (model_id) ({status_now})") == []
+    assert await asked.now(f"({numbers}) == 0") == []
+
+
+async def a_failed_model_is_listed_though_its_time_is_unknown(asked: Prometheus) -> None:
+    listed = queried("fleet: Failed models A").expr
+    without_times = listed.replace("updated_timestamp_seconds", "of_no_api_seconds")
+    assert without_times != listed
+    answer = await asked.now(without_times)
+    assert answer
+    assert {series["value"][1] for series in answer} == {"NaN"}
+
+
+async def models_are_chosen_by_name_and_exporters_by_instance(asked: Prometheus) -> None:
+    """Read the answers as Grafana does: `query_result` as lines of text, `label_values` by the label."""
+    model = variables("model")["model_id"]
+    expr = re.fullmatch(r"query_result\((.*)\)", model["query"]["query"])
+    assert expr
+    pattern = re.compile(model["regex"].strip("/").replace("(?<", "(?P<"))
+    chosen = []
+    for series in await asked.now(expr[1]):
+        labels = ",".join(f'{name}="{value}"' for name, value in series["metric"].items())
+        found = pattern.search(f"{{{labels}}} {series['value'][1]} {series['value'][0]}")
+        assert found, labels
+        assert found.groupdict() == {
+            "value": series["metric"]["model_id"],
+            "text": series["metric"]["model_name"],
+        }
+        chosen.append(found["value"])
+    assert asked.variables["model_id"] in chosen
+    instance = variables("exporter")["instance"]
+    values = re.fullmatch(r"label_values\((\w+), (\w+)\)", instance["query"]["query"])
+    assert values
+    assert all(series["metric"][values[2]] for series in await asked.until(values[1]))
+
+
+def queried(place: str) -> Query:
+    return next(query for query in QUERIES if query.place == place)
