@@ -29,6 +29,12 @@ dashboards: $(VENV)/.dev ## write grafana/dashboards from the code, and test the
 	$(BIN)/python -m grafana.generate
 	$(BIN)/python -m pytest tests/test_dashboards.py tests/test_dashboards_queries.py $(ARGS)
 
+rules: $(VENV)/.dev ## write the Prometheus rules and the index of the runbooks from their tables
+	$(BIN)/python -m deploy.prometheus.generate
+
+rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts end to end
+	$(BIN)/python -m pytest tests/test_rules.py tests/test_alerting_end_to_end.py $(ARGS)
+
 lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-header --quiet --output-file requirements.lock

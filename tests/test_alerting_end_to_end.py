@@ -1,0 +1,109 @@
+"""From a model that fails to the alert that somebody gets: demo, real Prometheus, real Alertmanager."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import httpx
+import pytest
+import yaml
+
+from tests.programs import ROOT, exporter, program, wait_for
+
+pytestmark = pytest.mark.anyio
+
+DEPLOY = ROOT / "deploy/prometheus"
+# A model fails every few seconds and leaves the list some ten seconds later.
+SPEED = 480
+FAILED_LONG_AGO = "intent-router-v5"
+
+Alerts: TypeAlias = dict[str, dict[str, Any]]
+"""The alerts that a model failed, by the model's name."""
+
+
+async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list(tmp_path: Path) -> None:
+    programs = program("prometheus"), program("prometheus-alertmanager")
+    async with (
+        serving(programs[1], alertmanager_flags(tmp_path)) as alertmanager,
+        exporter("demo", f"--demo.speed={SPEED}", "--poll.interval=1s") as demo,
+        serving(programs[0], prometheus_flags(tmp_path, scraped=demo.url, told=alertmanager)),
+        httpx.AsyncClient(base_url=alertmanager, trust_env=False) as client,
+    ):
+        failed_at_the_start = failed((await client.get(f"{demo.url}/metrics")).text)
+
+        async def alerts() -> Alerts:
+            answer = await client.get("/api/v2/alerts", params={"filter": "alertname=CohereModelFailed"})
+            return {alert["labels"]["model_name"]: alert for alert in answer.json()}
+
+        assert FAILED_LONG_AGO in failed_at_the_start
+        held = await until(alerts, lambda now: bool(now.keys() - failed_at_the_start))
+        assert FAILED_LONG_AGO not in held
+        name = min(held.keys() - failed_at_the_start)
+        alert = held[name]
+        assert alert["status"]["state"] == "active"
+        assert alert["labels"]["severity"] == "critical"
+        assert alert["annotations"]["summary"] == f"Model {name} failed"
+        assert alert["annotations"]["dashboard_url"].endswith(f"?var-model_id={alert['labels']['model_id']}")
+
+        assert name not in await until(alerts, lambda now: name not in now)
+
+
+def failed(metrics: str) -> set[str]:
+    """Give the names of the models that an exposition shows as failed."""
+    return set(
+        re.findall(r'_status{.*model_name="(.*?)".*status="STATUS_FAILED".* 1\.0$', metrics, re.MULTILINE)
+    )
+
+
+async def until(ask: Callable[[], Awaitable[Alerts]], condition: Callable[[Alerts], bool]) -> Alerts:
+    """Ask until `condition` holds for the answer, for a minute at most."""
+    async with asyncio.timeout(60):
+        while not condition(answer := await ask()):  # noqa: ASYNC110 - other processes change it
+            await asyncio.sleep(0.2)
+    return answer
+
+
+def prometheus_flags(folder: Path, *, scraped: str, told: str) -> list[str]:
+    """Set up the example, with the addresses of this test and at its pace."""
+    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(DEPLOY / file) for file in config["rule_files"]]
+    config["scrape_configs"] = config["scrape_configs"][:1]
+    for place, url in (
+        (config["scrape_configs"][0], scraped),
+        (config["alerting"]["alertmanagers"][0], told),
+    ):
+        place["static_configs"] = [{"targets": [url.removeprefix("http://")]}]
+    file = folder / "prometheus.yml"
+    file.write_text(json.dumps(config))
+    return [f"--config.file={file}", f"--storage.tsdb.path={folder}/prometheus"]
+
+
+def alertmanager_flags(folder: Path) -> list[str]:
+    """Set up the example; without a cluster, for which it would listen beyond the loopback."""
+    return [
+        f"--config.file={DEPLOY}/alertmanager.yml",
+        f"--storage.path={folder}/alertmanager",
+        "--cluster.listen-address=",
+    ]
+
+
+@asynccontextmanager
+async def serving(path: str, flags: list[str]) -> AsyncIterator[str]:
+    """Run a program of the Prometheus family on a free port of the loopback; give its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    process = await asyncio.create_subprocess_exec(
+        path, *flags, f"--web.listen-address={address}", stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await wait_for(f"http://{address}/-/ready")
+        yield f"http://{address}"
+    finally:
+        process.kill()
+        await process.wait()
