@@ -31,10 +31,9 @@ def build() -> Dashboard:
             Shelf(
                 4,
                 (
-                    (4, api(THESE, by="instance")),
-                    (5, age(THESE, by="instance")),
-                    (4, _poll_duration()),
-                    (6, _settings()),
+                    (6, api(THESE, by="instance")),
+                    (7, age(THESE, by="instance")),
+                    (6, _poll_duration()),
                     (5, _calls_per_month()),
                 ),
             ),
@@ -74,26 +73,6 @@ def _poll_duration() -> Panel:
         (f"max by (instance) (cohere_exporter_last_poll_duration_seconds{{{THESE}}})", "{{instance}}"),
         unit="s",
         decimals=1,
-        empty="no exporter",
-    )
-
-
-def _settings() -> Panel:
-    return single(
-        "Settings in force",
-        "Time from one poll to the next, and how long the last good data outlives a failing API. A "
-        "budget of calls lengthens the interval.",
-        (
-            labelled(
-                "setting",
-                {
-                    "poll every": f"max(cohere_exporter_poll_interval_seconds{{{THESE}}})",
-                    "keep data for": f"max(cohere_exporter_stale_after_seconds{{{THESE}}})",
-                },
-            ),
-            "{{setting}}",
-        ),
-        unit="s",
         names=True,
         empty="no exporter",
     )
@@ -184,11 +163,11 @@ def _calls() -> Panel:
 def _latency() -> Panel:
     buckets = f"cohere_exporter_api_request_duration_seconds_bucket{{{THESE}}}"
     rate = f"sum by (le, endpoint) (rate({buckets}[$__rate_interval]))"
+    quantiles = {"median": f"histogram_quantile(0.5, {rate})", "95 %": f"histogram_quantile(0.95, {rate})"}
     return graph(
         "Duration of calls",
         "Median and 95th percentile of whole requests, body included, by endpoint.",
-        (f"histogram_quantile(0.5, {rate})", "{{endpoint}}, median"),
-        (f"histogram_quantile(0.95, {rate})", "{{endpoint}}, 95 %"),
+        (labelled("part", quantiles), "{{endpoint}}, {{part}}"),
         unit="s",
         empty="No calls in this time range",
     )
@@ -238,10 +217,16 @@ def _cpu() -> Panel:
 def _builds() -> Panel:
     return listing(
         "Exporters",
-        "What runs where. One exporter is enough for one key: each more only adds its calls.",
+        "What runs where, how often it polls, and how long its last good data outlives a failing API. A "
+        "budget of calls lengthens the interval. One exporter is enough for one key: each more only adds its "
+        "calls.",
         f"max by (instance, version, revision, python_version) (cohere_exporter_build_info{{{THESE}}})",
+        f"max by (instance) (cohere_exporter_poll_interval_seconds{{{THESE}}})",
+        f"max by (instance) (cohere_exporter_stale_after_seconds{{{THESE}}})",
         columns=[
             Column(field="instance", title="Instance"),
+            Column(field="Value #B", title="Polls every", unit="s", width=140),
+            Column(field="Value #C", title="Keeps data for", unit="s", width=140),
             Column(field="version", title="Version"),
             Column(field="revision", title="Revision"),
             Column(field="python_version", title="Python"),

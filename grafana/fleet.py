@@ -9,12 +9,14 @@ from exporter.model import Status
 from grafana.board import FLEET, LINK_TO_MODEL, PrometheusAnnotation, dashboard
 from grafana.freshness import age, api
 from grafana.layout import Shelf
-from grafana.looks import LOOKS, NEUTRAL, base_types, by_code, severities, unknown_time
+from grafana.looks import LOOKS, base_types, by_code, severities, unknown_time, zero
 from grafana.panels import Column, graph, listing, single, status_history
 from grafana.promql import (
     ALERT_LABELS,
     ALERTS,
     in_status,
+    labelled,
+    number_in_status,
     per_model,
     sorted_by_name,
     status_code,
@@ -34,18 +36,7 @@ def build() -> Dashboard:
                 (
                     (4, _failed()),
                     (4, _firing()),
-                    (
-                        4,
-                        _count(
-                            Status.FINETUNING, "In training", "Models in training at this moment.", "blue"
-                        ),
-                    ),
-                    (
-                        4,
-                        _count(
-                            Status.QUEUED, "Queued", "Models that wait for their training to begin.", "yellow"
-                        ),
-                    ),
+                    (8, _under_way()),
                     (4, api()),
                     (4, age()),
                 ),
@@ -63,18 +54,21 @@ def _failed() -> Panel:
     return single(
         "Failed",
         "Models in STATUS_FAILED, old failures included: a model counts until it is deleted or repaired.",
-        'max(cohere_finetuned_models{status="STATUS_FAILED"})',
+        number_in_status(Status.FAILED),
         steps=((None, "green"), (1, "red")),
         filled=True,
     )
 
 
-def _count(status: Status, title: str, description: str, color: str) -> Panel:
+def _under_way() -> Panel:
+    looks = {LOOKS[status].text: status for status in (Status.FINETUNING, Status.QUEUED)}
     return single(
-        title,
-        description,
-        f'max(cohere_finetuned_models{{status="{status}"}})',
-        steps=((None, NEUTRAL), (1, color)),
+        "Under way",
+        "Models in training at this moment, and models that wait for their training to begin.",
+        (labelled("now", {text: number_in_status(status) for text, status in looks.items()}), "{{now}}"),
+        colors={text: LOOKS[status].color for text, status in looks.items()},
+        mappings=zero(),
+        names=True,
     )
 
 
@@ -216,9 +210,12 @@ def _ever_busy() -> str:
 def _over_time() -> Panel:
     return graph(
         "Models by status over time",
-        "Number of models in each status, of all that the API lists. Red lines mark when the models failed "
+        "Number of models in each status, each model counted once. Red lines mark when the models failed "
         "that are still in that status.",
-        ("max by (status) (cohere_finetuned_models) > 0", "{{status}}"),
+        (
+            "count by (status) (max by (model_id, status) (cohere_finetuned_model_status == 1))",
+            "{{status}}",
+        ),
         decimals=0,
         stacked=True,
         steps_between=True,

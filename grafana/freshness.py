@@ -16,8 +16,9 @@ def api(selector: str = "", by: str = "") -> Panel:
         "API",
         "Whether the last poll listed every page of models. Where several exporters disagree, down wins. "
         "While it is down the last good data is shown, until it is too old.",
-        (f"min{group} (cohere_up{braces(selector)})", "{{instance}}" if by else ""),
+        (f"min{group} (cohere_up{braces(selector)})", f"{{{{{by}}}}}" if by else ""),
         mappings=up_or_down(),
+        names=bool(by),
         filled=True,
         empty="no exporter",
     )
@@ -27,11 +28,13 @@ def age(selector: str = "", by: str = "") -> Panel:
     """Build the stat of the time since the last success."""
     return single(
         "Age of data",
-        "Time since a poll last listed every model. Green up to half the time that old data is kept "
-        "(--poll.stale-after), orange beyond that, red once the models' metrics have been taken away.",
-        (age_of_data(selector, by), "{{age}}"),
+        "Time since a poll last listed every model; of several exporters the worst is shown, unless each has "
+        "its own. Fresh up to half the time that old data is kept (--poll.stale-after), late beyond that, "
+        "stale once the models' metrics have been taken away.",
+        (age_of_data(selector, by), f"{{{{{by}}}}}: {{{{age}}}}" if by else "{{age}}"),
         unit="s",
         colors=AGE_COLORS,
+        names=bool(by),
         filled=True,
         empty="no poll has succeeded",
     )

@@ -64,6 +64,11 @@ def up_or_down() -> list[ValueMapping]:
     return words({"1": ("up", "green"), "0": ("down", "red")})
 
 
+def zero() -> list[ValueMapping]:
+    """Give the mapping that lets a 0 recede, whatever colour other numbers have."""
+    return words({"0": ("0", NEUTRAL)})
+
+
 def severities() -> list[ValueMapping]:
     """Give the mappings of alerts' severities; any other is shown as it is."""
     return words(

@@ -111,11 +111,12 @@ def _step() -> Panel:
 def _pace() -> Panel:
     return single(
         "Pace",
-        "Steps per minute over the last half hour, by the times that the API gives for the steps.",
-        PACE.format(this=THIS, window="30m") + f"\n{IN_TRAINING}",
+        "Steps per minute, averaged over the dashboard's time range, by the times that the API gives for the "
+        "steps. The range must hold at least two polls.",
+        PACE.format(this=THIS, window="$__range") + f"\n{IN_TRAINING}",
         unit="suffix: steps/min",
         decimals=1,
-        empty="no new step in 30 min",
+        empty="no new step in this time range",
     )
 
 
@@ -159,7 +160,8 @@ def _curves(title: str, description: str, operator: str) -> Panel:
 def _steps_and_pace() -> Panel:
     return graph(
         "Steps and pace",
-        "Highest step with metrics (left), and steps per minute over the ten minutes before (right).",
+        "Highest step with metrics (left), and steps per minute over the ten minutes before (right). Where "
+        "polls are further apart, the pace is drawn only after each that saw a new step.",
         (f"max(cohere_finetuned_model_training_step{{{THIS}}})", "step"),
         (PACE.format(this=THIS, window="10m"), "pace"),
         decimals=0,

@@ -75,7 +75,7 @@ def single(
     filled: bool = False,
     empty: str = "no data",
 ) -> Panel:
-    """Build a stat: one number, or one a series; `colors` overrules the thresholds by the series' name."""
+    """Build a stat: one number, or one a series, which `colors` paints by the last word of its name."""
     panel = (
         _framed(stat.Panel(), title, description, empty)
         .unit(unit)
@@ -92,8 +92,8 @@ def single(
         .orientation(common.VizOrientation.AUTO)
         .wide_layout(False)
     )
-    for name, color in (colors or {}).items():
-        panel.override_by_name(name, [fixed_color(color)])
+    for word, color in (colors or {}).items():
+        panel.override_by_regexp(f"/\\b{word}$/", [fixed_color(color)])
     return queries(panel, *expressions, format_=PromQueryFormat.TIME_SERIES, now=True).build()
 
 

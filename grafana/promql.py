@@ -41,9 +41,13 @@ def _status_term(number: int, matcher: str, selector: str) -> str:
     return f"{number} * (cohere_finetuned_model_status{{{matchers}}} == 1)"
 
 
-def labelled(label: str, terms: dict[str, str]) -> str:
-    """Join expressions into one query, whose series are told apart by `label`."""
-    return "\nor ".join(
+def labelled(label: str, terms: dict[str, str], hide_by: str | None = None) -> str:
+    """Join expressions into one query, whose series are told apart by `label`.
+
+    With `hide_by`, a series hides those of later terms that are the same in these labels.
+    """
+    matching = "" if hide_by is None else f"on ({hide_by}) "
+    return f"\nor {matching}".join(
         f'label_replace({term}, "{label}", "{value}", "", "")' for value, term in terms.items()
     )
 
@@ -53,18 +57,23 @@ def sorted_by_name(expression: str) -> str:
     return f'label_replace({expression}, "by_name", "$1", "model_name", "(.*)")'
 
 
+def number_in_status(status: Status) -> str:
+    """Give how many models, told apart by their ids, are in a status now; nothing where no data is fresh."""
+    # What `cohere_finetuned_models` counts in two accounts can neither be added up, for two exporters may
+    # share an account, nor reduced to the larger.
+    return f"(count({in_status(status)}) or 0 * max(cohere_finetuned_models))"
+
+
 def age_of_data(selector: str = "", by: str = "") -> str:
-    """Give the seconds since the last success, labelled fresh, late or stale by the settings in force."""
+    """Give the seconds since the last success, labelled fresh, late or stale by the settings in force.
+
+    Of several exporters in a group the worst counts, each judged by its own settings.
+    """
     group = f" by ({by})" if by else ""
     # Before the first success the time is 0, and the age would be that of Unix.
-    success = f"max{group} (cohere_exporter_last_success_timestamp_seconds{braces(selector)} > 0)"
-    limit = f"max{group} (cohere_exporter_stale_after_seconds{braces(selector)})"
-    age = f"(time() - {success})"
-    return labelled(
-        "age",
-        {
-            "fresh": f"{age} <= {limit} / 2",
-            "late": f"({age} > {limit} / 2) <= {limit}",
-            "stale": f"{age} > {limit}",
-        },
-    )
+    age = f"(time() - (cohere_exporter_last_success_timestamp_seconds{braces(selector)} > 0))"
+    limit = f"cohere_exporter_stale_after_seconds{braces(selector)}"
+    # A state hides those after it.
+    worst_first = {"stale": f"{age} > {limit}", "late": f"{age} > {limit} / 2", "fresh": age}
+    states = {state: f"max{group} ({exporters})" for state, exporters in worst_first.items()}
+    return labelled("age", states, hide_by=by)

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from exporter.model import Status
-from exporter.simulator import LIST_MODELS, LIST_STEPS
+from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
 from tests.dashboards import QUERIES, Query, variables
-from tests.programs import KEY, exporter, free_port, program, simulated_api, wait_for
+from tests.programs import KEY, Running, exporter, free_port, program, simulated_api, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,9 @@ ALERT = {
     "labels": {"severity": "critical"},
 }
 WINDOWS = {"__rate_interval": "10s", "__range": "60s", "__interval": "1s"}
+INSTANCES = "count(count by (instance) (cohere_exporter_build_info))"
+AGREED = "count by (model_id) (count by (model_id, status) (cohere_finetuned_model_status == 1)) == 1"
+"""Models of one status, wherever they were scraped: scrapes at different moments may see different ones."""
 Series = dict[str, Any]
 
 
@@ -113,24 +116,50 @@ async def prometheus(folder: Path, *urls: str, rules: tuple[Any, ...] = ()) -> A
 
 async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fleet(tmp_path: Path) -> None:
     async with (
-        exporter("demo", "--demo.speed=30", "--poll.interval=1s") as running,
-        prometheus(tmp_path, running.url, running.url) as asked,
+        an_exporter_of_an_account_of_its_own(seed=1) as (first, _),
+        an_exporter_of_an_account_of_its_own(seed=2) as (second, _),
+        # Scraped twice, the first account also stands for two exporters with one key.
+        prometheus(tmp_path, first.url, first.url, second.url) as asked,
     ):
         asked.variables["model_id"] = await a_model_in_training(asked)
+        await asked.until(f"count(cohere_finetuned_models) == {3 * len(Status)}")
         assert await asked.unanswered(*EMPTY_WHEN_ALL_IS_WELL) == EMPTY_WHEN_ALL_IS_WELL
         await no_model_stands_in_a_table_twice(asked)
         await the_number_of_a_status_is_that_of_the_status(asked)
         await a_failed_model_is_listed_though_its_time_is_unknown(asked)
         await models_are_chosen_by_name_and_exporters_by_instance(asked)
+        await the_failed_models_of_both_accounts_are_counted_once_each(asked)
+        await what_is_told_of_exporters_is_told_of_each(asked)
+
+
+async def test_the_worst_of_two_exporters_is_shown_where_one_number_stands_for_both(tmp_path: Path) -> None:
+    async with (
+        an_exporter_of_an_account_of_its_own(seed=1, stale_after="5s") as (down, simulator),
+        an_exporter_of_an_account_of_its_own(seed=2) as (up, _),
+        prometheus(tmp_path, down.url, up.url) as asked,
+    ):
+        await asked.until(f"({INSTANCES}) == 2 and min(cohere_up) == 1")
+        simulator.fail(LIST_MODELS, status=401)
+        for board in ("fleet", "exporter"):
+            age = queried(f"{board}: Age of data A").expr
+            await asked.until(f'({age}) and on (age) label_replace(vector(1), "age", "stale", "", "")')
+        assert [series["metric"] for series in await asked.ask(queried("fleet: Age of data A"))] == [
+            {"age": "stale"}
+        ]
+        ages = await asked.ask(queried("exporter: Age of data A"))
+        assert {series["metric"]["instance"]: series["metric"]["age"] for series in ages} == {
+            down.url.removeprefix("http://"): "stale",
+            up.url.removeprefix("http://"): "fresh",
+        }
+        [api] = await asked.ask(queried("fleet: API A"))
+        assert api["value"][1] == "0"
 
 
 async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_shown_as_fresh(
     tmp_path: Path,
 ) -> None:
-    flags = ("--poll.interval=1s", "--poll.stale-after=5s")
     async with (
-        simulated_api(speed=30) as (simulator, api),
-        exporter(*flags, f"--cohere.base-url={api}", environ={"COHERE_API_KEY": KEY}) as running,
+        an_exporter_of_an_account_of_its_own(seed=0, stale_after="5s") as (running, simulator),
         prometheus(tmp_path, running.url, rules=(ALERT,)) as asked,
     ):
         asked.variables["model_id"] = await a_model_in_training(asked)
@@ -146,8 +175,21 @@ async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_sh
         stale = f"({queried('fleet: Age of data A').expr}) and on (age) "
         await asked.until(stale + 'label_replace(vector(1), "age", "stale", "", "")')
         await asked.until("absent(cohere_finetuned_models)")
-        for place in ("fleet: Failed A", "fleet: In training A", "fleet: All models A", "model: Status A"):
+        for place in ("fleet: Failed A", "fleet: Under way A", "fleet: All models A", "model: Status A"):
             assert await asked.ask(queried(place)) == [], place
+
+
+@asynccontextmanager
+async def an_exporter_of_an_account_of_its_own(
+    seed: int, stale_after: str = "1m"
+) -> AsyncIterator[tuple[Running, Simulator]]:
+    """Run an exporter that polls a simulated API of its own every second; the seed decides on the models."""
+    flags = ("--poll.interval=1s", f"--poll.stale-after={stale_after}")
+    async with (
+        simulated_api(speed=30, seed=seed) as (simulator, api),
+        exporter(*flags, f"--cohere.base-url={api}", environ={"COHERE_API_KEY": KEY}) as running,
+    ):
+        yield running, simulator
 
 
 async def a_model_in_training(asked: Prometheus) -> str:
@@ -172,7 +214,8 @@ async def the_number_of_a_status_is_that_of_the_status(asked: Prometheus) -> Non
     numbers = queried("fleet: All models A").expr
     for status in Status:
         status_now = f'max by (model_id) (cohere_finetuned_model_status{{status="{status}"}}) == 1'
-        assert await asked.now(f"({numbers}) != {code(status)} and on (model_id) ({status_now})") == []
+        told_alike = f"{status_now} and on (model_id) ({AGREED})"
+        assert await asked.now(f"({numbers}) != {code(status)} and on (model_id) ({told_alike})") == []
     assert await asked.now(f"({numbers}) == 0") == []
 
 
@@ -183,6 +226,21 @@ async def a_failed_model_is_listed_though_its_time_is_unknown(asked: Prometheus)
     answer = await asked.now(without_times)
     assert answer
     assert {series["value"][1] for series in answer} == {"NaN"}
+
+
+async def the_failed_models_of_both_accounts_are_counted_once_each(asked: Prometheus) -> None:
+    """Compare within Prometheus; failures are few and long, so both accounts have some at one moment."""
+    failed = queried("fleet: Failed A").expr
+    of_one_account = 'max(cohere_finetuned_models{status="STATUS_FAILED"})'
+    assert await asked.until(f"({failed}) > {of_one_account}")
+    listed = queried("fleet: Failed models A").expr
+    assert await asked.now(f"({failed}) == count({listed})")
+
+
+async def what_is_told_of_exporters_is_told_of_each(asked: Prometheus) -> None:
+    for panel in ("API", "Age of data", "Last poll took", "Memory", "CPU", "Exporters"):
+        answer = await asked.ask(queried(f"exporter: {panel} A"))
+        assert len({series["metric"]["instance"] for series in answer}) == 2, panel
 
 
 async def models_are_chosen_by_name_and_exporters_by_instance(asked: Prometheus) -> None:

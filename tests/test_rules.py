@@ -201,6 +201,14 @@ def test_alertmanager_silences_only_alerts_that_exist() -> None:
     assert set(named) <= set(ALERTS)
 
 
+def test_an_exporter_silences_no_alert_of_another() -> None:
+    about_all = {"CohereStepMetricsUnreadable", "CohereExporterAbsent"}
+    for rule in load(DEPLOY / "alertmanager.yml")["inhibit_rules"]:
+        sources = set(re.findall(r"Cohere\w+", " ".join(rule["source_matchers"])))
+        assert ("equal" in rule) == sources.isdisjoint(about_all)
+        assert rule.get("equal", ["job", "instance"]) == ["job", "instance"]
+
+
 async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods(tmp_path: Path) -> None:
     # Debian builds promtool without Kubernetes, so what it would discover is handed in.
     (job,) = load(DEPLOY / "scrape-kubernetes.yml")["scrape_configs"]

@@ -23,17 +23,36 @@ def failing_because(reasons: str) -> str:
     """Give, where the last poll failed, about how many polls have failed for each of these reasons.
 
     The counters of a process that Prometheus has only just met have not increased, but then every poll of it
-    failed alike.
+    failed alike. A reason that has not come up again since the last good poll is mended, and one that has
+    given way to others is no longer why polls fail.
     """
     failures = f'cohere_exporter_poll_failures_total{{reason=~"{reasons}"}}'
+    others = f'cohere_exporter_poll_failures_total{{reason!~"{reasons}"}}'
     return f"""\
 (
-  increase({failures}[{limit.REASON_WINDOW}]) > 0
+  (
+    increase({failures}[{limit.REASON_WINDOW}]) > 0
+    unless
+    {failures} == max_over_time(({failures} and ignoring (reason) cohere_up == 1)[{limit.REASON_WINDOW}:5m])
+  )
   or
   ({failures} == ignoring (reason) group_left () cohere_exporter_polls_total) > 0
 )
 and ignoring (reason)
-cohere_up == 0"""
+cohere_up == 0
+unless ignoring (reason)
+sum without (reason) (increase({others}[{limit.OTHER_REASONS}])) > 0"""
+
+
+def persistent(counter: str, by: str = "") -> str:
+    """Give how often a counter has risen of late, where that is as often as by one thing that stays wrong.
+
+    A burst is one rise, however high; those of all exporters add up, so that a rollout ends nothing.
+    """
+    return f"""\
+sum {by}(changes({counter}[{limit.READING_WINDOW}]))
+>
+scalar(clamp_min({limit.READINGS_FAILED} / max(cohere_exporter_poll_interval_seconds), 1))"""
 
 
 API_ALERTS = (
@@ -78,7 +97,7 @@ API_ALERTS = (
         summary="The fine-tuning API is asked more often than it allows",
         description=(
             f"{ABOUT} polls of {{{{ $labels.instance }}}} were answered with 429 "
-            f"within {limit.REASON_WINDOW}, and the last ones have all failed."
+            f"within {limit.REASON_WINDOW}, and no poll has succeeded for {limit.MISSED_POLLS} intervals."
         ),
         dashboard=DASHBOARD,
     ),
@@ -89,36 +108,33 @@ API_ALERTS = (
         expr=(
             "time() - cohere_exporter_last_success_timestamp_seconds > cohere_exporter_stale_after_seconds"
         ),
-        summary="Nobody sees the fine-tuned models: the data is stale",
+        summary="An exporter shows no fine-tuned models: its data is stale",
         description=(
             f"{{{{ $labels.instance }}}} shows no models: {SINCE_SUCCESS}. "
-            "A model that fails now raises no alert."
+            "Unless another exporter shows them, a model that fails now raises no alert."
         ),
         dashboard=DASHBOARD,
     ),
     Alert(
         name="CohereStepMetricsUnreadable",
         severity="warning",
-        for_="2h",
-        expr=(
-            "sum by (reason) "
-            f"(increase(cohere_exporter_training_metrics_failures_total[{limit.READING_WINDOW}])) > 0"
-        ),
-        summary="Step metrics have long been unreadable: {{ $labels.reason }}",
+        for_="15m",
+        expr=persistent("cohere_exporter_training_metrics_failures_total"),
+        summary="Step metrics have long been unreadable",
         description=(
-            f"{ABOUT} readings of a model's step metrics failed as {{{{ $labels.reason }}}} "
-            f"in the last {limit.READING_WINDOW}; its last good values stay."
+            "Readings of models' step metrics failed at {{ $value }} different times "
+            f"in the last {limit.READING_WINDOW}; the last good values stay."
         ),
         dashboard=DASHBOARD,
     ),
     Alert(
         name="CohereAnswerItemsRejected",
         severity="warning",
-        for_="2h",
-        expr=(f"sum by (kind) (increase(cohere_exporter_rejected_items_total[{limit.READING_WINDOW}])) > 0"),
+        for_="15m",
+        expr=persistent("cohere_exporter_rejected_items_total", "by (kind) "),
         summary="Parts of the API's answers are skipped: {{ $labels.kind }}",
         description=(
-            f"{ABOUT} parts of answers (kind {{{{ $labels.kind }}}}) made no sense "
+            "Parts of answers (kind {{ $labels.kind }}) made no sense at {{ $value }} different times "
             f"in the last {limit.READING_WINDOW} and were skipped."
         ),
         dashboard=DASHBOARD,

@@ -43,6 +43,10 @@ _HEADER = """\
 #   sed -e 's|runbook_url: docs/runbooks/|runbook_url: https://wiki.example.com/runbooks/|' \\
 #     -e 's|dashboard_url: /d/|dashboard_url: https://grafana.example.com/d/|' cohere-finetuning.rules.yml
 #
+# One Prometheus is meant for the exporters of one account; several exporters of it count as one. With several
+# accounts the fleet of one hides that another's is missing, and a training of one excuses another's queue:
+# give each account a Prometheus, or a copy of these rules narrowed to its targets.
+#
 # The numbers are set in thresholds.py; docs/runbooks/README.md gives the reason of each.
 
 """
@@ -59,7 +63,12 @@ the queries `ID` stands for the `model_id` of the alert.
 
 While no exporter delivers a fleet (a restart, a rollout, an outage of the API), what was last known of the
 models holds for {hold}: their alerts do not end and begin anew. After that they end, and `CohereDataStale` or
-`CohereExporterAbsent` says that nobody looks.
+`CohereExporterAbsent` says that nobody looks. Ages of statuses and steps are those at the last good poll.
+
+One Prometheus is meant for the exporters of one account; several exporters of that account count as one. With
+several accounts, the fleet of one hides that another's is missing, so alerts about models end and begin anew
+around a restart; a training of one account excuses another's queue; ages and failed readings are mixed. Give
+each account a Prometheus, or a copy of the rules narrowed to its targets.
 
 ## Thresholds
 

@@ -17,6 +17,11 @@ FOR_ITS_AGE = (
 )
 
 
+# Ages are as the API was last looked at: what happens between two polls, or while it is down, nobody knows.
+LAST_SUCCESS = f"max_over_time(cohere_exporter_last_success_timestamp_seconds[{limit.HOLD}])"
+LAST_LOOK = f"scalar(max({LAST_SUCCESS}) or vector(time()))"
+
+
 def latest(metric: str) -> str:
     """Give each model's latest sample; made for times of events, which outlive their samples unharmed."""
     return f"max by ({MODEL}) (last_over_time({metric}[{limit.HOLD}]))"
@@ -29,7 +34,7 @@ def measured(function: str, window: object, names: str = "") -> str:
 
 
 # The names are an open set, so what should fall and what should rise is told by what a name holds.
-LOSSES = "(?i).*(loss|entropy|perplexity).*"
+LOSSES = "(?i).*(loss|entropy|perplexity|error).*"
 SCORES = "(?i).*(accuracy|f1|precision|recall|mrr|ndcg).*"
 LATEST = measured("last_over_time", limit.SETTLE)
 LATEST_LOSS = f"max by ({MODEL}, metric) ({measured('last_over_time', limit.SETTLE, LOSSES)})"
@@ -42,11 +47,13 @@ RECORDINGS = (
         record=STATUS,
         why="""\
 The status of each model. While no exporter delivers a fleet (it restarts, is rolled out or has stale data
-only) the last known status holds. Where there is a fleet, a model that it lacks is gone at once.""",
+only) the last known status holds. Where there is a fleet, a model that it lacks is gone at once, and for
+good: what holds is this recording itself, which forgets whatever it lacked once.""",
         expr=f"""\
 max by ({MODEL}, status) (cohere_finetuned_model_status == 1)
 or (
-  max by ({MODEL}, status) (last_over_time(cohere_finetuned_model_status[{limit.HOLD}]) == 1)
+  {STATUS}
+  and on () last_over_time(cohere_finetuned_models[{limit.HOLD}])
   unless on () cohere_finetuned_models
 )
 """,
@@ -62,10 +69,12 @@ or
     ),
     Recording(
         record=STATUS_AGE,
-        why="How long each model has been in its status: since it last changed or else was created.",
+        why="""\
+How long each model had been in its status (since it last changed or else was created) when the API was last
+looked at.""",
         expr=f"""\
 (
-  time() - (
+  {LAST_LOOK} - (
     {CHANGED}
     or
     {latest("cohere_finetuned_model_created_timestamp_seconds")}
@@ -76,9 +85,11 @@ or
     ),
     Recording(
         record=STEP_AGE,
-        why="How old the newest training step of each model is; a step without a time counts as new.",
+        why="""\
+How old the newest training step of each model was when the API was last looked at; a step without a time
+counts as new.""",
         expr=f"""\
-time() - {latest("cohere_finetuned_model_training_step_timestamp_seconds")}
+{LAST_LOOK} - {latest("cohere_finetuned_model_training_step_timestamp_seconds")}
 or
 0 * {latest("cohere_finetuned_model_training_step")}
 """,
@@ -90,12 +101,13 @@ ALERTS = (
         name="CohereModelFailed",
         severity="critical",
         for_="0s",
-        # A failure without a time may be a new one.
+        # A failure without a time may be a new one, for as long as the model itself is not old.
         expr=f"""\
 {STATUS_AGE}{{status="STATUS_FAILED"}} < {limit.FAILURE_AGE}
 or (
   0 * {STATUS}{{status="STATUS_FAILED"}}
   unless on ({MODEL}) {CHANGED}
+  unless on ({MODEL}) {STATUS_AGE}{{status="STATUS_FAILED"}} > {limit.UNTIMED_FAILURE_AGE}
 )
 """,
         summary="Model {{ $labels.model_name }} failed",
@@ -122,13 +134,14 @@ or
         name="CohereTrainingStalled",
         severity="warning",
         for_="5m",
-        # A step older than the status is one of an earlier run.
+        # A step older than the status may be one of an earlier run, and the first of this run takes long; or
+        # the model was merely renamed, which also counts as a change.
         expr=f"""\
 {STEP_AGE} > {limit.STEP_SILENCE}
 and on ({MODEL})
 {STATUS}{{status="STATUS_FINETUNING"}}
 unless on ({MODEL})
-{STEP_AGE} > on ({MODEL}) {STATUS_AGE}{{status="STATUS_FINETUNING"}}
+({STATUS_AGE}{{status="STATUS_FINETUNING"}} < on ({MODEL}) {STEP_AGE}) <= {limit.FIRST_STEP_SILENCE}
 """,
         summary="Training of model {{ $labels.model_name }} has stalled",
         description=(
@@ -141,13 +154,15 @@ unless on ({MODEL})
         name="CohereTrainingWithoutFirstStep",
         severity="warning",
         for_="10m",
-        # Only where step metrics can be read at all is it known that there are none.
+        # Only where step metrics can be read is it known that there are none.
         expr=f"""\
 {STATUS_AGE}{{status="STATUS_FINETUNING"}} > {limit.FIRST_STEP_SILENCE}
 unless on ({MODEL})
-{STEP_AGE} <= on ({MODEL}) {STATUS_AGE}{{status="STATUS_FINETUNING"}}
+{STEP_AGE}
 and on ()
-cohere_exporter_api_requests_total{{endpoint="list_training_step_metrics", code="200"}} > 0
+increase(
+  cohere_exporter_api_requests_total{{endpoint="list_training_step_metrics", code="200"}}[{limit.STEPS_READ}]
+) > 0
 """,
         summary="Training of model {{ $labels.model_name }} has not shown a first step",
         description=(

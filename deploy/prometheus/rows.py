@@ -3,7 +3,8 @@
 What always holds in the tables of rules:
 - an alert about a model knows it by `model_id` and `model_name`, so no restart, no rollout and no second
   exporter changes it; an alert about an exporter keeps the labels of its target and names none of them;
-- an age is measured from the API's own times, so what happened while nobody looked counts from when it did;
+- an age is measured from the API's own times, so what happened while nobody looked counts from when it did,
+  up to the last look at the API, so nothing grows old merely because nobody looks;
 - a counter tells why something is wrong; that it is wrong is told by a gauge, or by how long it has lasted.
 """
 

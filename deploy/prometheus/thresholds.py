@@ -37,6 +37,11 @@ SETTLE = Threshold(
 FAILURE_AGE = Threshold(
     "24 * 3600", "A failure older than a day, by the API's own times, is known or will not be acted on."
 )
+UNTIMED_FAILURE_AGE = Threshold(
+    "3 * 24 * 3600",
+    "A failure of which the API tells no time counts as new while the model is younger: a day in the queue, "
+    "a day in training, a day to act.",
+)
 QUEUED_IDLE = Threshold(
     "2 * 3600",
     "Jobs of an account run one after another, so waiting behind a training is no fault; waiting so long "
@@ -50,6 +55,11 @@ FIRST_STEP_SILENCE = Threshold(
     "4 * 3600",
     "Before the first evaluation stand data preparation and warm-up, 13 minutes in the specification's "
     "example of a tiny job; large ones may take hours.",
+)
+STEPS_READ = Threshold(
+    "3h",
+    "How recently some model's step metrics must have been read for a missing step to be one: several polls, "
+    "for intervals of up to an hour and a half.",
 )
 DEPLOYMENT = Threshold("3600", "Deployment takes seconds to minutes.")
 BEST_OF = Threshold("6h", "The hours whose best value an evaluation metric is compared with.")
@@ -70,14 +80,24 @@ MISSED_POLLS = Threshold(
 )
 FIRST_POLLS = Threshold("2", "Failed polls tolerated after a start, when there is no success to count from.")
 REASON_WINDOW = Threshold(
-    "2h",
-    "How far back the reason of a failure is looked for: longer than the exporter's longest pause after a "
-    "refusal (15 minutes, an hour for a spent quota).",
+    "24h",
+    "How far back the reason of a failure is looked for: longer than any pause between polls, which is an "
+    "hour for a spent quota, and hours where a budget of calls stretches the interval.",
+)
+OTHER_REASONS = Threshold(
+    "20m",
+    "When polls have failed for other reasons so recently, an older reason is not blamed: longer than the "
+    "exporter's pauses while an API is down.",
 )
 READING_WINDOW = Threshold(
-    "1h",
-    "Longer than the pause between readings of one model that keeps failing (8.5 poll intervals), for "
-    "intervals of up to 7 minutes.",
+    "6h",
+    "What stays wrong is told from noise by how often it recurs; the window sees it twice at intervals of up "
+    "to 21 minutes.",
+)
+READINGS_FAILED = Threshold(
+    "0.5 * 6 * 3600 / 8.5",
+    "Divided by the poll interval, half as many failed readings as one model that keeps failing yields in "
+    "the window: it is asked about every 8.5 intervals.",
 )
 SEEN_WITHIN = Threshold(
     "7d",
