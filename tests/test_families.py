@@ -222,7 +222,7 @@ def test_models_of_one_name_are_told_apart_by_id() -> None:
     assert list(samples) == [(("a", "twin"), 1.0), (("b", "twin"), 1.0)]
 
 
-# The reviewer's checklist, as far as a machine can tick it off.
+# The checklist for metrics, as far as a machine can tick it off.
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -249,7 +249,7 @@ def test_the_build_is_told() -> None:
     assert value(telemetry(), "cohere_exporter_build_info", labels) == 1.0
 
 
-# The reviewer's checklist, as far as a machine can tick it off.
+# The checklist for metrics, as far as a machine can tick it off.
 
 
 @pytest.mark.parametrize("name", CONTRACT | ADDED)
