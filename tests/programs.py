@@ -76,13 +76,21 @@ class Running:
     @property
     def events(self) -> list[dict[str, Any]]:
         """The log lines, parsed."""
-        return [json.loads(line) for line in self.lines]
+        return [_event(line) for line in self.lines]
 
     async def stop(self, signal_number: int) -> int:
         """Send a signal and give the exit code, which must come within five seconds."""
         self.process.send_signal(signal_number)
         async with asyncio.timeout(5):
             return await self.process.wait()
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        pytest.fail(f"a line of the log is no JSON: {line!r}")
+    return event
 
 
 @asynccontextmanager
