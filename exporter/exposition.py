@@ -95,7 +95,9 @@ class Exposition:
             if snapshot != self._snapshot:
                 blocks = await asyncio.to_thread(_render_blocks, self._families, snapshot)
                 self._snapshot, self._blocks = snapshot, blocks
-            self._good_at = self._clock.monotonic()
+            # Step metrics may come long after the list; they make it no younger.
+            listed_at = snapshot.listed_at
+            self._good_at = self._clock.monotonic() if listed_at is None else listed_at
 
     def page(self, format_: Format, live: bytes, *, gzipped: bool) -> Sequence[bytes]:
         """Give the pieces of a whole page that ends with `live`, an exposition in the same format."""

@@ -74,12 +74,14 @@ class Snapshot:
     """A whole fleet at one moment.
 
     `states` are the models exported, newest first; `status_counts` and `dropped` speak of every model the
-    API listed, so `sum(status_counts.values()) == len(states) + dropped`.
+    API listed, so `sum(status_counts.values()) == len(states) + dropped`. `listed_at` is when the list was
+    complete, on the monotonic clock; it ages a snapshot and makes it no other one.
     """
 
     states: tuple[ModelState, ...]
     status_counts: Mapping[str, int]
     dropped: int = 0
+    listed_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

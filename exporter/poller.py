@@ -88,6 +88,7 @@ class Poller:
         self._error: ApiError | None = None
         self._patience = Patience()
         self._models: Sequence[FinetunedModel] = ()
+        self._listed_at: float | None = None
         self._round: asyncio.Task[None] | None = None
         self.interval = interval
         self.outcome: PollOutcome | None = None
@@ -166,6 +167,7 @@ class Poller:
 
     async def _try_poll(self) -> None:
         listing = await self._api.list_models()
+        self._listed_at = self._clock.monotonic()
         self._events.listed(listing.models)
         self._stretch(listing)
         self._models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
@@ -212,6 +214,7 @@ class Poller:
             states=tuple(ModelState(model, self._readings.progress(model)) for model in self._exported),
             status_counts=dict.fromkeys((status.value for status in Status), 0) | counts,
             dropped=len(self._models) - len(self._exported),
+            listed_at=self._listed_at,
         )
 
     def _stretch(self, listing: Listing) -> None:

@@ -30,7 +30,7 @@ from exporter.exposition import Exposition, Format
 from exporter.model import FinetunedModel, PollOutcome, Snapshot, Status, TrainingProgress
 from exporter.poller import Poller
 from exporter.telemetry import Telemetry
-from tests.conftest import FakeClock, settle
+from tests.conftest import FakeClock, settle, until
 
 pytestmark = pytest.mark.anyio
 
@@ -479,6 +479,25 @@ async def test_families_end_when_the_api_fails_for_long_and_come_back_with_it(cl
     api.list_error = None
     await poller.poll()
     assert families() == before
+
+
+async def test_step_metrics_that_come_late_make_an_old_list_no_younger(clock: FakeClock) -> None:
+    api = Api(clock, model("a"))
+    api.progress_takes = 4 * INTERVAL
+    telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[], process_metrics=False)
+    exposition = Exposition(clock=clock, stale_after=lambda: poller.stale_after)
+    poller = Poller(
+        api, publish=exposition.publish, observer=telemetry, clock=clock, key=str, interval=INTERVAL
+    )
+    polling = asyncio.create_task(poller.poll())
+    await clock.advance(3.0)
+    await until(polling.done)
+    api.list_error = Timeout("x")
+    await clock.advance(4 * INTERVAL - 2.0)
+    await poller.finish()
+    assert exposition.snapshot is not None
+    await clock.advance(INTERVAL)
+    assert exposition.snapshot is None, "the end of the readings began a new age"
 
 
 async def test_families_stay_while_the_list_works_and_step_metrics_are_refused(
