@@ -5,6 +5,7 @@ program does; each returns the exit code.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -18,13 +19,14 @@ import httpx
 import structlog
 
 from exporter import REVISION, __version__
+from exporter.aside import OneThread
 from exporter.check import failure, table
 from exporter.clock import Clock, SystemClock
 from exporter.cohere.client import CohereClient
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport, open_http
 from exporter.cohere.wire import REJECTED_KINDS
-from exporter.exposition import Exposition, Format, render
+from exporter.exposition import Exposition, Format, Live
 from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
 from exporter.poller import Poller
@@ -70,11 +72,13 @@ class Exporter:
             observer=self.telemetry,
             clock=clock,
         )
+        aside = OneThread()
         client = CohereClient(
             transport,
             observer=self.telemetry,
             page_size=cohere.page_size,
             metric_limit=settings.training.metric_limit,
+            aside=aside,
         )
         exclude = settings.metrics.exclude
         self.poller = Poller(
@@ -91,14 +95,14 @@ class Exporter:
             # The API is not asked for what nobody is shown.
             with_progress=not (exclude and all(exclude.fullmatch(name) for name in PROGRESS_FAMILIES)),
         )
+        self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
-            clock=clock, stale_after=lambda: self.poller.stale_after, exclude=exclude
+            clock=clock, stale_after=lambda: self.poller.stale_after, exclude=exclude, aside=aside
         )
 
     def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
         """Give /metrics as it is now."""
-        live = render(self.telemetry.registry, format_)
-        return self.exposition.page(format_, live, gzipped=gzipped)
+        return self.exposition.page(format_, self.live.page(format_), gzipped=gzipped)
 
     def overview(self) -> Overview:
         """Give what the landing page shows."""
@@ -142,6 +146,8 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
     listener = _listen(settings)
     _warn_of_clear_text(settings.cohere.base_url, key)
+    # What stands by now stays: the garbage collector need not go through it, which would hold the loop.
+    gc.freeze()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exporter.http)
         polling = asyncio.create_task(exporter.poller.run(), name="poller")

@@ -5,7 +5,7 @@ it. Each family is a gauge; a value the API did not give has no sample; label va
 left it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,29 +14,35 @@ from exporter.model import FinetunedModel, ModelState, Snapshot, Status, Trainin
 Sample: TypeAlias = tuple[tuple[str, ...], float]
 """Label values, in the order of the family's labels, and the value."""
 
+IDENTITY = ("model_id", "model_name")
+
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """One metric family; `collect` gives its samples for a snapshot."""
+class ModelFamily:
+    """A family with samples of each model; `samples` gives those of one, without the labels of `IDENTITY`."""
+
+    name: str
+    help: str
+    own_labels: tuple[str, ...]
+    samples: Callable[[ModelState], Iterable[Sample]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels."""
+        return IDENTITY + self.own_labels
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFamily:
+    """A family that speaks of the fleet as a whole; `samples` gives those of a snapshot."""
 
     name: str
     help: str
     labels: tuple[str, ...]
-    collect: Callable[[Snapshot], Iterable[Sample]]
+    samples: Callable[[Snapshot], Iterable[Sample]]
 
 
-def _of_model(
-    name: str, help_: str, labels: tuple[str, ...], samples: Callable[[ModelState], Iterable[Sample]]
-) -> Family:
-    """Make a family that has the model's own labels first."""
-
-    def collect(snapshot: Snapshot) -> Iterator[Sample]:
-        for state in snapshot.states:
-            identity = (state.model.id, state.model.name)
-            for values, value in samples(state):
-                yield identity + values, value
-
-    return Family(name, help_, ("model_id", "model_name", *labels), collect)
+Family: TypeAlias = ModelFamily | FleetFamily
 
 
 def _number(get: Callable[[FinetunedModel], float | None]) -> Callable[[ModelState], Iterable[Sample]]:
@@ -99,73 +105,73 @@ _INFO_LABELS = (
 )
 
 FAMILIES: tuple[Family, ...] = (
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_info",
         "What the model is made of (settings, creator_id and organization_id of the API), always 1.",
         _INFO_LABELS,
         _info,
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_status",
         "1 on the model's status, 0 on every other.",
         ("status",),
         _status,
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_created_timestamp_seconds",
         "Unix time at which the model was created (created_at).",
         (),
         _number(lambda model: model.created_at),
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_updated_timestamp_seconds",
         "Unix time at which the model last changed (updated_at).",
         (),
         _number(lambda model: model.updated_at),
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_completed_timestamp_seconds",
         "Unix time at which training ended (completed_at); deployment may take longer.",
         (),
         _number(lambda model: model.completed_at),
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_last_used_timestamp_seconds",
         "Unix time at which the model was last used (last_used).",
         (),
         _number(lambda model: model.last_used),
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_hyperparameter",
         "Each numeric hyperparameter of the training (settings.hyperparameters), not to be summed.",
         ("hyperparameter",),
         _hyperparameters,
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_training_step",
         "Highest step that has training metrics (step_number).",
         (),
         _progress(lambda progress: progress.step),
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_training_step_timestamp_seconds",
         "Unix time at which the highest step was recorded (created_at of the step's metrics).",
         (),
         _progress(lambda progress: progress.step_at),
     ),
-    _of_model(
+    ModelFamily(
         "cohere_finetuned_model_training_metric",
         "Latest value of each evaluation metric (metrics), from the highest step with it; not to be summed.",
         ("metric",),
         _training_metrics,
     ),
-    Family(
+    FleetFamily(
         "cohere_finetuned_models",
         "Number of models in each status, of all that the API lists.",
         ("status",),
         _models,
     ),
-    Family(
+    FleetFamily(
         "cohere_finetuned_models_dropped",
         "Number of models left out by --models.limit.",
         (),

@@ -161,6 +161,41 @@ class TestListModels:
         assert len(threads) == 1
         assert threads != [threading.get_ident()]
 
+    async def test_an_unchanged_page_is_not_read_again_and_gives_the_same_models(self) -> None:
+        pages = [models("a"), models("b", "c")]
+        async with a_client(chain("finetuned_models", *pages)) as (client, _):
+            first = (await client.list_models()).models
+            pages[0][0]["status"] = "STATUS_FAILED"
+            second = (await client.list_models()).models
+        assert [model.status for model in second] == ["STATUS_FAILED"] + ["STATUS_UNSPECIFIED"] * 2
+        assert [a is b for a, b in zip(first, second, strict=True)] == [False, True, True]
+
+    async def test_odd_items_of_an_unchanged_page_are_told_each_time(self) -> None:
+        page: list[Any] = [{"id": "a", "settings": 3}, "b"]
+        async with a_client(chain("finetuned_models", page)) as (client, api):
+            for _ in range(3):
+                await client.list_models()
+        assert api.observer.rejections == ["model_field", "model"] * 3
+
+    async def test_a_listing_that_fails_forgets_no_page(self) -> None:
+        broken = False
+        whole = chain("finetuned_models", models("a"), models("b"))
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if broken and "page_token" in request.url.params:
+                return reply(400)
+            answer = whole(request)
+            assert isinstance(answer, httpx.Response)
+            return answer
+
+        async with a_client(handle) as (client, _):
+            first = (await client.list_models()).models
+            broken = True
+            with pytest.raises(InvalidResponse):
+                await client.list_models()
+            broken = False
+            assert all(a is b for a, b in zip(first, (await client.list_models()).models, strict=True))
+
 
 @pytest.mark.anyio
 class TestChainsWithoutAnEnd:

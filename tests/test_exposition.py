@@ -17,8 +17,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import exporter.exposition
-from exporter.exposition import Block, Exposition, Format, render
-from exporter.families import FAMILIES, Family, Sample
+from exporter.exposition import Exposition, Format, Live, render
+from exporter.exposition.block import Block, Piece
+from exporter.families import FAMILIES, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from exporter.telemetry import Telemetry
 from tests.conftest import FakeClock, until
@@ -215,22 +216,23 @@ def inflate(member: bytes) -> bytes:
     return plain
 
 
-@given(plain=st.binary(max_size=2000), rest=st.binary(max_size=2000))
-@example(plain=b"", rest=b"")
-@example(plain=b"", rest=b"x")
-@example(plain=b"x", rest=b"")
-@example(plain=b"cohere " * 30_000, rest=b"cohere " * 30_000)
-def test_any_page_is_one_gzip_member(plain: bytes, rest: bytes) -> None:
-    block = Block(plain)
+@given(plains=st.lists(st.binary(max_size=2000), max_size=4), rest=st.binary(max_size=2000))
+@example(plains=[], rest=b"")
+@example(plains=[], rest=b"x")
+@example(plains=[b"", b"x", b""], rest=b"")
+@example(plains=[b"cohere " * 30_000, b"cohere " * 20_000], rest=b"cohere " * 30_000)
+def test_any_page_is_one_gzip_member(plains: list[bytes], rest: bytes) -> None:
+    block = Block(map(Piece, plains))
+    whole = b"".join(plains) + rest
     member = b"".join(block.page(rest, gzipped=True))
-    assert inflate(member) == plain + rest
-    assert gzip.decompress(member) == plain + rest
-    assert b"".join(block.page(rest, gzipped=False)) == plain + rest
+    assert inflate(member) == whole
+    assert gzip.decompress(member) == whole
+    assert b"".join(block.page(rest, gzipped=False)) == whole
 
 
 @given(plain=st.binary(max_size=200), rests=st.lists(st.binary(max_size=200), max_size=4))
 def test_a_block_serves_any_number_of_pages(plain: bytes, rests: list[bytes]) -> None:
-    block = Block(plain)
+    block = Block([Piece(plain)])
     for rest in rests:
         assert inflate(b"".join(block.page(rest, gzipped=True))) == plain + rest
 
@@ -272,9 +274,29 @@ async def test_an_unchanged_snapshot_is_not_rendered_again(
 ) -> None:
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
-    first = subject.page(format_, b"", gzipped=gzipped)[0]
+    *first, _ = subject.page(format_, b"", gzipped=gzipped)
     await subject.publish(fleet(replace(MODEL), progress=replace(PROGRESS)))
-    assert subject.page(format_, b"live\n", gzipped=gzipped)[0] is first
+    *second, _ = subject.page(format_, b"live\n", gzipped=gzipped)
+    assert list(map(id, second)) == list(map(id, first))
+
+
+async def test_scrapes_of_one_page_share_its_bytes(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    live = b"up 1\n"
+    assert subject.page(Format.TEXT, live, gzipped=True) is subject.page(Format.TEXT, live, gzipped=True)
+
+
+async def test_the_exporter_s_own_metrics_are_a_second_old_at_most(clock: FakeClock) -> None:
+    counts = telemetry()
+    live = Live(counts.registry, clock)
+    first = live.page(Format.TEXT)
+    counts.polls.inc()
+    await clock.advance(1.0)
+    assert live.page(Format.TEXT) is first
+    assert live.page(Format.OPENMETRICS).count(b"cohere_exporter_polls_total 1.0") == 1
+    await clock.advance(0.001)
+    assert live.page(Format.TEXT).count(b"cohere_exporter_polls_total 1.0") == 1
 
 
 @pytest.mark.parametrize(
@@ -296,13 +318,13 @@ async def test_a_changed_snapshot_is_served_at_once(clock: FakeClock, changed: S
     assert page(subject, Format.TEXT) == page(afresh, Format.TEXT) != before
 
 
-def slow_family(begun: threading.Event, go_on: threading.Event) -> Family:
+def slow_family(begun: threading.Event, go_on: threading.Event) -> FleetFamily:
     def wait(snapshot: Snapshot) -> Iterable[Sample]:
         begun.set()
         assert go_on.wait(10)
         return [((), float(len(snapshot.states)))]
 
-    return Family("slow", "Slow.", (), wait)
+    return FleetFamily("slow", "Slow.", (), wait)
 
 
 async def test_a_scrape_during_a_rendering_gets_the_old_page_at_once(
@@ -333,7 +355,7 @@ async def test_a_rendering_that_fails_leaves_the_old_page(
     def collect(snapshot: Snapshot) -> Iterable[Sample]:
         return [((), 1 / len(snapshot.states))]
 
-    monkeypatch.setattr(exporter.exposition, "FAMILIES", (Family("each", "Each.", (), collect),))
+    monkeypatch.setattr(exporter.exposition, "FAMILIES", (FleetFamily("each", "Each.", (), collect),))
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
     old = page(subject, Format.TEXT)

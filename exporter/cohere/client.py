@@ -5,7 +5,7 @@ hold up the event loop is read in a thread.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 import structlog
 
+from exporter.aside import Aside
 from exporter.cohere import wire
+from exporter.cohere.memo import Known, Reader, RememberingReader
 from exporter.cohere.progress import is_descending, latest
 from exporter.cohere.transport import Endpoint, Observer, Transport
 from exporter.errors import InvalidResponse
@@ -39,24 +41,34 @@ class CohereClient:
     """Reads models and their training progress; every method raises `ApiError`."""
 
     def __init__(
-        self, transport: Transport, *, observer: Observer, page_size: int = 0, metric_limit: int = 0
+        self,
+        transport: Transport,
+        *,
+        observer: Observer,
+        page_size: int = 0,
+        metric_limit: int = 0,
+        aside: Aside = asyncio.to_thread,
     ) -> None:
         self._transport = transport
         self._observer = observer
         self._page_size = page_size
         self._metric_limit = metric_limit
+        self._aside = aside
+        self._known: Known[FinetunedModel] = {}
 
     async def list_models(self) -> Listing:
         """List every model the key has access to."""
         models: dict[str, FinetunedModel] = {}
         count = 0
-        async for page in self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, wire.read_models):
+        reader = RememberingReader(wire.read_models, self._known)
+        async for page in self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, reader):
             count += 1
             for model in page.items:
                 if model.id in models:
                     self._reject("duplicate_model", "id")
                 # The list may shift between two pages; what was read last is the newest.
                 models[model.id] = model
+        self._known = reader.pages
         return Listing(tuple(models.values()), count)
 
     async def training_progress(
@@ -77,13 +89,13 @@ class CohereClient:
         return latest(rows, limit=self._metric_limit)
 
     async def _pages(
-        self, endpoint: Endpoint, path: str, read: Callable[[bytes, wire.Reject], wire.Page[P]]
+        self, endpoint: Endpoint, path: str, read: Reader[P]
     ) -> AsyncGenerator[wire.Page[P], None]:
         query = {"page_size": str(self._page_size)} if self._page_size else {}
         seen: set[str] = set()
         for _ in range(PAGES_LIMIT):
             body = await self._transport.get(endpoint, path, query)
-            page = await _in_time(read, body, self._reject)
+            page = await self._read(read, body)
             yield page
             if not page.next_token:
                 return
@@ -93,17 +105,14 @@ class CohereClient:
             query["page_token"] = page.next_token
         raise InvalidResponse(f"the list has no end within {PAGES_LIMIT} pages")
 
+    async def _read(self, read: Reader[P], body: bytes) -> wire.Page[P]:
+        if len(body) < _READ_IN_THREAD:
+            return read(body, self._reject)
+        return await self._aside(read, body, self._reject)
+
     def _reject(self, kind: str, name: str) -> None:
         log.debug("part of an answer made no sense and was skipped", kind=kind, name=name)
         self._observer.rejected(kind)
-
-
-async def _in_time(
-    read: Callable[[bytes, wire.Reject], wire.Page[P]], body: bytes, reject: wire.Reject
-) -> wire.Page[P]:
-    if len(body) < _READ_IN_THREAD:
-        return read(body, reject)
-    return await asyncio.to_thread(read, body, reject)
 
 
 def _segment(model_id: str) -> str:

@@ -17,7 +17,7 @@ from exporter.web.negotiation import accepts_gzip, choose_format
 
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 
-_SLICE = 64 * 1024
+_SLICE = 256 * 1024
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -84,9 +84,9 @@ class _Scrapes:
         await send(
             {"type": "http.response.start", "status": 200, "headers": _scrape_headers(fmt, gzipped, pieces)}
         )
-        if scope["method"] != "HEAD":
-            await _send_slices(pieces, send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if scope["method"] == "HEAD":
+            pieces = ()
+        await _send_slices(pieces, send)
 
 
 def _scrape_headers(fmt: Format, gzipped: bool, pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
@@ -107,14 +107,18 @@ async def _send_slices(pieces: Sequence[bytes], send: Send) -> None:
         # A large page lets others have their turn. And only between turns is it seen that a client has
         # gone: without this, asyncio warns of every further write to the lost connection.
         await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _slices(pieces: Iterable[bytes]) -> Iterable[memoryview]:
-    """Cut the pieces into views: they are shared between scrapes, and as a whole they may be large."""
+def _slices(pieces: Iterable[bytes]) -> Iterable[bytes | memoryview]:
+    """Cut large pieces into views: they are shared between scrapes, and are copied once at most."""
     for piece in pieces:
-        view = memoryview(piece)
-        for start in range(0, len(view), _SLICE):
-            yield view[start : start + _SLICE]
+        if len(piece) <= _SLICE:
+            yield piece
+        else:
+            view = memoryview(piece)
+            for start in range(0, len(view), _SLICE):
+                yield view[start : start + _SLICE]
 
 
 def _page(answer: Callable[[], Response]) -> ASGIApp:

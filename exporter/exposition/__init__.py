@@ -1,0 +1,126 @@
+"""Snapshot and table → the bytes of /metrics.
+
+A snapshot is rendered once, in a thread, and swapped in whole, so a scrape finds its bytes ready: it never
+waits for a poll or a rendering and never sees half of either. One block of bytes serves both formats. What
+ends a page, the exporter's own metrics, continues the text, and continues the gzip member too.
+"""
+
+import asyncio
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from prometheus_client.exposition import generate_latest as generate_text
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector
+
+from exporter.aside import Aside
+from exporter.clock import Clock
+from exporter.exposition.block import Block
+from exporter.exposition.rendering import Renderer
+from exporter.families import FAMILIES
+from exporter.model import Snapshot
+
+SHARED_FOR = 1.0  # seconds
+
+
+class Format(Enum):
+    """The exposition formats served; the value is the content type."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+_GENERATORS: Mapping[Format, Callable[[Collector], bytes]] = {
+    Format.TEXT: generate_text,
+    Format.OPENMETRICS: generate_openmetrics,
+}
+
+
+def render(collector: Collector, format_: Format) -> bytes:
+    """Render a collector's families as a whole exposition."""
+    return _GENERATORS[format_](collector)
+
+
+class Live:
+    """The exporter's own metrics, rendered when asked for; scrapes within a second share one rendering."""
+
+    def __init__(self, collector: Collector, clock: Clock) -> None:
+        self._collector = collector
+        self._clock = clock
+        self._rendered: dict[Format, tuple[float, bytes]] = {}
+
+    def page(self, format_: Format) -> bytes:
+        """Give a whole exposition, at most a second old."""
+        now = self._clock.monotonic()
+        at, page = self._rendered.get(format_, (-math.inf, b""))
+        if now - at > SHARED_FOR:
+            page = render(self._collector, format_)
+            self._rendered[format_] = now, page
+        return page
+
+
+_NOTHING = Block(())
+
+
+class _Page(NamedTuple):
+    """A page, and the two parts that it was made of."""
+
+    block: Block
+    live: bytes
+    pieces: Sequence[bytes]
+
+
+class Exposition:
+    """Holds the last good snapshot, rendered; gives nothing once it is older than `stale_after()` seconds."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        stale_after: Callable[[], float],
+        exclude: re.Pattern[str] | None = None,
+        aside: Aside = asyncio.to_thread,
+    ) -> None:
+        self._aside = aside
+        self._clock = clock
+        self._stale_after = stale_after
+        families = [family for family in FAMILIES if not (exclude and exclude.fullmatch(family.name))]
+        self._renderer = Renderer(families)
+        self._snapshot: Snapshot | None = None
+        self._block = _NOTHING
+        self._pages: dict[tuple[Format, bool], _Page] = {}
+        self._good_at = 0.0
+        self._publishing = asyncio.Lock()
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The snapshot that is served; None before the first and when it is stale."""
+        return self._snapshot if self._is_fresh() else None
+
+    async def publish(self, snapshot: Snapshot) -> None:
+        """Serve `snapshot` from now on; one that says nothing new is not rendered again."""
+        async with self._publishing:  # first come, first served: the newest is published last
+            # To compare two large fleets takes a while, too.
+            self._block = await self._aside(self._rendered, snapshot)
+            self._snapshot = snapshot
+            # Step metrics may come long after the list; they make it no younger.
+            listed_at = snapshot.listed_at
+            self._good_at = self._clock.monotonic() if listed_at is None else listed_at
+
+    def page(self, format_: Format, live: bytes, *, gzipped: bool) -> Sequence[bytes]:
+        """Give the pieces of a whole page that ends with `live`, an exposition in the same format."""
+        block = self._block if self._is_fresh() else _NOTHING
+        page = self._pages.get((format_, gzipped))
+        if page is None or page.block is not block or page.live is not live:
+            page = _Page(block, live, block.page(live, gzipped=gzipped))
+            self._pages[format_, gzipped] = page
+        return page.pieces
+
+    def _rendered(self, snapshot: Snapshot) -> Block:
+        return self._block if snapshot == self._snapshot else self._renderer.render(snapshot)
+
+    def _is_fresh(self) -> bool:
+        return self._snapshot is not None and self._clock.monotonic() - self._good_at <= self._stale_after()
