@@ -1,6 +1,11 @@
-"""What changed from one poll to the next, as lines of the log: one for each change, none without one."""
+"""What changed from one poll to the next, as lines of the log: one for each change, none without one.
 
-from collections.abc import Iterable
+A fleet that changes as a whole, as when it goes offline, gets `MOST_LINES` of them and one about the rest.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -8,6 +13,10 @@ from exporter.errors import ApiError
 from exporter.model import FinetunedModel, Status
 
 log = structlog.stdlib.get_logger(__name__)
+
+MOST_LINES = 100
+_Change: TypeAlias = tuple[str, dict[str, Any]]
+_Models: TypeAlias = Mapping[str, FinetunedModel]
 
 
 class Events:
@@ -26,14 +35,11 @@ class Events:
             training = sum(model.status == Status.FINETUNING for model in self._models.values())
             log.info("models listed", models=len(self._models), training=training)
             return
-        for model_id, model in self._models.items():
-            earlier = before.pop(model_id, None)
-            if earlier is None:
-                log.info("model appeared", **_identity(model), status=model.status)
-            elif earlier.status != model.status:
-                log.info("model status changed", **_identity(model), status=model.status, was=earlier.status)
-        for model in before.values():
-            log.info("model left the list", **_identity(model), was=model.status)
+        changes = _changes(before, self._models)
+        for message, fields in islice(changes, MOST_LINES):
+            log.info(message, **fields)
+        if more := sum(1 for _ in changes):
+            log.info("more models appeared, changed their status or left", models=more)
 
     def polled(self, error: ApiError | None, *, is_stale: bool = False) -> None:
         """Log when polling begins to fail, fails in another way, has failed for too long, or works again."""
@@ -47,6 +53,18 @@ class Events:
         self._was_stale = is_stale
         self._failing_with = reason
         self._failed_polls = self._failed_polls + 1 if error else 0
+
+
+def _changes(before: _Models, after: _Models) -> Iterator[_Change]:
+    for model_id, model in after.items():
+        earlier = before.get(model_id)
+        if earlier is None:
+            yield "model appeared", {**_identity(model), "status": model.status}
+        elif earlier.status != model.status:
+            yield "model status changed", {**_identity(model), "status": model.status, "was": earlier.status}
+    for model_id, model in before.items():
+        if model_id not in after:
+            yield "model left the list", {**_identity(model), "was": model.status}
 
 
 def _identity(model: FinetunedModel) -> dict[str, str]:

@@ -47,6 +47,16 @@ def test_what_is_no_status_says_nothing() -> None:
     assert listed(events, replace(A, updated_at=5.0, last_used=6.0)) == []
 
 
+def test_a_fleet_that_changes_as_a_whole_is_a_hundred_lines_and_one() -> None:
+    events = Events()
+    fleet = [replace(B, id=str(number)) for number in range(103)]
+    listed(events, *fleet)
+    lines = listed(events, *(replace(model, status=Status.TEMPORARILY_OFFLINE) for model in fleet))
+    assert [line["event"] for line in lines[:-1]] == ["model status changed"] * 100
+    assert lines[-1]["event"] == "more models appeared, changed their status or left"
+    assert lines[-1]["models"] == 3
+
+
 def test_a_model_that_appears_is_one_line() -> None:
     events = Events()
     listed(events)
