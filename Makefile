@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+IMAGE ?= cohere-finetune-exporter
+BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs dashboards rules rules-check lock clean
+.PHONY: help demo test lint docs dashboards rules rules-check image manifests bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,7 +24,7 @@ lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs: $(VENV)/.dev ## write docs/metrics.md and docs/configuration.md from the code
+docs: $(VENV)/.dev ## write docs/metrics.md, docs/configuration.md and the tables of docs/calls.md from the code
 	$(BIN)/python -m docs.generate
 
 dashboards: $(VENV)/.dev ## write grafana/dashboards from the code, and test them
@@ -34,6 +36,25 @@ rules: $(VENV)/.dev ## write the Prometheus rules and the index of the runbooks 
 
 rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts end to end
 	$(BIN)/python -m pytest tests/test_rules.py tests/test_alerting_end_to_end.py $(ARGS)
+
+image: VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
+image: REVISION ?= $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)
+image: CREATED ?= $(shell git show --no-patch --format=%cI 2>/dev/null)
+image: ## build the container image with podman, docker or buildah; ARGS adds flags
+	@[ -n "$(BUILDER)" ] || { echo "needs podman, docker or buildah" >&2; exit 1; }
+	$(BUILDER) build --file deploy/docker/Dockerfile --tag $(IMAGE):$(VERSION) --build-arg VERSION=$(VERSION) \
+	    --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) $(ARGS) .
+
+manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, render and check them all
+	$(BIN)/python -m deploy.kubernetes.generate
+	$(BIN)/python -m deploy.helm.generate
+	$(BIN)/python -m pytest tests/test_kubernetes.py tests/test_helm.py $(ARGS)
+
+bench: $(VENV)/.runtime ## measure scrapes, polls, memory beside nginx and others (wants wrk, nginx, node_exporter); ARGS names some
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-docs: $(VENV)/.runtime ## the same, and write docs/benchmarks.md and its charts
+	@$(BIN)/python -m benchmarks --write
 
 lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -1,4 +1,4 @@
-"""Write `metrics.md` and `configuration.md` from the code; a test holds the pages to it.
+"""Write `metrics.md`, `configuration.md` and the tables of `calls.md`; a test holds the pages to the code.
 
 Run it as `make docs`. Everything that names a metric or an option comes from the table of families, the
 telemetry's registry and the declaration of the options; only the sentences around them stand here.
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prometheus_client import Metric
 
+from docs.calls import calls_page
 from exporter.cohere.transport import Endpoint
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.families import FAMILIES
@@ -65,6 +66,13 @@ again for each request, so a rotated secret needs no restart; while it cannot be
 in use. A private deployment that does its own authentication needs no key, and then no `Authorization` header
 is sent; on Cohere's own hosts a missing key is an error.
 
+## How often the API is called
+
+`--poll.interval`, `--poll.idle-interval` and `--cohere.calls-per-month` together give the interval in force,
+which is the metric `cohere_exporter_poll_interval_seconds`; [Calls](calls.md) tells what they cost and how to
+choose them. `--poll.stale-after` is five times the interval in force unless it is given, and never less than
+twice.
+
 ## When the API refuses
 
 From the second refusal in a row the pause between polls doubles: up to 15 minutes for a key that is refused
@@ -94,7 +102,12 @@ def metrics_page() -> str:
     """Give docs/metrics.md."""
     families = [(f"`{family.name}`", _labels(family.labels), family.help) for family in FAMILIES]
     telemetry = Telemetry(
-        version="", revision="", endpoints=Endpoint, rejected_kinds=REJECTED_KINDS, process_metrics=False
+        version="",
+        revision="",
+        endpoints=Endpoint,
+        rejected_kinds=REJECTED_KINDS,
+        calls_left=lambda: 0.0,
+        process_metrics=False,
     )
     own = list(telemetry.registry.collect())
     return _NOTE + _METRICS.format(
@@ -148,7 +161,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-PAGES = {"metrics.md": metrics_page, "configuration.md": configuration_page}
+PAGES = {"metrics.md": metrics_page, "configuration.md": configuration_page, "calls.md": calls_page}
 
 
 def main() -> None:

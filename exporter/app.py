@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import structlog
+from starlette.types import ASGIApp
 
 from exporter import REVISION, __version__
 from exporter.aside import OneThread
@@ -33,6 +34,10 @@ from exporter.poller import Poller
 from exporter.settings import ApiKey, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
+from exporter.web.access import Access
+from exporter.web.config import WebConfigError
+from exporter.web.format import WebConfig
+from exporter.web.guard import guarded
 from exporter.web.landing import Overview
 from exporter.web.pages import create_app
 from exporter.web.server import WebServer, listen
@@ -40,7 +45,7 @@ from exporter.web.server import WebServer, listen
 log = structlog.stdlib.get_logger(__name__)
 
 NAME = "cohere-finetune-exporter"
-SWITCH_INTERVAL = 0.0005  # seconds
+SWITCH_INTERVAL = 0.0001  # seconds
 CHECK_INTERVAL = 86_400.0  # seconds; longer than any check takes
 
 
@@ -53,23 +58,24 @@ class Exporter:
         self._key_error: str | None = None
         self._clock = clock
         self._simulated = simulated
+        cohere = settings.cohere
+        self._budget = MonthlyBudget(cohere.calls_per_month, clock)
         self.telemetry = Telemetry(
             version=__version__,
             revision=REVISION,
             endpoints=Endpoint,
             rejected_kinds=REJECTED_KINDS,
+            calls_left=(lambda: self._budget.left) if cohere.calls_per_month else None,
             process_metrics=not settings.web.disable_exporter_metrics,
         )
-        cohere = settings.cohere
         self.http = _open_http(settings, trust_env=not simulated)
-        budget = MonthlyBudget(cohere.calls_per_month, clock)
         transport = Transport(
             self.http,
             key=self._read_key,
             timeout=cohere.timeout,
             concurrency=cohere.concurrency,
             limiter=RateLimiter(cohere.requests_per_minute, clock),
-            budget=budget,
+            budget=self._budget,
             observer=self.telemetry,
             clock=clock,
         )
@@ -89,10 +95,11 @@ class Exporter:
             clock=clock,
             key=self._read_key,
             interval=settings.poll.interval,
+            idle_interval=settings.poll.idle_interval,
             stale_after=settings.poll.stale_after if settings.poll.stale_after_given else None,
             concurrency=cohere.concurrency,
             models_limit=settings.models.limit,
-            pace=budget.pace,
+            budget=self._budget,
             # The API is not asked for what nobody is shown.
             with_progress=not (exclude and all(exclude.fullmatch(name) for name in PROGRESS_FAMILIES)),
         )
@@ -120,9 +127,30 @@ class Exporter:
             interval=self.poller.interval,
             next_poll_at=self.poller.next_poll_at,
             stale_after=self.poller.stale_after,
+            calls_left=self._budget.left if self._settings.cohere.calls_per_month else None,
             counts=snapshot.status_counts if snapshot else None,
             dropped=snapshot.dropped if snapshot else 0,
             now=self._clock.time(),
+        )
+
+    def open_access(self) -> Access | None:
+        """Read the web configuration file, if there is one."""
+        file = self._settings.web.config_file
+        if file is None:
+            return None
+        try:
+            return Access(file, on_reload=self._web_config_read_again)
+        except WebConfigError as error:
+            raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
+
+    def _web_config_read_again(self, result: WebConfig | WebConfigError) -> None:
+        if isinstance(result, WebConfig):
+            log.info("the web configuration has changed and is in force")
+            _warn_of_access(self._settings, result)
+            return
+        self.telemetry.web_config_reload_failures.inc()
+        log.warning(
+            "the web configuration cannot be used; the last good one stays in force", error=str(result)
         )
 
     async def _publish(self, snapshot: Snapshot) -> None:
@@ -145,9 +173,12 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
     """Poll and serve until SIGTERM or SIGINT; end with 1 should polling end by itself."""
     stopping = _stop_signal()
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
+    access = exporter.open_access()
     listener = _listen(settings)
     _warn_of_clear_text(settings.cohere.base_url, key)
-    _favour_scrapes()
+    if access is not None:
+        _warn_of_access(settings, access.config)
+    favour_scrapes()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exporter.http)
         polling = asyncio.create_task(exporter.poller.run(), name="poller")
@@ -161,8 +192,9 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
             max_requests=settings.web.max_requests,
             on_rejected=exporter.telemetry.scrapes_rejected.inc,
         )
-        server = await stack.enter_async_context(WebServer(pages, listener))
-        url = _url(settings.web.listen_address.host, server.port)
+        server = await stack.enter_async_context(_server(pages, listener, access))
+        encrypted = access is not None and access.encrypted
+        url = _url(settings.web.listen_address.host, server.port, "https" if encrypted else "http")
         log.info("serving", version=__version__, url=url, api=settings.cohere.base_url)
         await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if polling.done():
@@ -188,7 +220,9 @@ async def check(settings: Settings, key: ApiKey) -> int:
     clock = SystemClock()
     # Everything is read, for however long it takes and whatever is left of a budget.
     patient = {
-        "poll": settings.poll.model_copy(update={"interval": CHECK_INTERVAL}),
+        "poll": settings.poll.model_copy(
+            update={"interval": CHECK_INTERVAL, "idle_interval": CHECK_INTERVAL}
+        ),
         "cohere": settings.cohere.model_copy(update={"calls_per_month": 0}),
     }
     exporter = Exporter(settings.model_copy(update=patient), key, clock=clock)
@@ -224,7 +258,7 @@ def _open_http(settings: Settings, *, trust_env: bool) -> httpx.AsyncClient:
         ) from None
 
 
-def _favour_scrapes() -> None:
+def favour_scrapes() -> None:
     """Keep what holds the interpreter short, so that a scrape beside a poll of a large fleet waits little."""
     # A scrape waits for the interpreter's lock at each write, by default 5 ms while another thread renders.
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -246,11 +280,17 @@ def _listen(settings: Settings) -> socket.socket:
         raise SettingsError(f"{origin}: {error.strerror or error}") from None
 
 
-def _url(host: str, port: int) -> str:
+def _server(pages: ASGIApp, listener: socket.socket, access: Access | None) -> WebServer:
+    if access is None:
+        return WebServer(pages, listener)
+    return WebServer(guarded(pages, access.rules), listener, tls=access.tls if access.encrypted else None)
+
+
+def _url(host: str, port: int, scheme: str) -> str:
     """Give an address that opens in a browser on this machine."""
     if host in ("", "::", "0.0.0.0"):  # noqa: S104 - compared, not bound
         host = "localhost"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 def _stop_signal() -> asyncio.Future[None]:
@@ -273,3 +313,10 @@ def _warn_of_clear_text(base_url: str, key: ApiKey) -> None:
     url = urlsplit(base_url)
     if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)
+
+
+def _warn_of_access(settings: Settings, config: WebConfig) -> None:
+    """Say what in the web configuration is not as whoever wrote it may think."""
+    local = settings.web.listen_address.host in ("localhost", "127.0.0.1", "::1")
+    for remark in config.remarks(local=local):
+        log.warning("web configuration", remark=remark)

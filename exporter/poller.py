@@ -19,16 +19,15 @@ from exporter.cohere.client import Listing
 from exporter.errors import ApiError, InvalidResponse
 from exporter.events import Events
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status
+from exporter.pace import Budget, Pace
 from exporter.patience import Patience
 from exporter.readings import ProgressApi, ReadingObserver, Readings
 
 log = structlog.stdlib.get_logger(__name__)
 
-STALE_AFTER_INTERVALS = 5
 LONGEST_JITTER = 1.0  # seconds before the first poll, so that exporters rolled out together spread
 STATUSES_WAIT = 2.0  # seconds for which new statuses wait to be published with their step metrics
 KEY_CHECK_INTERVAL = 1.0
-DAY = 86_400.0
 
 
 class Api(ProgressApi, Protocol):
@@ -52,10 +51,10 @@ class Observer(ReadingObserver, Protocol):
 
 
 class Poller:
-    """Polls every `interval` seconds, or more seldom when `pace` asks for it.
+    """Polls every `interval` seconds, an idle fleet every `idle_interval`, or more seldom by the `budget`.
 
-    `publish` takes each snapshot; `key` gives the API key in force, which is only compared; `pace` gives the
-    seconds over which a number of calls must be spread; without `with_progress` only models are listed.
+    `publish` takes each snapshot; `key` gives the API key in force, which is only compared; without
+    `with_progress` only models are listed.
     """
 
     def __init__(
@@ -67,10 +66,11 @@ class Poller:
         clock: Clock,
         key: Callable[[], str],
         interval: float,
+        idle_interval: float | None = None,
         stale_after: float | None = None,
         concurrency: int = 8,
         models_limit: int = 0,
-        pace: Callable[[int], float] = lambda _: 0.0,
+        budget: Budget | None = None,
         with_progress: bool = True,
     ) -> None:
         self._api = api
@@ -78,19 +78,16 @@ class Poller:
         self._observer = observer
         self._clock = clock
         self._key = key
-        self._pace = pace
+        self._pace = Pace(interval, idle_interval=idle_interval, stale_after=stale_after, budget=budget)
         self._models_limit = models_limit
         self._with_progress = with_progress
         self._readings = Readings(api, observer=observer, clock=clock, concurrency=concurrency)
         self._events = Events()
-        self._setting = interval
-        self._stale_after = stale_after
         self._error: ApiError | None = None
         self._patience = Patience()
         self._models: Sequence[FinetunedModel] = ()
         self._listed_at: float | None = None
         self._round: asyncio.Task[None] | None = None
-        self.interval = interval
         self.outcome: PollOutcome | None = None
         self.last_success_at: float | None = None
         self.next_poll_at: float | None = None
@@ -98,11 +95,14 @@ class Poller:
         observer.paced(self.interval, self.stale_after)
 
     @property
+    def interval(self) -> float:
+        """Seconds from one poll to the next, as in force."""
+        return self._pace.interval
+
+    @property
     def stale_after(self) -> float:
-        """Seconds that a snapshot outlives the last success; at least two intervals."""
-        if self._stale_after is None:
-            return STALE_AFTER_INTERVALS * self.interval
-        return max(self._stale_after, 2 * self.interval)
+        """Seconds that a snapshot outlives the last success."""
+        return self._pace.stale_after
 
     @property
     def unread(self) -> Sequence[ApiError]:
@@ -144,7 +144,10 @@ class Poller:
             log.exception("a poll failed in a way nobody foresaw")
             error = InvalidResponse(f"unexpected {type(bug).__name__}; see the log")
         self._error = error
-        if error is None:
+        if error:
+            self._pace.failed(error)
+            self._observer.paced(self.interval, self.stale_after)
+        else:
             self._good_at = self._clock.monotonic()
         is_stale = self._good_at is not None and self._clock.monotonic() - self._good_at > self.stale_after
         self._events.polled(error, is_stale=is_stale)
@@ -169,8 +172,10 @@ class Poller:
         listing = await self._api.list_models()
         self._listed_at = self._clock.monotonic()
         self._events.listed(listing.models)
-        self._stretch(listing)
         self._models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
+        training = sum(model.status == Status.FINETUNING for model in self._exported)
+        self._pace.listed(self._models, pages=listing.pages, readings=training if self._with_progress else 0)
+        self._observer.paced(self.interval, self.stale_after)
         if self._round is None or self._round.done():
             self._round = asyncio.create_task(self._read_and_publish(), name="step metrics")
         if await self._ends_within(self._round, STATUSES_WAIT):
@@ -182,7 +187,8 @@ class Poller:
         """Read the step metrics that are due, for however long it takes, beside the polls that follow."""
         try:
             if self._with_progress:
-                await self._readings.refresh(self._exported, self.interval, self._readings_limit())
+                limit = self._pace.readings_limit
+                self._pace.read(await self._readings.refresh(self._exported, self.interval, limit))
             await self._publish(self._snapshot())
         except Exception:
             log.exception("step metrics could not be published")
@@ -195,14 +201,6 @@ class Poller:
         finally:
             waiting.cancel()
         return task.done()
-
-    def _readings_limit(self) -> int:
-        """Give the most models whose step metrics one poll reads, 0 without a budget: a day's share of calls.
-
-        A fleet at rest that is seen for the first time is read little by little, so that the list goes on.
-        """
-        seconds_per_call = self._pace(1)
-        return max(1, int(DAY / seconds_per_call)) if seconds_per_call else 0
 
     @property
     def _exported(self) -> Sequence[FinetunedModel]:
@@ -217,16 +215,9 @@ class Poller:
             listed_at=self._listed_at,
         )
 
-    def _stretch(self, listing: Listing) -> None:
-        """Set the interval in force by the calls that the next poll will need."""
-        training = sum(model.status == Status.FINETUNING for model in listing.models)
-        readings = min(training, self._readings_limit() or training)
-        self.interval = max(self._setting, self._pace(listing.pages + readings))
-        self._observer.paced(self.interval, self.stale_after)
-
     def _pause(self) -> float:
         """Give the seconds from the start of the last poll to the next."""
-        return self._patience.pause(self._error, max(self.interval, self._pace(1)))
+        return self._patience.pause(self._error, self.interval)
 
     async def _rest(self, until: float, key: str) -> None:
         """Wait; after a failure a key that has changed since the poll began ends the wait."""

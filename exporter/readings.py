@@ -87,6 +87,8 @@ class Readings:
         self._resume_at = -math.inf
         self._readings: dict[str, _Reading] = {}
         self._was_failing = False
+        self._begun = 0
+        self._at_rest_first = False
 
     def progress(self, model: FinetunedModel) -> TrainingProgress | None:
         """Give the last good reading of a model."""
@@ -98,17 +100,20 @@ class Readings:
         """The errors of the models whose last reading failed."""
         return [reading.error for reading in self._readings.values() if reading.error]
 
-    async def refresh(self, models: Sequence[FinetunedModel], interval: float, limit: int = 0) -> None:
-        """Read what is due, `limit` models at most (0: all), beginning nothing after `interval` seconds.
+    async def refresh(
+        self, models: Sequence[FinetunedModel], interval: float, limit: int | None = None
+    ) -> int:
+        """Read what is due, `limit` models at most (None: all), beginning nothing after `interval` seconds.
 
         `interval` is the time between refreshes, too. A failure that every model would meet ends a refresh
-        early; then those that come too soon read nothing.
+        early; then those that come too soon read nothing. Gives how many models it began to read.
         """
+        self._begun = 0
         self._readings = {model.id: self._readings.get(model.id) or _Reading() for model in models}
         now = self._clock.monotonic()
         if now < self._resume_at:
-            return
-        due = self._due(models)[: limit or None]
+            return 0
+        due = self._due(models)[:limit]
         queue = iter(due)
         async with asyncio.TaskGroup() as group:
             workers = [
@@ -118,6 +123,7 @@ class Readings:
         setback = next((error for worker in workers if (error := worker.result())), None)
         self._halt(setback, interval)
         self._report()
+        return self._begun
 
     def resume(self) -> None:
         """Let the next refresh read at once: what stood in the way may be gone."""
@@ -138,7 +144,8 @@ class Readings:
         due.sort(key=lambda model: self._readings[model.id].asked_at)
         training = [model for model in due if model.status == Status.FINETUNING]
         at_rest = [model for model in due if model.status != Status.FINETUNING]
-        return [model for pair in zip_longest(training, at_rest) for model in pair if model]
+        kinds = (at_rest, training) if self._at_rest_first else (training, at_rest)
+        return [model for pair in zip_longest(*kinds) for model in pair if model]
 
     async def _work(
         self, queue: Iterator[FinetunedModel], deadline: float, interval: float
@@ -159,6 +166,9 @@ class Readings:
     async def _read(self, model: FinetunedModel) -> ApiError | None:
         reading = self._readings[model.id]
         reading.asked_at = self._clock.monotonic()
+        self._begun += 1
+        # A refresh that reads one model only reads the other kind the next time.
+        self._at_rest_first = model.status == Status.FINETUNING
         try:
             reading.progress = await self._api.training_progress(model.id, reading.progress)
         except ApiError as caught:

@@ -5,7 +5,7 @@ known in advance. None has labels taken from the API's data.
 """
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from prometheus_client import (
@@ -26,7 +26,10 @@ _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Telemetry:
-    """Counts what the other rooms report; `registry` renders it."""
+    """Counts what the other rooms report; `registry` renders it.
+
+    `calls_left` gives the calls left of the month's budget; None where there is no budget.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Telemetry:
         revision: str,
         endpoints: Iterable[str],
         rejected_kinds: Iterable[str],
+        calls_left: Callable[[], float] | None = None,
         process_metrics: bool = True,
     ) -> None:
         # The library has this switch as a global only.
@@ -82,6 +86,11 @@ class Telemetry:
             "cohere_exporter_api_throttled_seconds",
             "Time that requests waited for --cohere.requests-per-minute or the API's Retry-After.",
         )
+        if calls_left:
+            gauge(
+                "cohere_exporter_api_calls_left",
+                "Calls left of --cohere.calls-per-month after those of the last 31 days; only with a budget.",
+            ).set_function(calls_left)
         self.training_metrics_failures = counter(
             "cohere_exporter_training_metrics_failures",
             "Failed readings of one model's step metrics; its last good values stay.",
@@ -99,6 +108,10 @@ class Telemetry:
         self.key_reload_failures = counter(
             "cohere_exporter_api_key_reload_failures",
             "Times the key file became unreadable; the last good key stays in use.",
+        )
+        self.web_config_reload_failures = counter(
+            "cohere_exporter_web_config_reload_failures",
+            "Changes to the web configuration that could not be used; the last good one stays in force.",
         )
         self.scrapes_rejected = counter(
             "cohere_exporter_scrapes_rejected", "Scrapes refused because of --web.max-requests."

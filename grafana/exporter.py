@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana.board import EXPORTER, PrometheusAnnotation, dashboard
 from grafana.freshness import age, api
 from grafana.layout import Shelf
+from grafana.looks import unknown
 from grafana.panels import DATASOURCE, Column, graph, listing, single
 from grafana.promql import labelled
 
@@ -117,6 +118,7 @@ def _lost() -> Panel:
         "Step metrics could not be read": counted("training_metrics_failures_total", "reason"),
         "Scrape refused (--web.max-requests)": counted("scrapes_rejected_total"),
         "Key file unreadable": counted("api_key_reload_failures_total"),
+        "Web configuration unusable": counted("web_config_reload_failures_total"),
         "Models beyond --models.limit": f"max(cohere_finetuned_models_dropped{{{THESE}}})",
         "Metrics beyond --training.metric-limit": f"max(cohere_exporter_training_metrics_dropped{{{THESE}}})",
     }
@@ -215,18 +217,27 @@ def _cpu() -> Panel:
 
 
 def _builds() -> Panel:
+    build = f"cohere_exporter_build_info{{{THESE}}}"
+    # Multiplied by the interval, the 1 of each build tells it, and a query is saved.
+    interval = (
+        "ignoring (version, revision, python_version) group_left () cohere_exporter_poll_interval_seconds"
+    )
+    calls_left = f"max by (instance) (cohere_exporter_api_calls_left{{{THESE}}})"
     return listing(
         "Exporters",
-        "What runs where, how often it polls, and how long its last good data outlives a failing API. A "
-        "budget of calls lengthens the interval. One exporter is enough for one key: each more only adds its "
-        "calls.",
-        f"max by (instance, version, revision, python_version) (cohere_exporter_build_info{{{THESE}}})",
-        f"max by (instance) (cohere_exporter_poll_interval_seconds{{{THESE}}})",
+        "What runs where, how often it polls, how long its last good data outlives a failing API, and the "
+        "calls left of --cohere.calls-per-month, which lengthens the interval; a call comes back after 31 "
+        "days. One exporter is enough for one key: each more only adds its calls.",
+        f"max by (instance, version, revision, python_version) ({build} * {interval})",
         f"max by (instance) (cohere_exporter_stale_after_seconds{{{THESE}}})",
+        f"{calls_left}\nor on (instance) NaN * max by (instance) ({build})",
         columns=[
             Column(field="instance", title="Instance"),
-            Column(field="Value #B", title="Polls every", unit="s", width=140),
-            Column(field="Value #C", title="Keeps data for", unit="s", width=140),
+            Column(field="Value #A", title="Polls every", unit="s", width=140),
+            Column(field="Value #B", title="Keeps data for", unit="s", width=140),
+            Column(
+                field="Value #C", title="Calls left", unit="locale", width=140, mappings=unknown("no budget")
+            ),
             Column(field="version", title="Version"),
             Column(field="revision", title="Revision"),
             Column(field="python_version", title="Python"),

@@ -9,7 +9,7 @@ from exporter.model import Status
 from grafana.board import FLEET, LINK_TO_MODEL, PrometheusAnnotation, dashboard
 from grafana.freshness import age, api
 from grafana.layout import Shelf
-from grafana.looks import LOOKS, base_types, by_code, severities, unknown_time, zero
+from grafana.looks import LOOKS, base_types, by_code, severities, unknown, zero
 from grafana.panels import Column, graph, listing, single, status_history
 from grafana.promql import (
     ALERT_LABELS,
@@ -98,7 +98,7 @@ def _failed_models() -> Panel:
                 title="Failed",
                 unit="dateTimeFromNow",
                 width=140,
-                mappings=unknown_time(),
+                mappings=unknown("time unknown"),
             ),
         ],
         sort_by="Failed",

@@ -82,9 +82,9 @@ def base_types() -> list[ValueMapping]:
     return words({f"BASE_TYPE_{name.upper()}": (name, NEUTRAL) for name in names})
 
 
-def unknown_time() -> list[ValueMapping]:
-    """Give the mapping of NaN, which stands for a time that the API does not tell."""
-    result = ValueMappingResult(text="time unknown", color=NEUTRAL)
+def unknown(text: str) -> list[ValueMapping]:
+    """Give the mapping of NaN, by which a query stands in for a number that there is not."""
+    result = ValueMappingResult(text=text, color=NEUTRAL)
     return [
         SpecialValueMap(options=DashboardSpecialValueMapOptions(match=SpecialValueMatch.NA_N, result=result))
     ]

@@ -6,11 +6,11 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -25,12 +25,14 @@ KEY = "a-key-that-nobody-may-see"
 def program(name: str) -> str:
     """Give the path of a program; skip the test where it is missing, fail it where all tests are required."""
     path = shutil.which(name)
-    if path is None:
-        reason = f"{name} is not installed"
-        if os.environ.get("REQUIRE_ALL_TESTS"):
-            pytest.fail(f"{reason}, and REQUIRE_ALL_TESTS is set")
-        pytest.skip(reason)
-    return path
+    return path if path is not None else missing(f"{name} is not installed")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for what this machine does not have; fail it where all tests are required."""
+    if os.environ.get("REQUIRE_ALL_TESTS"):
+        pytest.fail(f"{reason}, and REQUIRE_ALL_TESTS is set")
+    pytest.skip(reason)
 
 
 @asynccontextmanager
@@ -94,8 +96,13 @@ def _event(line: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def exporter(*arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
-    """Run `python -m exporter` on a free port of the loopback, and wait until it is ready."""
+async def exporter(
+    *arguments: str, environ: Mapping[str, str] | None = None, client: Mapping[str, Any] | None = None
+) -> AsyncIterator[Running]:
+    """Run `python -m exporter` on a free port of the loopback, and wait until it is ready.
+
+    `client` is what httpx needs to know to be let in.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -113,7 +120,7 @@ async def exporter(*arguments: str, environ: Mapping[str, str] | None = None) ->
     try:
         await wait_for_line(running, "serving")
         running.url = next(event["url"] for event in running.events if event["msg"] == "serving").rstrip("/")
-        await wait_for(f"{running.url}/-/ready")
+        await wait_for(f"{running.url}/-/ready", client=client)
         yield running
     finally:
         if process.returncode is None:
@@ -136,16 +143,23 @@ async def wait_for_line(running: Running, message: str, seconds: float = 30.0) -
             await asyncio.sleep(0.02)
 
 
-async def wait_for(url: str, seconds: float = 30.0) -> None:
+async def wait_for(url: str, seconds: float = 30.0, client: Mapping[str, Any] | None = None) -> None:
     """Wait until `url` answers 200."""
-    async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=False) as client:
+    async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=False, **(client or {})) as http:
         while True:
             try:
-                if (await client.get(url)).status_code == 200:
+                if (await http.get(url)).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.05)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+    """Ask again and again, until `condition` holds or the time is over."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - other processes make it hold
+            await asyncio.sleep(0.1)
 
 
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:

@@ -1,11 +1,8 @@
 """From a model that fails to the alert that somebody gets: demo, real Prometheus, real Alertmanager."""
 
 import asyncio
-import json
 import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +10,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.programs import ROOT, exporter, program, wait_for
+from tests.monitoring import prometheus, serving
+from tests.programs import ROOT, exporter
 
 pytestmark = pytest.mark.anyio
 
@@ -27,11 +25,10 @@ Alerts: TypeAlias = dict[str, dict[str, Any]]
 
 
 async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list(tmp_path: Path) -> None:
-    programs = program("prometheus"), program("prometheus-alertmanager")
     async with (
-        serving(programs[1], alertmanager_flags(tmp_path)) as alertmanager,
+        serving("prometheus-alertmanager", *alertmanager_flags(tmp_path)) as alertmanager,
         exporter("demo", f"--demo.speed={SPEED}", "--poll.interval=1s") as demo,
-        serving(programs[0], prometheus_flags(tmp_path, scraped=demo.url, told=alertmanager)),
+        prometheus(tmp_path, config(scraped=demo.url, told=alertmanager)),
         httpx.AsyncClient(base_url=alertmanager, trust_env=False) as client,
     ):
         failed_at_the_start = failed((await client.get(f"{demo.url}/metrics")).text)
@@ -68,20 +65,18 @@ async def until(ask: Callable[[], Awaitable[Alerts]], condition: Callable[[Alert
     return answer
 
 
-def prometheus_flags(folder: Path, *, scraped: str, told: str) -> list[str]:
-    """Set up the example, with the addresses of this test and at its pace."""
-    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(DEPLOY / file) for file in config["rule_files"]]
-    config["scrape_configs"] = config["scrape_configs"][:1]
+def config(*, scraped: str, told: str) -> dict[str, Any]:
+    """Give the example for Prometheus, with the addresses of this test and at its pace."""
+    example: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
+    example["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    example["rule_files"] = [str(DEPLOY / file) for file in example["rule_files"]]
+    example["scrape_configs"] = example["scrape_configs"][:1]
     for place, url in (
-        (config["scrape_configs"][0], scraped),
-        (config["alerting"]["alertmanagers"][0], told),
+        (example["scrape_configs"][0], scraped),
+        (example["alerting"]["alertmanagers"][0], told),
     ):
         place["static_configs"] = [{"targets": [url.removeprefix("http://")]}]
-    file = folder / "prometheus.yml"
-    file.write_text(json.dumps(config))
-    return [f"--config.file={file}", f"--storage.tsdb.path={folder}/prometheus"]
+    return example
 
 
 def alertmanager_flags(folder: Path) -> list[str]:
@@ -91,19 +86,3 @@ def alertmanager_flags(folder: Path) -> list[str]:
         f"--storage.path={folder}/alertmanager",
         "--cluster.listen-address=",
     ]
-
-
-@asynccontextmanager
-async def serving(path: str, flags: list[str]) -> AsyncIterator[str]:
-    """Run a program of the Prometheus family on a free port of the loopback; give its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    process = await asyncio.create_subprocess_exec(
-        path, *flags, f"--web.listen-address={address}", stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await wait_for(f"http://{address}/-/ready")
-        yield f"http://{address}"
-    finally:
-        process.kill()
-        await process.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections import Counter
@@ -17,7 +18,8 @@ from exporter.model import Status
 from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
 from tests.dashboards import QUERIES, Query, variables
-from tests.programs import KEY, Running, exporter, free_port, program, simulated_api, wait_for
+from tests.monitoring import prometheus
+from tests.programs import KEY, Running, exporter, simulated_api
 
 pytestmark = pytest.mark.anyio
 
@@ -84,34 +86,19 @@ class Prometheus:
 
 
 @asynccontextmanager
-async def prometheus(folder: Path, *urls: str, rules: tuple[Any, ...] = ()) -> AsyncIterator[Prometheus]:
+async def scraping(folder: Path, *urls: str, rules: tuple[Any, ...] = ()) -> AsyncIterator[Prometheus]:
     """Run a Prometheus that scrapes each URL as an exporter of its own, every second."""
-    binary = program("prometheus")
     (folder / "rules.yml").write_text(json.dumps({"groups": [{"name": "test", "rules": rules}]}))
-    jobs = [
-        {"job_name": f"exporter-{number}", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
-        for number, url in enumerate(urls)
-    ]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(folder / "rules.yml")],
-        "scrape_configs": jobs,
+        "scrape_configs": [
+            {"job_name": f"exporter-{number}", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
+            for number, url in enumerate(urls)
+        ],
     }
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    address = f"127.0.0.1:{free_port()}"
-    process = await asyncio.create_subprocess_exec(
-        binary,
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address={address}",
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        await wait_for(f"http://{address}/-/ready")
-        yield Prometheus(f"http://{address}")
-    finally:
-        process.kill()
-        await process.wait()
+    async with prometheus(folder, config) as url:
+        yield Prometheus(url)
 
 
 async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fleet(tmp_path: Path) -> None:
@@ -119,7 +106,7 @@ async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fl
         an_exporter_of_an_account_of_its_own(seed=1) as (first, _),
         an_exporter_of_an_account_of_its_own(seed=2) as (second, _),
         # Scraped twice, the first account also stands for two exporters with one key.
-        prometheus(tmp_path, first.url, first.url, second.url) as asked,
+        scraping(tmp_path, first.url, first.url, second.url) as asked,
     ):
         asked.variables["model_id"] = await a_model_in_training(asked)
         await asked.until(f"count(cohere_finetuned_models) == {3 * len(Status)}")
@@ -136,7 +123,7 @@ async def test_the_worst_of_two_exporters_is_shown_where_one_number_stands_for_b
     async with (
         an_exporter_of_an_account_of_its_own(seed=1, stale_after="5s") as (down, simulator),
         an_exporter_of_an_account_of_its_own(seed=2) as (up, _),
-        prometheus(tmp_path, down.url, up.url) as asked,
+        scraping(tmp_path, down.url, up.url) as asked,
     ):
         await asked.until(f"({INSTANCES}) == 2 and min(cohere_up) == 1")
         simulator.fail(LIST_MODELS, status=401)
@@ -160,7 +147,7 @@ async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_sh
 ) -> None:
     async with (
         an_exporter_of_an_account_of_its_own(seed=0, stale_after="5s") as (running, simulator),
-        prometheus(tmp_path, running.url, rules=(ALERT,)) as asked,
+        scraping(tmp_path, running.url, rules=(ALERT,)) as asked,
     ):
         asked.variables["model_id"] = await a_model_in_training(asked)
         simulator.fail(LIST_STEPS, status=404)
@@ -179,12 +166,32 @@ async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_sh
             assert await asked.ask(queried(place)) == [], place
 
 
+async def test_calls_left_and_a_web_configuration_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    web = tmp_path / "web.yml"
+    web.write_text("")
+    async with (
+        an_exporter_of_an_account_of_its_own(1, "--cohere.calls-per-month=1000") as (frugal, _),
+        an_exporter_of_an_account_of_its_own(2, f"--web.config.file={web}") as (careless, _),
+        scraping(tmp_path, frugal.url, careless.url) as asked,
+    ):
+        await asked.until(f"({INSTANCES}) == 2 and min(cohere_up) == 1")
+        left = {
+            series["metric"]["instance"]: float(series["value"][1])
+            for series in await asked.ask(queried("exporter: Exporters C"))
+        }
+        assert 0 < left[frugal.url.removeprefix("http://")] < 1000
+        assert math.isnan(left[careless.url.removeprefix("http://")])
+        web.write_text("no_such_key: 1")
+        [missing] = await asked.until(queried("exporter: What went missing A").expr)
+        assert missing["metric"] == {"what": "Web configuration unusable"}
+
+
 @asynccontextmanager
 async def an_exporter_of_an_account_of_its_own(
-    seed: int, stale_after: str = "1m"
+    seed: int, *more: str, stale_after: str = "1m"
 ) -> AsyncIterator[tuple[Running, Simulator]]:
     """Run an exporter that polls a simulated API of its own every second; the seed decides on the models."""
-    flags = ("--poll.interval=1s", f"--poll.stale-after={stale_after}")
+    flags = ("--poll.interval=1s", f"--poll.stale-after={stale_after}", *more)
     async with (
         simulated_api(speed=30, seed=seed) as (simulator, api),
         exporter(*flags, f"--cohere.base-url={api}", environ={"COHERE_API_KEY": KEY}) as running,

@@ -1,23 +1,23 @@
 """The real process, over real HTTP, as its users run it."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from exporter.app import Exporter
 from exporter.errors import Unauthorized
 from exporter.model import Status
+from exporter.settings import ApiKey, load
 from exporter.simulator import LIST_STEPS, WANDB_API_KEY, at_rest
-from tests.conftest import until
+from tests.conftest import FakeClock, until
+from tests.monitoring import scraping, target
 from tests.programs import (
     KEY,
     ROOT,
@@ -27,7 +27,6 @@ from tests.programs import (
     program,
     run,
     simulated_api,
-    wait_for,
 )
 
 pytestmark = pytest.mark.anyio
@@ -83,13 +82,12 @@ async def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
 
 
 async def test_a_real_prometheus_scrapes_the_exporter_and_answers_for_it(tmp_path: Path) -> None:
-    prometheus = program("prometheus")
     async with (
         simulated_api() as (_, api),
         exporter(
             "--poll.interval=1s", f"--cohere.base-url={api}/v1", environ={"COHERE_API_KEY": KEY}
         ) as running,
-        scraping(prometheus, running.url, tmp_path) as query,
+        scraping(tmp_path, target(running.url)) as query,
     ):
         assert await query("cohere_up") == [({}, 1.0)]
         fleet = await query('cohere_finetuned_model_status{status="STATUS_PAUSED"} == 1')
@@ -221,6 +219,53 @@ async def test_check_reads_the_step_metrics_of_a_large_fleet_to_the_last() -> No
     assert not [row for row in rows if "accuracy=" not in row and "Accuracy@1=" not in row]
 
 
+async def test_check_of_an_idle_fleet_waits_for_slow_step_metrics() -> None:
+    async with simulated_api(jobs=at_rest(5)) as (simulator, api):
+        simulator.hang(LIST_STEPS, times=1)
+        flags = ("--poll.interval=1s", "--cohere.timeout=1s", "--cohere.concurrency=1")
+        code, out, err = await check(f"--cohere.base-url={api}", *flags, environ={"CO_API_KEY": KEY})
+    assert (code, err) == (0, "")
+    assert len([row for row in out.splitlines() if "accuracy=" in row or "Accuracy@1=" in row]) == 5
+
+
+@pytest.mark.parametrize(
+    ("flag", "least", "most"),
+    [("--cohere.calls-per-month=1000", 2_000.0, 3_000.0), ("--poll.idle-interval=15m", 900.0, 900.0)],
+)
+async def test_a_fleet_at_rest_is_polled_as_seldom_as_the_settings_ask(
+    flag: str, least: float, most: float
+) -> None:
+    async with (
+        simulated_api(jobs=at_rest(3)) as (_, api),
+        exporter(flag, f"--cohere.base-url={api}", environ={"CO_API_KEY": KEY}) as running,
+    ):
+        metrics = await page(f"{running.url}/metrics")
+        interval, stale_after = (
+            float(line.rpartition(" ")[2])
+            for name in ("poll_interval", "stale_after")
+            for line in metrics.splitlines()
+            if line.startswith(f"cohere_exporter_{name}_seconds ")
+        )
+        assert least <= interval <= most
+        assert stale_after == pytest.approx(5 * interval)
+        assert ("cohere_exporter_api_calls_left 99" in metrics) is ("calls" in flag)
+
+
+async def test_data_is_served_for_as_long_as_a_stretched_interval_asks(clock: FakeClock) -> None:
+    async with simulated_api(jobs=at_rest(3)) as (_, api):
+        flags = (f"--cohere.base-url={api}", "--cohere.calls-per-month=1000", "--poll.stale-after=10m")
+        settings = load(flags, {})[1]
+        subject = Exporter(settings, ApiKey(KEY), clock=clock)
+        async with subject.http:
+            assert (await subject.poller.poll()).reason is None
+            await subject.poller.finish()
+    assert subject.poller.stale_after == 2 * subject.poller.interval > 4_000.0
+    await clock.advance(2 * subject.poller.interval - 60.0)
+    assert subject.exposition.snapshot is not None
+    await clock.advance(120.0)
+    assert subject.exposition.snapshot is None
+
+
 async def test_check_prints_on_a_terminal_of_another_alphabet() -> None:
     async with simulated_api() as (_, api):
         environ = {"CO_API_KEY": KEY, "PYTHONIOENCODING": "ascii"}
@@ -312,43 +357,3 @@ async def test_the_console_script_is_the_same_command() -> None:
 
 async def check(*flags: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
     return await run(sys.executable, "-m", "exporter", "check", *flags, environ=environ)
-
-
-@asynccontextmanager
-async def scraping(prometheus: str, url: str, folder: Path) -> AsyncIterator[Any]:
-    """Run a Prometheus that scrapes `url` every second; give a function that asks it."""
-    config = {
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [
-            {"job_name": "any", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
-        ],
-    }
-    (folder / "prometheus.yml").write_text(json.dumps(config))
-    address = f"127.0.0.1:{free_port()}"
-    process = await asyncio.create_subprocess_exec(
-        prometheus,
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address={address}",
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-
-    async def query(expression: str) -> list[tuple[dict[str, str], float]]:
-        """Ask until there is an answer; give it without the labels that Prometheus adds."""
-        async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as client:
-            while True:
-                answer = await client.get(f"http://{address}/api/v1/query", params={"query": expression})
-                if result := answer.json()["data"]["result"]:
-                    return [(_own(series["metric"]), float(series["value"][1])) for series in result]
-                await asyncio.sleep(0.2)
-
-    try:
-        await wait_for(f"http://{address}/-/ready")
-        yield query
-    finally:
-        process.kill()
-        await process.wait()
-
-
-def _own(labels: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in labels.items() if name not in ("__name__", "instance", "job")}

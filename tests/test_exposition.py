@@ -1,14 +1,17 @@
 """The bytes of /metrics: valid in both formats, one gzip member, rendered once, gone when stale."""
 
 import asyncio
+import gc
 import gzip
 import math
 import re
 import subprocess
 import threading
+import weakref
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 from hypothesis import example, given
@@ -22,10 +25,12 @@ from exporter.exposition.block import Block, Piece
 from exporter.families import FAMILIES, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from exporter.telemetry import Telemetry
-from tests.conftest import FakeClock, until
+from tests.conftest import FakeClock, settle, until
 from tests.programs import program
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 NAMES = [family.name for family in FAMILIES]
 STALE_AFTER = 300.0
@@ -285,6 +290,39 @@ async def test_scrapes_of_one_page_share_its_bytes(clock: FakeClock) -> None:
     await subject.publish(SNAPSHOT)
     live = b"up 1\n"
     assert subject.page(Format.TEXT, live, gzipped=True) is subject.page(Format.TEXT, live, gzipped=True)
+
+
+async def test_no_page_keeps_a_snapshot_that_is_no_longer_served(clock: FakeClock) -> None:
+    subject = exposition(clock)
+    await subject.publish(SNAPSHOT)
+    page(subject, Format.TEXT)
+    block = weakref.ref(subject._block)
+    await subject.publish(fleet())
+    gc.collect()
+    assert block() is None
+
+
+async def test_two_that_are_published_at_once_are_served_in_their_order(clock: FakeClock) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def slowly(function: Callable[..., T], /, *arguments: object) -> T:
+        def work() -> T:
+            begun.set()
+            assert go_on.wait(10)
+            return function(*arguments)
+
+        return await asyncio.to_thread(work)
+
+    subject = Exposition(clock=clock, stale_after=lambda: STALE_AFTER, aside=slowly)
+    first = asyncio.create_task(subject.publish(SNAPSHOT))
+    await until(begun.is_set)
+    begun.clear()
+    second = asyncio.create_task(subject.publish(fleet()))
+    await settle()
+    assert not begun.is_set()
+    go_on.set()
+    await asyncio.gather(first, second)
+    assert subject.snapshot == fleet()
 
 
 async def test_the_exporter_s_own_metrics_are_a_second_old_at_most(clock: FakeClock) -> None:

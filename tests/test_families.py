@@ -5,8 +5,9 @@ import re
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from benchmarks.client_server import samples as samples_of
 from exporter.exposition import Exposition, Format
-from exporter.families import FAMILIES, Family, FleetFamily, Sample
+from exporter.families import FAMILIES, Family
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from tests.conftest import FakeClock
 from tests.goldens import GOLDEN, assert_golden, is_updating
@@ -109,21 +110,10 @@ def family(name: str) -> Family:
     return next(row for row in FAMILIES if row.name == name)
 
 
-def collect(row: Family, snapshot: Snapshot) -> list[Sample]:
-    """Give the samples of a family, with the values of all its labels."""
-    if isinstance(row, FleetFamily):
-        return list(row.samples(snapshot))
-    return [
-        ((state.model.id, state.model.name, *own), value)
-        for state in snapshot.states
-        for own, value in row.samples(state)
-    ]
-
-
 def values(name: str, *models: ModelState) -> dict[tuple[str, ...], float]:
     """Give the values of one family by the label values that follow the model's own."""
     snapshot = Snapshot(states=models, status_counts={})
-    return {labels[2:]: value for labels, value in collect(family(name), snapshot)}
+    return {labels[2:]: value for labels, value in samples_of(family(name), snapshot)}
 
 
 async def rendered(name: str, format_: Format) -> bytes:
@@ -173,7 +163,7 @@ def test_golden_files_are_written_only_when_asked_for_and_never_in_ci(
 
 @pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
 def test_every_sample_has_a_value_for_every_label(row: Family) -> None:
-    for labels, value in collect(row, FLEET):
+    for labels, value in samples_of(row, FLEET):
         assert len(labels) == len(row.labels)
         assert all(isinstance(label, str) for label in labels)
         assert isinstance(value, float | int)
@@ -181,7 +171,7 @@ def test_every_sample_has_a_value_for_every_label(row: Family) -> None:
 
 @pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
 def test_no_series_comes_twice(row: Family) -> None:
-    series = [labels for labels, _ in collect(row, FLEET)]
+    series = [labels for labels, _ in samples_of(row, FLEET)]
     assert len(series) == len(set(series))
 
 
@@ -202,7 +192,7 @@ def test_a_model_without_a_status_is_unspecified() -> None:
 
 
 def test_what_the_api_did_not_give_has_no_sample() -> None:
-    present = {row.name for row in FAMILIES if any("b1" in labels for labels, _ in collect(row, FLEET))}
+    present = {row.name for row in FAMILIES if any("b1" in labels for labels, _ in samples_of(row, FLEET))}
     assert present == {"cohere_finetuned_model_info", "cohere_finetuned_model_status"}
 
 
@@ -220,7 +210,7 @@ def test_zero_is_a_value_and_not_absence() -> None:
 
 def test_an_empty_fleet_has_its_counts_and_nothing_else() -> None:
     empty = Snapshot(states=(), status_counts=dict.fromkeys(STATUSES, 0))
-    samples = {row.name: collect(row, empty) for row in FAMILIES}
+    samples = {row.name: list(samples_of(row, empty)) for row in FAMILIES}
     assert samples.pop("cohere_finetuned_models") == [((status,), 0.0) for status in STATUSES]
     assert samples.pop("cohere_finetuned_models_dropped") == [((), 0.0)]
     assert not any(samples.values())
@@ -229,8 +219,8 @@ def test_an_empty_fleet_has_its_counts_and_nothing_else() -> None:
 def test_models_of_one_name_are_told_apart_by_id() -> None:
     twins = [ModelState(FinetunedModel(id=id_, name="twin", created_at=1.0)) for id_ in ("a", "b")]
     snapshot = Snapshot(states=tuple(twins), status_counts={})
-    samples = collect(family("cohere_finetuned_model_created_timestamp_seconds"), snapshot)
-    assert samples == [(("a", "twin"), 1.0), (("b", "twin"), 1.0)]
+    samples = samples_of(family("cohere_finetuned_model_created_timestamp_seconds"), snapshot)
+    assert list(samples) == [(("a", "twin"), 1.0), (("b", "twin"), 1.0)]
 
 
 # The checklist for metrics, as far as a machine can tick it off.
@@ -270,4 +260,4 @@ def test_help_says_where_a_sum_means_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
 def test_no_label_value_is_a_total(row: Family) -> None:
-    assert not any("total" in labels for labels, _ in collect(row, FLEET))
+    assert not any("total" in labels for labels, _ in samples_of(row, FLEET))

@@ -1,6 +1,6 @@
 import pytest
 
-from exporter import __version__
+from exporter import REVISION, __version__
 from exporter.settings import Option, SettingsError, Verb, options, parse
 
 
@@ -107,7 +107,7 @@ def test_version_prints_name_and_version(capsys: pytest.CaptureFixture[str]) -> 
         parse(["--version"])
 
     assert exit_.value.code == 0
-    assert capsys.readouterr().out == f"cohere-finetune-exporter {__version__}\n"
+    assert capsys.readouterr().out == f"cohere-finetune-exporter {__version__} (revision {REVISION})\n"
 
 
 @pytest.fixture

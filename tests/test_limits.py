@@ -11,6 +11,7 @@ from exporter.errors import QuotaSpent
 from tests.conftest import FakeClock, settle
 
 MINUTE = 60.0
+HOUR = 3_600.0
 DAY = 86_400.0
 
 
@@ -99,13 +100,16 @@ class TestMonthlyBudget:
                 budget.spend()
 
     @pytest.mark.anyio
-    async def test_stays_spent_until_the_longest_month_is_over(self, clock: FakeClock) -> None:
-        budget = MonthlyBudget(1, clock)
+    async def test_calls_come_back_a_month_after_the_hour_they_were_spent_in(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(2, clock)
         budget.spend()
-        await clock.advance(31 * DAY - 1.0)
+        await clock.advance(10 * DAY)
+        budget.spend()
+        await clock.advance(21 * DAY)
         with pytest.raises(QuotaSpent):
             budget.spend()
-        await clock.advance(1.0)
+        await clock.advance(HOUR)
+        assert budget.left == 1
         budget.spend()
         with pytest.raises(QuotaSpent):
             budget.spend()
@@ -123,39 +127,147 @@ class TestMonthlyBudget:
         budget = MonthlyBudget(0, clock)
         for _ in range(10_000):
             budget.spend()
-        assert budget.pace(1_000_000) == 0.0
+        assert budget.has_spare
+        assert budget.interval(1000, 1000, is_busy=True) == 0.0
+        assert budget.readings(60.0) is None
 
-    def test_a_trial_key_paces_one_call_to_three_quarters_of_an_hour(self, clock: FakeClock) -> None:
-        budget = MonthlyBudget(1000, clock)
-        assert budget.pace(1) == pytest.approx(31 * DAY / 1000)
-        assert budget.pace(4) == pytest.approx(4 * 31 * DAY / 1000)
-
-    def test_what_was_spent_is_missing_from_the_rest(self, clock: FakeClock) -> None:
+    def test_keeps_half_for_the_list_at_first(self, clock: FakeClock) -> None:
         budget = MonthlyBudget(10, clock)
-        for _ in range(5):
+        # Of the other half one is kept for a list under way, and a part of one because calls come back late.
+        for _ in range(3):
+            budget.spend(spare=True)
+        assert not budget.has_spare
+        with pytest.raises(QuotaSpent, match="kept for listing"):
+            budget.spend(spare=True)
+        assert budget.left == 7
+        for _ in range(7):
             budget.spend()
-        assert budget.pace(1) == pytest.approx(MONTH / 5)
 
     @pytest.mark.anyio
-    async def test_a_spent_or_too_small_budget_paces_to_the_end_of_the_month(self, clock: FakeClock) -> None:
-        budget = MonthlyBudget(2, clock)
+    async def test_what_the_list_can_no_longer_need_is_spare(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(10, clock)
+        for _ in range(3):
+            budget.spend(spare=True)
+        assert not budget.has_spare
         await clock.advance(MONTH / 2)
-        assert budget.pace(5) == pytest.approx(MONTH / 2)
-        budget.spend()
-        budget.spend()
-        assert budget.pace(1) == pytest.approx(MONTH / 2)
+        for _ in range(3):
+            budget.spend(spare=True)
+        assert not budget.has_spare
 
-    @settings(max_examples=40, deadline=None)
-    @given(st.integers(1, 40), st.data())
-    def test_who_keeps_the_pace_never_runs_out(self, calls: int, data: st.DataObject) -> None:
-        async def months() -> None:
-            clock = FakeClock()
-            budget = MonthlyBudget(calls, clock)
-            for _ in range(60):
-                poll = data.draw(st.integers(1, calls))
-                # A moment more, because adding floats may end a hair before the month does.
-                await clock.advance(budget.pace(poll) + 0.001)
-                for _ in range(poll):
-                    budget.spend()
+    def test_keeps_as_much_beside_as_a_list_of_many_pages_needs(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(20, clock)
+        budget.interval(6, 0, is_busy=False)
+        for _ in range(3):
+            budget.spend(spare=True)
+        assert not budget.has_spare
 
-        asyncio.run(months())
+    def test_spends_on_an_idle_fleet_as_if_the_rest_were_to_last_a_month(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(1000, clock)
+        assert budget.interval(1, 0, is_busy=False) == pytest.approx(MONTH / 1000)
+        assert budget.interval(4, 0, is_busy=False) == pytest.approx(4 * MONTH / 1000)
+
+    def test_spends_what_is_spare_over_three_days_while_something_trains(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(1000, clock)
+        calls_a_day = 500 / 31 + 500 / 3
+        assert budget.interval(1, 3, is_busy=True) == pytest.approx(4 * DAY / calls_a_day)
+
+    def test_waits_for_the_flow_when_too_much_is_spent(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(100, clock)
+        for _ in range(60):
+            budget.spend()
+        assert budget.interval(1, 0, is_busy=True) == pytest.approx((1 + 10) * MONTH / 50, rel=0.01)
+        assert budget.readings(60.0) == 0
+
+    def test_reads_a_fleet_at_rest_little_by_little(self, clock: FakeClock) -> None:
+        assert MonthlyBudget(1000, clock).readings(60.0) == 10
+        assert MonthlyBudget(10, clock).readings(60.0) == 4
+        assert MonthlyBudget(2, clock).readings(60.0) == 0
+
+    def test_reads_more_models_where_polls_are_further_apart(self, clock: FakeClock) -> None:
+        assert MonthlyBudget(1000, clock).readings(6 * HOUR) == 41
+        assert MonthlyBudget(1_000_000, clock).readings(60.0) == 115
+        assert MonthlyBudget(1000, clock).readings(20 * DAY) == 499
+
+    def test_reads_one_model_however_little_is_spare(self, clock: FakeClock) -> None:
+        assert spent(1000, 490, clock).readings(60.0) == 1
+        assert spent(1000, 498, clock).readings(60.0) == 0
+
+    def test_keeps_a_call_beside_the_list_for_readings_once_everything_spare_is_spent(
+        self, clock: FakeClock
+    ) -> None:
+        budget = spent(1000, 498, clock)
+        evenly = MONTH / 500
+        assert budget.interval(1, 0, is_busy=True) == pytest.approx(evenly, rel=0.1)
+        for readings in (1, 300):
+            assert budget.interval(1, readings, is_busy=True) == pytest.approx(2 * evenly, rel=0.1)
+
+    def test_does_not_wait_for_more_calls_than_there_are(self, clock: FakeClock) -> None:
+        assert MonthlyBudget(20, clock).interval(10**9, 0, is_busy=False) <= 2 * MONTH
+
+
+def spent(calls: int, spare: int, clock: FakeClock) -> MonthlyBudget:
+    """Give a budget of which so many spare calls are spent."""
+    budget = MonthlyBudget(calls, clock)
+    for _ in range(spare):
+        budget.spend(spare=True)
+    return budget
+
+
+class TestReadingsOfManyCalls:
+    """As with an API that gives the oldest step metrics first."""
+
+    def budget(self, clock: FakeClock, *, calls: int, models: int) -> MonthlyBudget:
+        budget = spent(1000, calls, clock)
+        budget.read(models)
+        return budget
+
+    def test_are_planned_as_what_the_last_ones_cost_and_a_quarter(self, clock: FakeClock) -> None:
+        budget, cheap = (self.budget(clock, calls=calls, models=4) for calls in (32, 4))
+        naive_cheap, naive = spent(1000, 4, clock), spent(1000, 32, clock)
+        assert cheap.interval(1, 10, is_busy=True) == naive_cheap.interval(1, 10, is_busy=True)
+        assert budget.interval(1, 1, is_busy=True) == naive.interval(1, 10, is_busy=True)
+        assert (budget.readings(DAY), naive.readings(DAY)) == (15, 155)
+
+    @pytest.mark.anyio
+    async def test_wait_until_a_whole_one_is_saved_for(self, clock: FakeClock) -> None:
+        budget = self.budget(clock, calls=100, models=1)
+        hours = 0
+        while not budget.readings(60.0):
+            await clock.advance(HOUR)
+            hours += 1
+        assert budget.readings(60.0) == 1
+        assert hours == pytest.approx(72 * 125 / 400, abs=2)
+
+    @pytest.mark.anyio
+    async def test_that_are_cut_off_are_taken_to_cost_twice_as_much(self, clock: FakeClock) -> None:
+        whole, cut_off = spent(1000, 498, clock), spent(1000, 498, clock)
+        with pytest.raises(QuotaSpent):
+            cut_off.spend(spare=True)
+        for budget in (whole, cut_off):
+            budget.read(100)
+        await clock.advance(MONTH + HOUR)
+        readings = [budget.readings(DAY) for budget in (whole, cut_off)]
+        assert readings == [26, 13]
+
+    def test_are_forgotten_little_by_little_where_readings_cost_one_call_again(
+        self, clock: FakeClock
+    ) -> None:
+        budget = self.budget(clock, calls=32, models=4)
+        few = budget.readings(DAY) or 0
+        for _ in range(30):
+            budget.spend(spare=True)
+            budget.read(1)
+        assert (budget.readings(DAY) or 0) > 5 * few > 0
+
+    def test_that_did_not_take_place_tell_nothing(self, clock: FakeClock) -> None:
+        budget = self.budget(clock, calls=32, models=4)
+        before = budget.readings(DAY)
+        budget.read(0)
+        assert budget.readings(DAY) == before
+
+    @pytest.mark.anyio
+    async def test_are_tried_however_dear_they_were(self, clock: FakeClock) -> None:
+        budget = self.budget(clock, calls=300, models=1)
+        assert not budget.readings(60.0)
+        await clock.advance(3 * DAY)
+        assert budget.readings(60.0) == 1

@@ -1,7 +1,7 @@
 """The lines of model families are those that prometheus_client writes, in either format."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import example, given
@@ -10,6 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from benchmarks.client_server import samples
 from exporter.exposition import Format, render
 from exporter.exposition.lines import fleet_lines, head, identity, model_lines
 from exporter.families import FAMILIES, IDENTITY, Family, FleetFamily, ModelFamily, Sample
@@ -69,21 +70,11 @@ def written(family: Family, snapshot: Snapshot) -> bytes:
     return head(family) + model_lines(family, snapshot.states, map(identity, snapshot.states))
 
 
-def collected(family: Family, snapshot: Snapshot) -> Sequence[Sample]:
-    if isinstance(family, FleetFamily):
-        return list(family.samples(snapshot))
-    return [
-        ((state.model.id, state.model.name, *own), value)
-        for state in snapshot.states
-        for own, value in family.samples(state)
-    ]
-
-
 @given(snapshot=snapshots)
 @example(snapshot=Snapshot(states=(), status_counts={}))
 def test_every_line_is_the_library_s_own_in_both_formats(snapshot: Snapshot) -> None:
     for family in FAMILIES:
-        library = Library(family, collected(family, snapshot))
+        library = Library(family, samples(family, snapshot))
         lines = written(family, snapshot)
         assert lines == render(library, Format.TEXT)
         assert lines + b"# EOF\n" == render(library, Format.OPENMETRICS)

@@ -1,6 +1,8 @@
 """The loop: when it polls, what it asks for, what it publishes, and what it survives."""
 
 import asyncio
+import json
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -35,6 +37,7 @@ from tests.conftest import FakeClock, settle, until
 pytestmark = pytest.mark.anyio
 
 INTERVAL = 60.0
+STEPS = b'{"step_metrics": [{"step_number": 1}]}'
 EVERYTHING_ELSE = [
     ServerError("x"),
     Timeout("x"),
@@ -724,41 +727,116 @@ async def test_the_times_in_force_are_told_from_the_start(clock: FakeClock) -> N
     assert World(clock, stale_after=130.0).times == [(60.0, 130.0)]
 
 
+class Share:
+    """A budget that takes so many seconds for each call, twice as many while nothing trains."""
+
+    def __init__(self, seconds: float, readings: int | None = None) -> None:
+        self.seconds = seconds
+        self.limit = readings
+        self.read_by_now = 0
+
+    def interval(self, pages: int, readings: int, *, is_busy: bool) -> float:
+        return (pages + readings) * self.seconds * (1 if is_busy else 2)
+
+    def readings(self, interval: float) -> int | None:
+        return self.limit
+
+    def read(self, models: int) -> None:
+        self.read_by_now += models
+
+
 async def test_a_budget_stretches_interval_and_stale_after(clock: FakeClock) -> None:
-    world = World(clock, model("a"), model("b"), model("c", Status.READY), pace=lambda calls: calls * 100.0)
+    world = World(clock, model("a"), model("b"), model("c", Status.READY), budget=Share(100.0))
     world.api.pages = 2
     assert await world.pauses(5 * 400) == pytest.approx([400.0] * 4)
     assert world.times[-1] == (400.0, 2000.0)
     assert (world.poller.interval, world.poller.stale_after) == (400.0, 2000.0)
 
 
-async def test_a_stretched_interval_shrinks_again_when_training_ends(clock: FakeClock) -> None:
-    world = World(clock, model("a"), pace=lambda calls: calls * 100.0)
+async def test_an_interval_changes_with_the_fleet(clock: FakeClock) -> None:
+    world = World(clock, model("a"), budget=Share(100.0))
     await world.poll()
-    world.api.models = [model("a", Status.READY)]
+    assert world.times[-1] == (200.0, 1000.0)
+    world.api.models = [model("a", Status.DEPLOYING_API)]
     await world.poll()
     assert world.times[-1] == (100.0, 500.0)
 
 
-async def test_a_generous_budget_stretches_nothing(clock: FakeClock) -> None:
-    world = World(clock, model("a"), pace=lambda calls: calls * 0.1)
-    await world.poll()
-    assert world.times[-1] == (60.0, 300.0)
+async def test_only_models_whose_metrics_are_read_count_as_readings(clock: FakeClock) -> None:
+    models = (model("a", created_at=2.0), model("b", created_at=1.0))
+    limited = World(clock, *models, models_limit=1, budget=Share(100.0))
+    await limited.poll()
+    assert limited.poller.interval == 200.0
+    without = World(clock, *models, with_progress=False, budget=Share(100.0))
+    await without.poll()
+    assert without.poller.interval == 100.0
 
 
-@pytest.mark.parametrize(("given", "in_force"), [(100.0, 600.0), (1000.0, 1000.0)])
-async def test_a_stale_after_that_was_set_is_kept_if_two_stretched_intervals_fit(
-    clock: FakeClock, given: float, in_force: float
-) -> None:
-    world = World(clock, pace=lambda calls: calls * 300.0, stale_after=given)
-    await world.poll()
-    assert world.times[-1] == (300.0, in_force)
+async def test_a_poll_reads_no_more_models_than_the_budget_allows(clock: FakeClock) -> None:
+    for allowed in (0, 2, None):
+        world = World(clock, *(model(f"m{n}") for n in range(5)), budget=Share(1.0, readings=allowed))
+        await world.poll()
+        assert len(world.api.asked) == (5 if allowed is None else allowed)
 
 
-async def test_failing_polls_keep_to_the_budget(clock: FakeClock) -> None:
-    world = World(clock, pace=lambda calls: calls * 500.0)
+async def test_failing_polls_keep_to_the_budget_as_it_shrinks(clock: FakeClock) -> None:
+    budget = Share(250.0)
+    world = World(clock, budget=budget)
     world.api.list_error = ServerError("x")
-    assert await world.pauses(3000) == pytest.approx([500.0] * 5)
+    assert await world.pauses(1600) == pytest.approx([500.0] * 3)
+    budget.seconds = 500.0
+    assert (await world.pauses(2500))[-1] == pytest.approx(1000.0)
+    assert world.times[-1] == (1000.0, 2500.0)
+
+
+async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_not_read(
+    clock: FakeClock,
+) -> None:
+    models = (model("new", Status.READY, created_at=2.0), model("old", created_at=1.0))
+    world = World(clock, *models, models_limit=1, budget=Share(100.0))
+    await world.poll()
+    assert world.poller.interval == 100.0
+    assert world.api.asked == ["new"]
+
+
+async def test_the_budget_learns_how_many_models_were_read(clock: FakeClock) -> None:
+    budget = Share(1.0, readings=2)
+    world = World(clock, *(model(f"m{n}") for n in range(5)), budget=budget)
+    await world.poll()
+    assert budget.read_by_now == 2
+
+
+# Idle fleets.
+
+
+async def test_an_idle_fleet_is_polled_at_the_idle_interval(clock: FakeClock) -> None:
+    world = World(clock, model("a", Status.READY), idle_interval=600.0)
+    assert await world.pauses(3000) == pytest.approx([600.0] * 4)
+    assert world.times[-1] == (600.0, 3000.0)
+
+
+async def test_a_training_that_is_seen_is_polled_at_the_interval_until_it_is_over(clock: FakeClock) -> None:
+    world = World(clock, model("a", Status.READY), idle_interval=600.0)
+    async with world.running():
+        await clock.advance(10.0)
+        world.api.models = [model("a", Status.QUEUED)]
+        await clock.advance(600.0 + 3 * INTERVAL)
+        assert len(world.api.listed_at) == 5
+        world.api.models = [model("a", Status.READY)]
+        await clock.advance(600.0)
+        assert len(world.api.listed_at) == 6
+
+
+async def test_a_changed_key_ends_the_pause_of_an_idle_fleet_after_a_failure(clock: FakeClock) -> None:
+    world = World(clock, model("a", Status.READY), idle_interval=7200.0)
+    async with world.running():
+        await clock.advance(10.0)
+        world.api.list_error = Unauthorized("x")
+        await clock.advance(7200.0)
+        assert len(world.api.listed_at) == 2
+        world.key, world.api.list_error = "second", None
+        await clock.advance(1.5)
+        assert len(world.api.listed_at) == 3
 
 
 class Budgeted(Api):
@@ -775,7 +853,7 @@ class Budgeted(Api):
     async def training_progress(
         self, model_id: str, earlier: TrainingProgress | None = None
     ) -> TrainingProgress | None:
-        self.budget.spend()
+        self.budget.spend(spare=True)
         return await super().training_progress(model_id, earlier)
 
 
@@ -784,7 +862,7 @@ async def test_the_readings_of_the_first_poll_leave_a_budget_for_the_next(
     clock: FakeClock, resting: int
 ) -> None:
     api = Budgeted(clock, *(model(f"r{n}", Status.READY) for n in range(resting)), calls=200)
-    world = World(clock, api=api, pace=api.budget.pace)
+    world = World(clock, api=api, budget=api.budget)
     for _ in range(5):
         await world.poller.poll()
         await clock.advance(world.poller.interval)
@@ -807,3 +885,60 @@ async def test_the_next_poll_is_announced(world: World) -> None:
         announced = world.poller.next_poll_at
         assert announced is not None
         assert announced - world.clock.time() == pytest.approx(began + INTERVAL - world.clock.monotonic())
+
+
+# How long it takes.
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.2])
+async def test_a_poll_waits_for_nothing_but_the_answers(clock: FakeClock, latency: float) -> None:
+    pages, trainings, concurrency = 2, 100, 8
+    answered = 0
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal answered
+        await clock.sleep(latency)
+        answered += 1
+        if request.url.path.endswith("training-step-metrics"):
+            return httpx.Response(200, stream=httpx.ByteStream(STEPS))
+        first = "page_token" not in request.url.params
+        numbers = range(50) if first else range(50, trainings)
+        listed = [{"id": f"m{number}", "status": Status.FINETUNING} for number in numbers]
+        more = {"next_page_token": "more"} if first else {}
+        page = json.dumps({"finetuned_models": listed, **more}).encode()
+        return httpx.Response(200, stream=httpx.ByteStream(page))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://any") as http:
+        telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[])
+        transport = Transport(
+            http,
+            key=str,
+            timeout=60.0,
+            concurrency=concurrency,
+            limiter=RateLimiter(300, clock),
+            budget=MonthlyBudget(0, clock),
+            observer=telemetry,
+            clock=clock,
+        )
+        world = World(clock)
+        poller = Poller(
+            CohereClient(transport, observer=telemetry),
+            publish=world._publish,
+            observer=telemetry,
+            clock=clock,
+            key=str,
+            interval=INTERVAL,
+            concurrency=concurrency,
+        )
+
+        async def whole_poll() -> float:
+            await poller.poll()
+            await poller.finish()
+            return clock.monotonic()
+
+        started, poll = clock.monotonic(), asyncio.create_task(whole_poll())
+        while not poll.done():
+            await clock.advance(latency / 10)
+    assert answered == pages + trainings
+    ideal = (pages + math.ceil(trainings / concurrency)) * latency
+    assert await poll - started == pytest.approx(ideal, rel=0.01)

@@ -364,6 +364,34 @@ async def test_a_deadline_that_is_always_too_short_starves_no_model_at_rest(cloc
     assert "resting" in world.api.asked
 
 
+async def test_a_limit_of_one_starves_neither_kind(clock: FakeClock) -> None:
+    world = World(clock)
+    models = [*fleet(3), *(model(f"resting{number}", Status.READY) for number in range(2))]
+    for _ in range(7):
+        assert await world.readings.refresh(models, INTERVAL, 1) == 1
+        await clock.advance(INTERVAL)
+    assert world.api.asked == ["m00", "resting0", "m01", "resting1", "m02", "m00", "m01"]
+
+
+async def test_a_deadline_that_lets_one_model_be_read_starves_neither_kind(clock: FakeClock) -> None:
+    world = World(clock, concurrency=1)
+    world.api.takes = INTERVAL
+    models = [*fleet(2), model("resting", Status.READY)]
+    for _ in range(3):
+        await world.refresh_over_time(*models)
+    assert set(world.api.asked) == {"m00", "m01", "resting"}
+
+
+async def test_a_refresh_tells_how_many_models_it_began_to_read(world: World) -> None:
+    models = fleet(20)
+    assert await world.readings.refresh(models, INTERVAL) == 20
+    assert await world.readings.refresh(models, INTERVAL, 3) == 3
+    assert await world.readings.refresh([], INTERVAL) == 0
+    world.api.answers = {each.id: QuotaSpent("x") for each in models}
+    assert await world.readings.refresh(models, INTERVAL) == 1
+    assert await world.readings.refresh(models, INTERVAL) == 0
+
+
 async def test_a_round_that_is_cancelled_leaves_nothing_under_way(world: World) -> None:
     world.api.takes = 1000.0
     task = asyncio.create_task(world.readings.refresh(fleet(3), INTERVAL))

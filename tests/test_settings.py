@@ -41,12 +41,14 @@ def test_every_default_is_the_one_of_the_contract() -> None:
         "--cohere.calls-per-month": "0",
         "--cohere.page-size": "0",
         "--poll.interval": "60s",
+        "--poll.idle-interval": "the interval",
         "--poll.stale-after": "5 times the interval",
         "--models.limit": "1000",
         "--training.metric-limit": "50",
         "--metrics.exclude": "",
         "--web.listen-address": ":10220",
         "--web.telemetry-path": "/metrics",
+        "--web.config.file": "",
         "--web.max-requests": "40",
         "--web.disable-exporter-metrics": "false",
         "--log.level": "info",
@@ -64,6 +66,19 @@ def test_a_row_gives_every_name_of_an_option() -> None:
         "poll.stale-after",
     )
     assert (row.metavar, row.meaning) == ("DURATION", "How long the last good data outlives a failing API.")
+
+
+def test_an_option_that_every_exporter_has_is_spelled_as_there(file: Path) -> None:
+    row = next(option for option in options() if option.name == "config_file")
+    assert (row.flag, row.variable) == ("--web.config.file", "COHERE_EXPORTER_WEB_CONFIG_FILE")
+
+    path = Path("/etc/web.yml")
+    file.write_text("web: {config: {file: /etc/web.yml}}\n")
+    chosen = settings(f"--config.file={file}")
+    assert chosen.web.config_file == path
+    assert chosen.origin("web.config.file") == f"{file}: web.config.file"
+    assert settings("--web.config.file=/etc/web.yml").web.config_file == path
+    assert settings(COHERE_EXPORTER_WEB_CONFIG_FILE="/etc/web.yml").web.config_file == path
 
 
 def test_every_option_has_a_meaning_and_its_names_are_unique() -> None:
@@ -231,9 +246,17 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ),
         ("poll: {intervall: 1}", "unknown key poll.intervall; did you mean poll.interval?"),
         ("web: {17: 1}", "unknown key web.17"),
+        ("web: {config: {fill: x}}", "unknown key web.config.fill; did you mean web.config.file?"),
+        ("web: {config-file: x}", "unknown key web.config-file; did you mean web.config.file?"),
+        ("web: {config: x}", "unknown key web.config; did you mean web.config.file?"),
+        ("web: {config: {file: [x]}}", "web.config.file: must be the path of a file"),
+        (
+            "web: {config: {file: x}, config.file: y}",
+            "web.config.file is there twice, in two spellings; keep one",
+        ),
         (
             "cohere: {base-url: a, base_url: b}",
-            "cohere.base-url is there twice, with - and with _; keep one",
+            "cohere.base-url is there twice, in two spellings; keep one",
         ),
         ("config: {file: x}", "config.file: cannot be set in the file itself"),
         (
@@ -284,6 +307,8 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--poll.interval", "soon", "must be a duration such as 45s, 1m30s or 2h, or plain seconds"),
         ("--poll.interval", "", "must be a duration such as 45s, 1m30s or 2h, or plain seconds"),
         ("--poll.interval", "999ms", "must be at least 1s"),
+        ("--poll.idle-interval", "59s", "must be at least the poll interval (1m)"),
+        ("--poll.idle-interval", "32d", "must be at most 31d"),
         ("--poll.stale-after", "119s", "must be at least twice the poll interval (2m)"),
         ("--cohere.timeout", "0", "must be more than 0"),
         ("--cohere.concurrency", "0", "must be at least 1"),
@@ -335,6 +360,14 @@ def test_stale_after_is_five_intervals_unless_given() -> None:
     assert (derived.stale_after, derived.stale_after_given) == (600, False)
     assert (given.stale_after, given.stale_after_given) == (3600, True)
     assert settings("--poll.stale-after=2m").poll.stale_after == 120
+
+
+def test_an_idle_fleet_is_polled_like_any_other_unless_told_otherwise() -> None:
+    assert settings().poll.idle_interval == 60
+    assert settings("--poll.interval=2m").poll.idle_interval == 120
+    assert settings("--poll.interval=2m", "--poll.idle-interval=2m").poll.idle_interval == 120
+    assert settings("--poll.idle-interval=15m").poll.idle_interval == 900
+    assert settings("demo").poll.idle_interval == 5
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
 # Beyond the contract: warnings of the log that would have no counter otherwise.
 ADDED: dict[str, tuple[str, set[str]]] = {
     "cohere_exporter_api_key_reload_failures": ("counter", set()),
+    "cohere_exporter_web_config_reload_failures": ("counter", set()),
     "cohere_exporter_scrapes_rejected": ("counter", set()),
+    "cohere_exporter_api_calls_left": ("gauge", set()),
 }
 REASONS = [
     "unauthorized",
@@ -59,6 +61,7 @@ def telemetry(*, process_metrics: bool = False) -> Telemetry:
         revision="0a1b2c3",
         endpoints=[endpoint.value for endpoint in Endpoint],
         rejected_kinds=REJECTED_KINDS,
+        calls_left=lambda: 0.0,
         process_metrics=process_metrics,
     )
 
@@ -229,6 +232,17 @@ def test_the_times_in_force_are_the_last_ones_told() -> None:
     subject.paced(2678.4, 13392.0)
     assert value(subject, "cohere_exporter_poll_interval_seconds") == 2678.4
     assert value(subject, "cohere_exporter_stale_after_seconds") == 13392.0
+
+
+def test_the_calls_left_are_those_of_the_moment_and_absent_without_a_budget() -> None:
+    left = iter([1000.0, 999.0])
+    subject = Telemetry(
+        version="", revision="", endpoints=[], rejected_kinds=[], calls_left=lambda: next(left)
+    )
+    found = [value(subject, "cohere_exporter_api_calls_left") for _ in range(2)]
+    assert found == [1000.0, 999.0]
+    without = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[])
+    assert "cohere_exporter_api_calls_left" not in families(without)
 
 
 def test_dropped_training_metrics_are_those_of_the_snapshot_published_last() -> None:

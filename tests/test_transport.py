@@ -495,17 +495,27 @@ class TestLimits:
 
     @pytest.mark.anyio
     async def test_a_spent_budget_sends_nothing_and_counts_retries_as_calls(self) -> None:
-        async with an_api(script(reply(500), reply(), reply()), budget=3) as api:
-            await api.get()
-            await api.get(STEPS)
+        async with an_api(script(reply(500), *(reply() for _ in range(7))), budget=8) as api:
+            for _ in range(7):
+                await api.get()
             for _ in range(2):
                 assert type(await api.fail()) is QuotaSpent
-        assert len(api.requests) == len(api.observer.requests) == 3
+        assert len(api.requests) == len(api.observer.requests) == 8
 
     @pytest.mark.anyio
-    async def test_a_budget_may_end_amid_retries(self) -> None:
+    async def test_a_budget_without_a_spare_call_leaves_a_failure_as_it_is(self) -> None:
         async with an_api(script(reply(500)), budget=1) as api:
-            assert type(await api.fail()) is QuotaSpent
+            assert (await api.fail()).status == 500
+        assert api.observer.retries == []
+
+    @pytest.mark.anyio
+    async def test_step_metrics_never_take_what_is_kept_for_the_list(self) -> None:
+        async with an_api(script(*(reply() for _ in range(10))), budget=10) as api:
+            for _ in range(3):
+                await api.get(STEPS)
+            assert type(await api.fail(STEPS)) is QuotaSpent
+            for _ in range(7):
+                await api.get()
 
 
 @pytest.mark.anyio

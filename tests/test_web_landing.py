@@ -77,6 +77,12 @@ def test_a_poll_that_worked_is_said_to_have_worked_with_its_time() -> None:
     assert "every 1 min" in page.text
 
 
+def test_the_calls_left_are_told_where_there_is_a_budget() -> None:
+    page = render(replace(OVERVIEW, calls_left=1234))
+    assert "<dt>Calls left</dt><dd>1,234 of the month's budget</dd>" in page
+    assert "Calls left" not in render(OVERVIEW)
+
+
 def test_every_status_has_a_row_and_a_status_unknown_to_us_too() -> None:
     counts = {"STATUS_READY": 1_200, "STATUS_REPAIRING": 1}
     page = Page(render(replace(OVERVIEW, counts=counts)))

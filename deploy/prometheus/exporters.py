@@ -2,6 +2,7 @@
 
 from deploy.prometheus import thresholds as limit
 from deploy.prometheus.rows import Alert
+from deploy.prometheus.thresholds import Threshold
 
 DASHBOARD = "/d/cohere-finetuning-exporter"
 
@@ -47,12 +48,24 @@ sum without (reason) (increase({others}[{limit.OTHER_REASONS}])) > 0"""
 def persistent(counter: str, by: str = "") -> str:
     """Give how often a counter has risen of late, where that is as often as by one thing that stays wrong.
 
-    A burst is one rise, however high; those of all exporters add up, so that a rollout ends nothing.
+    A burst is one rise, however high; those of all exporters add up, so that a rollout ends nothing. The
+    interval changes when a training begins or ends: rises are expected as by the shortest one in the window.
     """
     return f"""\
 sum {by}(changes({counter}[{limit.READING_WINDOW}]))
 >
-scalar(clamp_min({limit.READINGS_FAILED} / max(cohere_exporter_poll_interval_seconds), 1))"""
+scalar(
+  clamp_min(
+    {limit.READINGS_FAILED}
+    / max(min_over_time(cohere_exporter_poll_interval_seconds[{limit.READING_WINDOW}])),
+    1
+  )
+)"""
+
+
+def risen(counter: str, window: Threshold) -> str:
+    """Give a counter that is higher than it was: that needs no extrapolation, nor a sample at the edge."""
+    return f"{counter}\n>\nmin_over_time({counter}[{window}])"
 
 
 API_ALERTS = (
@@ -172,16 +185,24 @@ last_over_time(cohere_exporter_build_info[{limit.SEEN_WITHIN}])
         name="CohereApiKeyUnreadable",
         severity="warning",
         for_="0s",
-        # Higher than it was: that needs neither extrapolation nor a sample at the window's edge.
-        expr=f"""\
-cohere_exporter_api_key_reload_failures_total
->
-min_over_time(cohere_exporter_api_key_reload_failures_total[{limit.KEY_WINDOW}])
-""",
+        expr=risen("cohere_exporter_api_key_reload_failures_total", limit.KEY_WINDOW),
         summary="The file with the API key became unreadable",
         description=(
             "{{ $labels.instance }} found its key file unreadable, {{ $value }} times since it started; "
             "it goes on with the last good key, which a restart would lose."
+        ),
+        dashboard=DASHBOARD,
+    ),
+    Alert(
+        name="CohereWebConfigUnusable",
+        severity="warning",
+        for_="0s",
+        expr=risen("cohere_exporter_web_config_reload_failures_total", limit.WEB_CONFIG_WINDOW),
+        summary="A change to the web configuration cannot be used",
+        description=(
+            "{{ $labels.instance }} could not use --web.config.file or a certificate, {{ $value }} times "
+            "since it started; it goes on with the last good ones, until it is restarted or their "
+            "certificate expires."
         ),
         dashboard=DASHBOARD,
     ),

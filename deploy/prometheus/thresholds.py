@@ -82,7 +82,7 @@ FIRST_POLLS = Threshold("2", "Failed polls tolerated after a start, when there i
 REASON_WINDOW = Threshold(
     "24h",
     "How far back the reason of a failure is looked for: longer than any pause between polls, which is an "
-    "hour for a spent quota, and hours where a budget of calls stretches the interval.",
+    "hour for a spent quota, and hours where a budget of calls or an idle fleet stretches the interval.",
 )
 OTHER_REASONS = Threshold(
     "20m",
@@ -96,8 +96,8 @@ READING_WINDOW = Threshold(
 )
 READINGS_FAILED = Threshold(
     "0.5 * 6 * 3600 / 8.5",
-    "Divided by the poll interval, half as many failed readings as one model that keeps failing yields in "
-    "the window: it is asked about every 8.5 intervals.",
+    "Divided by the shortest poll interval of the window, half as many failed readings as one model that "
+    "keeps failing yields in it: it is asked about every 8.5 intervals.",
 )
 SEEN_WITHIN = Threshold(
     "7d",
@@ -106,4 +106,9 @@ SEEN_WITHIN = Threshold(
 )
 KEY_WINDOW = Threshold(
     "1h", "How long an unreadable key file is worth telling; nobody can tell when it is mended."
+)
+WEB_CONFIG_WINDOW = Threshold(
+    "24h",
+    "How long an unusable web configuration is worth telling: nobody can tell when it is mended, and an old "
+    "certificate serves on for weeks, so the alert must still be there in working hours.",
 )

@@ -1,7 +1,8 @@
 """One GET that survives what comes back: limits before it, a deadline around it, retries after it.
 
-Every request, retries included, passes the limiter and the budget and is reported to the observer. What
-cannot be had ends as an `ApiError`. The key is read for each request, so a rotated one is used at once.
+Every request, retries included, passes the limiter and the budget and is reported to the observer; step
+metrics and retries never take what the budget keeps for listing the models. What cannot be had ends as an
+`ApiError`. The key is read for each request, so a rotated one is used at once.
 """
 
 import asyncio
@@ -106,7 +107,7 @@ class Transport:
     async def get(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
         """Give the body of a successful answer; raise `ApiError` when there is none to be had."""
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(lambda error: _may_pass(error) and self._budget.has_spare),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.5, max=8),  # exponential, with full jitter
             sleep=self._clock.sleep,
@@ -118,7 +119,7 @@ class Transport:
     async def _attempt(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
         async with self._slots:
             self._observer.throttled(await self._limiter.acquire())
-            self._budget.spend()
+            self._budget.spend(spare=endpoint is not Endpoint.LIST_FINETUNED_MODELS)
             try:
                 return await self._send(endpoint, path, query)
             except ApiError as error:

@@ -106,6 +106,7 @@ class Exposition:
             # To compare two large fleets takes a while, too.
             self._block = await self._aside(self._rendered, snapshot)
             self._snapshot = snapshot
+            self._pages.clear()  # else a page that nobody asks for again would keep its snapshot
             # Step metrics may come long after the list; they make it no younger.
             listed_at = snapshot.listed_at
             self._good_at = self._clock.monotonic() if listed_at is None else listed_at

@@ -31,8 +31,6 @@ class Piece:
 class Block:
     """Pieces, one after the other."""
 
-    __slots__ = ("_checksum", "_gzipped", "_plain", "_size")
-
     def __init__(self, pieces: Iterable[Piece]) -> None:
         merged = list(_merged(pieces))
         self._plain = tuple(piece.plain for piece in merged)

@@ -12,14 +12,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter.settings.options import ENV_PREFIX, Settings
-from exporter.settings.values import Metavar
+from exporter.settings.values import Metavar, Spelled
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option, as the command line, the environment, the file and the documentation need it.
 
-    `default` is what a user would write, "" when there is none; `metavar` is "" for a switch.
+    `name` is the field's, `spelling` what users write; `default` is what they would write, "" when there is
+    none; `metavar` is "" for a switch.
     """
 
     group: str
@@ -27,11 +28,12 @@ class Option:
     default: str
     metavar: str
     meaning: str
+    spelling: str
 
     @property
     def key(self) -> str:
         """The YAML key, written with a dot: `poll.stale-after`."""
-        return f"{self.group}.{self.name.replace('_', '-')}"
+        return f"{self.group}.{self.spelling}"
 
     @property
     def flag(self) -> str:
@@ -53,7 +55,9 @@ def options() -> Iterator[Option]:
     """Give one row per option, in the order of the declaration."""
     for group, declared in groups().items():
         for name, field in declared.model_fields.items():
-            yield Option(group, name, _default(field), _metavar(field), field.description or "")
+            yield Option(
+                group, name, _default(field), _metavar(field), field.description or "", _spelling(name, field)
+            )
 
 
 def _default(field: FieldInfo) -> str:
@@ -67,3 +71,8 @@ def _metavar(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return "|".join(get_args(field.annotation))
     return next(entry.word for entry in field.metadata if isinstance(entry, Metavar))
+
+
+def _spelling(name: str, field: FieldInfo) -> str:
+    spelled = (entry.name for entry in field.metadata if isinstance(entry, Spelled))
+    return next(spelled, name.replace("_", "-"))

@@ -3,7 +3,7 @@
 No message repeats a value of the file, nor what the YAML parser says about it, which quotes the text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +60,25 @@ def _read_group(path: str, group: str, members: object) -> dict[str, Any]:
 def _by_field(path: str, group: str, members: Mapping[object, Any]) -> dict[str, Any]:
     known = {option.key: option.name for option in options() if option.group == group}
     values: dict[str, Any] = {}
-    for member, value in members.items():
-        key = f"{group}.{str(member).replace('_', '-')}"
+    for member, value in _flat(members, known):
+        key = f"{group}.{member.replace('_', '-')}"
         _refuse_misplaced(path, key)
         if key not in known:
             raise SettingsError(f"{path}: unknown key {group}.{member}{suggestion(key, list(known))}")
         if known[key] in values:
-            raise SettingsError(f"{path}: {key} is there twice, with - and with _; keep one")
+            raise SettingsError(f"{path}: {key} is there twice, in two spellings; keep one")
         values[known[key]] = value
     return values
+
+
+def _flat(members: Mapping[object, Any], known: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Give each member by its name: `config: {file: …}` is `config.file`."""
+    nested = {key.split(".")[1] for key in known if key.count(".") > 1}
+    for member, value in members.items():
+        if member in nested and isinstance(value, dict):
+            yield from ((f"{member}.{inner}", entry) for inner, entry in value.items())
+        else:
+            yield str(member), value
 
 
 def _refuse_misplaced(path: str, key: str) -> None:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from exporter import __version__
+from exporter import REVISION, __version__
 from exporter.settings.catalog import Option, groups, options
 from exporter.settings.options import SettingsError
 
@@ -90,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-h", "--help", action="help", help="Print this help.")
     parser.add_argument(
-        "--version", action="version", version=f"{PROGRAM} {__version__}", help="Print name and version."
+        "--version",
+        action="version",
+        version=f"{PROGRAM} {__version__} (revision {REVISION})",
+        help="Print name, version and revision.",
     )
     sections = {
         name: parser.add_argument_group((group.__doc__ or name).partition(".")[0])

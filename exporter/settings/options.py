@@ -1,12 +1,13 @@
 """The options, each declared once: name, type, default as users write it, and meaning.
 
 Group `poll` with field `stale_after` is the flag `--poll.stale-after`, the variable
-`COHERE_EXPORTER_POLL_STALE_AFTER` and the YAML key `poll: {stale-after: …}`. Settings are frozen once they
-are built, know no option that is not declared here, and never hold the API key.
+`COHERE_EXPORTER_POLL_STALE_AFTER` and the YAML key `poll: {stale-after: …}`; `Spelled` gives flag and key
+another name. Settings are frozen once they are built, know no option that is not declared here, and never
+hold the API key.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
@@ -22,6 +23,7 @@ from exporter.settings.values import (
     Number,
     OptionalFile,
     OptionalPattern,
+    Spelled,
     Switch,
     TelemetryPath,
 )
@@ -70,7 +72,7 @@ class Cohere(_Group):
     requests_per_minute: Integer = _option("300", "Ceiling on requests per minute, retries included.", ge=1)
     calls_per_month: Integer = _option(
         "0",
-        "Budget of calls per month, over which polls are spread; a trial key has 1000. 0: no budget.",
+        "Budget of calls in any 31 days, over which polls are spread; a trial key has 1000. 0: no budget.",
         ge=0,
     )
     page_size: Integer = _option("0", "Models or steps asked for per page. 0: the server's default.", ge=0)
@@ -88,12 +90,27 @@ class Poll(_Group):
     interval: Duration = _option(
         "60s", "Time from the start of one poll to the start of the next.", ge=1, le=_MONTH
     )
+    idle_interval: Duration = Field(
+        default_factory=lambda validated: validated.get("interval", 60),
+        description="The same while no model waits, trains or is being deployed; at least the interval.",
+        validate_default=True,
+        json_schema_extra={"default": "the interval"},
+        le=_MONTH,
+    )
     stale_after: Duration = Field(
         default_factory=lambda validated: 5 * validated.get("interval", 60),
         description="How long the last good data outlives a failing API.",
         validate_default=True,
         json_schema_extra={"default": "5 times the interval"},
     )
+
+    @field_validator("idle_interval")
+    @classmethod
+    def _is_no_hurry(cls, seconds: float, info: ValidationInfo) -> float:
+        interval = info.data.get("interval", 0)
+        if seconds < interval:
+            raise ValueError(f"must be at least the poll interval ({format_duration(interval)})")
+        return seconds
 
     @field_validator("stale_after")
     @classmethod
@@ -142,6 +159,10 @@ class Web(_Group):
 
     listen_address: Address = _option(":10220", "host:port, [v6]:port or :port to listen on.")
     telemetry_path: TelemetryPath = _option("/metrics", "Path of the metrics.")
+    config_file: Annotated[OptionalFile, Spelled("config.file")] = _option(
+        None,
+        "File with TLS and basic authentication, in exporter-toolkit's format; read again when it changes.",
+    )
     max_requests: Integer = _option("40", "Scrapes served at once. 0: no limit.", ge=0)
     disable_exporter_metrics: Switch = _option("false", "Leave out process_* and python_*.")
 

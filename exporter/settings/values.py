@@ -31,6 +31,13 @@ class Metavar:
     word: str
 
 
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """The name of an option after its group, where it is not the field's: `config.file`."""
+
+    name: str
+
+
 class ListenAddress(NamedTuple):
     """Where the pages are served; a `host` of "" is every address of the machine."""
 

@@ -21,7 +21,7 @@ class Overview:
 
     Times are in Unix seconds, durations in seconds. `api_url` holds no credentials; `outcome` is None before
     the first poll has finished; `counts` are the models in each status, None when there are none to show or
-    the last good ones are too old.
+    the last good ones are too old; `calls_left` is None without a budget of calls.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Overview:
     interval: float
     next_poll_at: float | None = None
     stale_after: float
+    calls_left: int | None = None
     counts: Mapping[str, int] | None
     dropped: int
     now: float
@@ -119,6 +120,7 @@ def _facts(overview: Overview) -> str:
         if overview.last_success_at is None
         else _moment(overview.last_success_at, now),
         "Polls": f"every {_duration(overview.interval)}{_next(overview)}",
+        **_calls(overview.calls_left),
         "API": f"<code>{escape(overview.api_url)}</code>",
     }
     return "\n".join(f"<dt>{term}</dt><dd>{fact}</dd>" for term, fact in facts.items())
@@ -131,6 +133,10 @@ def _next(overview: Overview) -> str:
     if overview.next_poll_at - overview.outcome.finished_at <= overview.interval + 1:
         return ""
     return f"; after this failure the next one in {_duration(max(overview.next_poll_at - overview.now, 0))}"
+
+
+def _calls(left: int | None) -> dict[str, str]:
+    return {} if left is None else {"Calls left": f"{left:,} of the month's budget"}
 
 
 def _fleet(overview: Overview) -> str:

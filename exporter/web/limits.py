@@ -2,6 +2,7 @@
 
     state of a connection      ends at the latest
     ─────────────────────────  ──────────────────────────────────────────────────────────────
+    opened, with TLS           `handshake_seconds` later, unless its handshake is finished
     opened, or just answered   `head_seconds` later, unless a whole request head has come
     being sent an answer       `stall_seconds` after its buffer filled, unless that has drained
 
@@ -22,11 +23,17 @@ from uvicorn.server import ServerState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one server grants its clients: seconds, connections at once, bytes of an unfinished head."""
+    """What one server grants its clients.
 
+    Seconds; connections at once, and how many of them may be in their handshake, which cost most; bytes of an
+    unfinished head.
+    """
+
+    handshake_seconds: float = 10.0
     head_seconds: float = 10.0
     stall_seconds: float = 10.0
     connections: int = 512
+    handshakes: int = 128
     head_bytes: int = 16 * 1024
 
 
@@ -43,9 +50,10 @@ class LimitedProtocol(H11Protocol):
         limits: Limits,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.carrier: asyncio.Transport | None = None  # what TLS goes over, if there is TLS
         self._max_connections = limits.connections
-        self._head_deadline = _Deadline(self.loop, limits.head_seconds, self._abort)
-        self._stall_deadline = _Deadline(self.loop, limits.stall_seconds, self._abort)
+        self._head_deadline = _Deadline(self.loop, limits.head_seconds, self.abort)
+        self._stall_deadline = _Deadline(self.loop, limits.stall_seconds, self.abort)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Take the connection, or end it at once when there are too many."""
@@ -90,14 +98,16 @@ class LimitedProtocol(H11Protocol):
         else:
             # Nonsense after a good head, in a body, say. A second answer to it, or one in the middle of
             # the first, would be an error of ours and be logged as one.
-            self._abort()
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once, whatever is still to be sent."""
+        # Not close(), which waits for the buffer to drain: such a client may never let it. And not TLS's own
+        # abort(), which does nothing any more once asyncio has begun to say goodbye.
+        (self.carrier or self.transport).abort()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
-
-    def _abort(self) -> None:
-        # Not close(), which waits for the buffer to drain: such a client may never let it.
-        self.transport.abort()
 
 
 class _Deadline:

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
@@ -16,7 +17,9 @@ from typing import Any, Self, cast
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from exporter.web.encryption import Connector, Handshakes
 from exporter.web.limits import LimitedProtocol, Limits
+from exporter.web.tls import Tls
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,22 +50,34 @@ def _reason(error: OSError) -> str:
 class WebServer:
     """A server that takes over a listening socket and runs between `start` and `stop`, or as a context.
 
-    `grace` is how many seconds `stop` leaves to the answers under way.
+    `grace` is how many seconds `stop` leaves to the answers under way; `tls` is asked at each new connection
+    how to encrypt it.
     """
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, *, limits: Limits | None = None, grace: float = 2.0
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        limits: Limits | None = None,
+        grace: float = 2.0,
+        tls: Callable[[], Tls] | None = None,
     ) -> None:
         self._listener = listener
         self._grace = grace
-        self._server = uvicorn.Server(_config(app, limits or Limits()))
+        self._handshakes: Handshakes = {}
+        limits = limits or Limits()
+        protocol = (
+            Connector(tls, limits, self._handshakes) if tls else partial(LimitedProtocol, limits=limits)
+        )
+        self._server = uvicorn.Server(_config(app, limits, protocol))
         self._ticking: asyncio.Task[None] | None = None
         self.port: int = listener.getsockname()[1]
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
-        return len(self._server.server_state.connections)
+        """How many connections are open, those in their handshake included."""
+        return len(self._server.server_state.connections) + len(self._handshakes)
 
     async def start(self) -> None:
         """Begin to serve; raises OSError when the socket cannot listen."""
@@ -79,6 +94,7 @@ class WebServer:
             return
         self._server.should_exit = True
         await self._ticking
+        self._drop_handshakes()
         try:
             async with asyncio.timeout(self._grace):
                 await self._server.shutdown(sockets=[self._listener])
@@ -87,13 +103,18 @@ class WebServer:
 
     async def _drop(self) -> None:
         state = self._server.server_state
+        self._drop_handshakes()
         for connection in list(state.connections):
-            connection.transport.abort()
+            cast("LimitedProtocol", connection).abort()
         await asyncio.sleep(0)  # lets each answer see that its client is gone, before it is cancelled
         for task in state.tasks:
             task.cancel()
         if state.tasks:
             await asyncio.wait(state.tasks, timeout=self._grace)
+
+    def _drop_handshakes(self) -> None:
+        for transport in list(self._handshakes):
+            transport.abort()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -105,15 +126,16 @@ class WebServer:
         await self.stop()
 
 
-def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+def _config(app: ASGIApp, limits: Limits, protocol: Callable[..., asyncio.BaseProtocol]) -> uvicorn.Config:
     return uvicorn.Config(
         cast("Any", _ending_quietly(app)),
-        http=cast("Any", partial(LimitedProtocol, limits=limits)),
+        http=cast("Any", protocol),
         h11_max_incomplete_event_size=limits.head_bytes,
         timeout_keep_alive=math.ceil(limits.head_seconds),
         interface="asgi3",
         ws="none",
         lifespan="off",
+        backlog=64,  # asyncio takes as many in one go, and each costs its buffers before a cap can count it
         workers=1,  # else the environment would be asked
         proxy_headers=False,
         server_header=False,

@@ -1,0 +1,147 @@
+"""Basic authentication against bcrypt hashes, as exporter-toolkit does it.
+
+A check costs tens of milliseconds by design, so one runs at a time, in a thread; those who wait are few, and
+fewer from one address. Results are remembered under a keyed hash that dies with the process: no password is
+kept, and a scrape costs nothing more. Guesses can push out only guesses. A user that does not exist costs as
+much as one that does.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import secrets
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+_REMEMBERED = 100  # results of each kind; as in the toolkit
+_WAITING = 64
+_WAITING_FROM_ONE_ADDRESS = 8
+_SIGNIFICANT = 72  # bytes of a password; bcrypt, and so the toolkit, ignores the rest
+
+
+class Busy(Exception):
+    """Too many wait for a check already."""
+
+
+class CheckPassword(Protocol):
+    """What bcrypt does."""
+
+    def __call__(self, password: bytes, hashed_password: bytes, /) -> bool:
+        """Tell whether a password of at most 72 bytes has this hash."""
+
+
+class Logins:
+    """Who may come in: `users` are bcrypt hashes by name."""
+
+    def __init__(self, users: Mapping[str, str], check: CheckPassword | None = None) -> None:
+        self._users = {name.encode(): hashed.encode() for name, hashed in users.items()}
+        self._highest_cost = max(map(_cost, self._users.values()))
+        self._check = check or _bcrypt()
+        self._key = secrets.token_bytes(32)
+        self._good, self._bad = _Memory(), _Memory()
+        self._checking = asyncio.Lock()
+        self._waiting: Counter[str] = Counter()
+
+    async def admit(self, authorization: str | None, address: str) -> bool:
+        """Tell whether a request with this `Authorization` header may pass; raises Busy.
+
+        `address` is the client's, for its share of those who wait.
+        """
+        credentials = _credentials(authorization)
+        if credentials is None:
+            return False
+        digest = self._digest(*credentials)
+        known = self._known(digest)
+        if known is not None:
+            return known
+        with self._place(address):
+            async with self._checking:
+                known = self._known(digest)  # another request may have found out meanwhile
+                if known is None:
+                    known = await asyncio.to_thread(self._verify, *credentials)
+                    (self._good if known else self._bad).add(digest)
+        return known
+
+    def _verify(self, user: bytes, password: bytes) -> bool:
+        """Check a password, always at the price of the dearest hash: 2^highest rounds.
+
+        A hash of cost c takes 2^c rounds; c, c + 1, … up to the highest - 1 are what is missing to its price.
+        """
+        password = password[:_SIGNIFICANT]
+        hashed = self._users.get(user, _nobody(self._highest_cost))
+        matches = self._check(password, hashed)
+        for cost in range(_cost(hashed), self._highest_cost):
+            self._check(password, _nobody(cost))
+        return matches and user in self._users
+
+    def _known(self, digest: bytes) -> bool | None:
+        if self._good.has(digest):
+            return True
+        return False if self._bad.has(digest) else None
+
+    def _digest(self, user: bytes, password: bytes) -> bytes:
+        text = b"%d:%b%b" % (len(user), user, password)
+        return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
+
+    @contextmanager
+    def _place(self, address: str) -> Iterator[None]:
+        waiting = self._waiting.total()
+        # The second half of the places is for addresses that have none yet.
+        share = _WAITING_FROM_ONE_ADDRESS if waiting < _WAITING // 2 else 1
+        if waiting >= _WAITING or self._waiting[address] >= share:
+            raise Busy
+        self._waiting[address] += 1
+        try:
+            yield
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
+
+
+class _Memory:
+    """The digests last seen, a hundred at most."""
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def has(self, digest: bytes) -> bool:
+        if digest not in self._digests:
+            return False
+        self._digests.move_to_end(digest)
+        return True
+
+    def add(self, digest: bytes) -> None:
+        self._digests[digest] = None
+        if len(self._digests) > _REMEMBERED:
+            self._digests.popitem(last=False)
+
+
+def _bcrypt() -> CheckPassword:
+    from bcrypt import checkpw  # noqa: PLC0415 - its memory is for those who use it
+
+    return checkpw
+
+
+def _cost(hashed: bytes) -> int:
+    return int(hashed[4:6])
+
+
+def _nobody(cost: int) -> bytes:
+    """Give a well-formed hash that no known password has."""
+    return b"$2b$%02d$" % cost + b"." * 53
+
+
+def _credentials(authorization: str | None) -> tuple[bytes, bytes] | None:
+    """Give user and password of a header, None when it has none."""
+    scheme, _, text = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(text, validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None
+    return (user, password) if colon else None

@@ -1,0 +1,107 @@
+"""The web configuration file, read: text → `WebConfig`, or one line on what is wrong and where.
+
+The line gives the file, the number of the line and the key, and repeats neither a value nor a name of the
+user's choosing: in the wrong place, each may be a secret.
+"""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
+from exporter.web.strict_yaml import NotYaml, parse
+
+_LARGEST = 1 << 20  # bytes; a device or a log given by mistake must not fill the memory
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "tls_server_config": TlsConfig,
+    "http_server_config": HttpConfig,
+    "rate_limit": RateLimit,
+}
+_REFUSALS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "is too large",
+    "int_type": "must be a whole number",
+    "less_than_equal": "is too large",
+    "model_type": "must be a mapping",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+}
+
+
+class WebConfigError(Exception):
+    """The web configuration cannot be used; the message is one line for people, free of secrets."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+
+
+def read_config(path: Path) -> WebConfig:
+    """Read the file; an empty one asks for nothing. Raises WebConfigError."""
+    try:
+        document = parse(read_bytes(path).decode("utf-8"))
+        content = {} if document.content is None else document.content
+        return WebConfig.model_validate(content, context={"directory": path.parent})
+    except NotYaml as error:
+        raise WebConfigError(_message(path, error.line, str(error))) from None
+    except UnicodeDecodeError:
+        raise WebConfigError(f"{path}: is not a UTF-8 text file") from None
+    except ValidationError as error:
+        # The library's own message would repeat the value.
+        first = error.errors()[0]
+        keys = ".".join(_shown(first["loc"]))
+        refusal = f"{keys}: {_refusal(first)}" if keys else _refusal(first)
+        raise WebConfigError(_message(path, document.line(first["loc"]), refusal)) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Give the content of a file; WebConfigError when it cannot be read or is far too large."""
+    try:
+        if path.is_fifo():
+            raise WebConfigError(f"{path}: a pipe cannot be read again")
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a file"
+        raise WebConfigError(f"{path}: cannot be read: {reason}") from None
+    if len(content) > _LARGEST:
+        raise WebConfigError(f"{path}: is larger than 1 MiB")
+    return content
+
+
+def _message(path: Path, line: int | None, refusal: str) -> str:
+    return f"{path}: {refusal}" if line is None else f"{path}: line {line}: {refusal}"
+
+
+def _shown(location: Sequence[int | str]) -> Iterator[str]:
+    """Give the keys of the format on the way to a value, and nothing that the user made up."""
+    known = set(WebConfig.model_fields)
+    for step in location:
+        if step not in known:
+            return
+        yield str(step)
+        section = _SECTIONS.get(str(step))
+        known = set(section.model_fields) if section else set()
+
+
+def _refusal(error: ErrorDetails) -> str:
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key{_suggestion(error['loc'])}"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    if kind == "literal_error":
+        return f"must be {error['ctx']['expected']}"
+    return _REFUSALS.get(kind, "is not valid")
+
+
+def _suggestion(location: Sequence[int | str]) -> str:
+    section = _SECTIONS.get(str(location[0])) if len(location) > 1 else WebConfig
+    known = list(section.model_fields) if section else []
+    nearest = get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"

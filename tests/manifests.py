@@ -1,0 +1,140 @@
+"""Kubernetes manifests as the tests want them: rendered, parsed, and judged by those who know.
+
+kustomize renders them; kubernetes-validate holds the schemas of Kubernetes, the npm package
+@kubernetes-models/prometheus-operator those of its resources, and checkov the policies. Where one of these is
+missing, the test is skipped, or fails where all are required.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.settings import Settings, Verb, load
+from tests.programs import ROOT, environment, missing, program
+
+Manifest = dict[str, Any]
+
+OLDEST, NEWEST = "1.25", "1.37"  # of Kubernetes, as deploy/kubernetes/README.md promises
+
+_OPERATOR = "monitoring.coreos.com"
+_OPERATOR_PACKAGE = "@kubernetes-models/prometheus-operator"
+
+
+def kustomized(folder: Path) -> str:
+    """Render a kustomization as `kubectl apply -k` does, without any further flag."""
+    kubectl = shutil.which("kubectl")
+    command = [kubectl, "kustomize"] if kubectl else [program("kustomize"), "build"]
+    done = _run(*command, str(folder))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@cache
+def parsed(text: str) -> tuple[Manifest, ...]:
+    """Give the manifests of a rendered text; they are shared, so copy one before you change it."""
+    return tuple(document for document in yaml.load_all(text, yaml.CSafeLoader) if document)
+
+
+def of_kind(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
+    """Give the manifests of one kind."""
+    return [manifest for manifest in manifests if manifest["kind"] == kind]
+
+
+def the(kind: str, manifests: Iterable[Manifest]) -> Manifest:
+    """Give the only manifest of one kind."""
+    (found,) = of_kind(manifests, kind)
+    return found
+
+
+def pod_of(manifests: Iterable[Manifest]) -> Manifest:
+    """Give the pod's specification in the one Deployment."""
+    pod: Manifest = the("Deployment", manifests)["spec"]["template"]["spec"]
+    return pod
+
+
+def schema_errors(manifests: Iterable[Manifest], version: str) -> list[str]:
+    """Say what the schemas of one Kubernetes refuse, unknown fields too; custom resources are left out."""
+    own = [manifest for manifest in manifests if not _is_custom(manifest)]
+    command = program("kubernetes-validate"), "--strict", "-k", version, "-"
+    done = _run(*command, stdin=yaml.safe_dump_all(own))
+    lines = (done.stdout + done.stderr).splitlines()
+    assert len(lines) >= len(own) > 0, done
+    return [line for line in lines if not line.startswith("INFO")]
+
+
+def custom_resource_errors(manifests: Iterable[Manifest]) -> list[str]:
+    """Say what the schemas of the Prometheus Operator refuse in its own resources, unknown fields too."""
+    custom = [manifest for manifest in manifests if _is_custom(manifest)]
+    script = str(ROOT / "tests/custom_resources.mjs")
+    done = _run(program("node"), script, str(_npm_package(_OPERATOR_PACKAGE)), stdin=json.dumps(custom))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def policy_findings(files: Iterable[Path]) -> set[str]:
+    """Give what the policy scan finds in manifests: the numbers of the checks."""
+    command = (
+        program("checkov"),
+        "--framework",
+        "kubernetes",
+        "--skip-download",
+        "--quiet",
+        "--output",
+        "json",
+    )
+    done = _run(*command, "--file", *(str(file) for file in files))
+    assert done.returncode in (0, 1), done.stderr
+    report = json.loads(done.stdout)
+    assert report["summary"]["passed"] > 0
+    return {check["check_id"] for check in report["results"]["failed_checks"]}
+
+
+def settings_of(manifests: Sequence[Manifest], folder: Path) -> tuple[Verb, Settings]:
+    """Read the settings as the container would, its ConfigMap laid out below `folder`."""
+    (container,) = pod_of(manifests)["containers"]
+    arguments = [str(argument) for argument in container["args"]]
+    (flag,) = (argument for argument in arguments if argument.startswith("--config.file="))
+    path = Path(flag.partition("=")[2])
+    config = mounted(manifests, path)
+    here = folder / path.name
+    here.write_text(config, encoding="utf-8")
+    return load([argument.replace(str(path), str(here)) for argument in arguments], {})
+
+
+def mounted(manifests: Sequence[Manifest], path: Path) -> str:
+    """Give the text that a container of the Deployment finds at `path`, from a ConfigMap."""
+    volume = volume_at(manifests, path.parent)
+    name = volume["configMap"]["name"]
+    (source,) = (one for one in of_kind(manifests, "ConfigMap") if one["metadata"]["name"] == name)
+    text: str = source["data"][path.name]
+    return text
+
+
+def volume_at(manifests: Sequence[Manifest], path: Path) -> Manifest:
+    """Give the volume that the one container mounts at `path`."""
+    pod = pod_of(manifests)
+    (container,) = pod["containers"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["mountPath"] == str(path))
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == mount["name"])
+    return dict(volume)
+
+
+def _is_custom(manifest: Manifest) -> bool:
+    return str(manifest["apiVersion"]).startswith(_OPERATOR)
+
+
+def _npm_package(name: str) -> Path:
+    root = Path(_run(program("npm"), "root", "--global").stdout.strip())
+    return root / name if (root / name).is_dir() else missing(f"{name} is not installed by npm, globally")
+
+
+def _run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, env=environment(None), timeout=120, check=False
+    )

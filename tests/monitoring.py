@@ -1,0 +1,77 @@
+"""Programs of the Prometheus family, run for real on a free port of the loopback while a test needs them."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import httpx
+
+from tests.programs import free_port, program, wait_for
+
+Query: TypeAlias = Callable[[str], Awaitable[list[tuple[dict[str, str], float]]]]
+"""A query of Prometheus → its series: labels, value."""
+
+
+@asynccontextmanager
+async def prometheus(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[str]:
+    """Run a Prometheus that keeps its data in `folder`; give its URL."""
+    file = folder / "prometheus.yml"
+    file.write_text(json.dumps(config))
+    flags = (f"--config.file={file}", f"--storage.tsdb.path={folder}/prometheus")
+    async with serving("prometheus", *flags) as url:
+        yield url
+
+
+@asynccontextmanager
+async def scraping(folder: Path, *jobs: Mapping[str, Any]) -> AsyncIterator[Query]:
+    """Run a Prometheus with these jobs, each once a second; give a function that asks it."""
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
+
+    async def query(expression: str) -> list[tuple[dict[str, str], float]]:
+        """Ask until there is an answer; give it without the labels that Prometheus adds."""
+        async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                answer = await client.get(f"{url}/api/v1/query", params={"query": expression})
+                if result := answer.json()["data"]["result"]:
+                    return [(_own(series["metric"]), float(series["value"][1])) for series in result]
+                await asyncio.sleep(0.2)
+
+    async with prometheus(folder, config) as url:
+        yield query
+
+
+def target(url: str, name: str = "any", **options: Any) -> dict[str, Any]:
+    """Write the job that scrapes an exporter at `url`."""
+    parts = urlsplit(url)
+    return {
+        "job_name": name,
+        "scheme": parts.scheme,
+        "static_configs": [{"targets": [parts.netloc]}],
+        **options,
+    }
+
+
+def _own(labels: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name not in ("__name__", "instance", "job")}
+
+
+@asynccontextmanager
+async def serving(name: str, *flags: str, port: int = 0) -> AsyncIterator[str]:
+    """Run a program of the Prometheus family, by its Debian name, until it is ready; give its URL."""
+    url = f"http://127.0.0.1:{port or free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        program(name),
+        *flags,
+        f"--web.listen-address={url.removeprefix('http://')}",
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await wait_for(f"{url}/-/ready")
+        yield url
+    finally:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,277 @@
+"""The benchmarks' arithmetic, their page, and a small run of each so that none rots."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import (
+    __main__ as command,
+)
+from benchmarks import (
+    chart,
+    during_poll,
+    latency,
+    lone,
+    memory,
+    page,
+    poll_cost,
+    processes,
+    start,
+    table,
+    throughput,
+)
+from benchmarks.api import MODELS
+from benchmarks.exporters import polled
+from benchmarks.fleets import FULL, LEAN, Fleet
+from benchmarks.inside import Heartbeat
+from benchmarks.load import GZIP, PLAIN, headers
+from benchmarks.machine import cpu_seconds
+from benchmarks.processes import Missing, fetch
+from benchmarks.results import Figure, Goal, Result, goal_text, lines, number, percentile
+from benchmarks.table import BENCHMARKS
+from tests.programs import ROOT, program
+
+FEW = Fleet(LEAN, 12)
+
+
+def result(ours: float, other: float, goal: Goal | None = None) -> Result:
+    rival = Figure.of("nginx", [other])
+    return Result(
+        "throughput", "1,000 models", "scrapes/s", Figure.of("this exporter", [ours]), (rival,), goal
+    )
+
+
+def test_a_figure_is_the_median_of_its_rounds_with_the_least_and_the_greatest() -> None:
+    assert Figure.of("ours", [9.0, 1.0, 2.0]) == Figure("ours", median=2.0, least=1.0, greatest=9.0, rounds=3)
+    assert Figure.of("ours", [1.0, 2.0]).median == 1.5
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 50), (99, 99), (99.5, 100), (100, 100), (0, 1)])
+def test_a_percentile_is_a_value_that_was_seen(percent: float, expected: float) -> None:
+    assert percentile([float(value) for value in range(100, 0, -1)], percent) == expected
+
+
+def test_the_percentile_of_one_value_is_that_value() -> None:
+    assert percentile([3.0], 99) == 3.0
+
+
+def test_a_ratio_is_ours_to_theirs() -> None:
+    compared = result(30.0, 20.0)
+    assert compared.ratio(compared.others[0]) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("ours", "goal", "met"),
+    [
+        (50.0, Goal(0.5, on_ratio=True, at_least=True), True),
+        (49.0, Goal(0.5, on_ratio=True, at_least=True), False),
+        (300.0, Goal(3.0, on_ratio=True), True),
+        (301.0, Goal(3.0, on_ratio=True), False),
+        (50.0, Goal(50.0), True),
+        (50.1, Goal(50.0), False),
+        (50.0, None, None),
+    ],
+)
+def test_a_goal_is_judged_by_figure_or_ratio(ours: float, goal: Goal | None, met: bool | None) -> None:
+    assert result(ours, 100.0, goal).is_met is met
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.04567, "0.0457"),
+        (1.0, "1.00"),
+        (0.9999, "1.00"),
+        (12.345, "12.3"),
+        (140_000.0, "140,000"),
+    ],
+)
+def test_a_number_is_written_with_three_digits_that_count(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_result_shows_ratio_both_figures_and_verdict() -> None:
+    text = "\n".join(lines(result(30.0, 20.0, Goal(1.0, on_ratio=True, at_least=True))))
+    assert re.search(r"this exporter +30\.0 scrapes/s", text)
+    assert re.search(r"nginx +20\.0 scrapes/s +1\.50 \N{MULTIPLICATION SIGN}", text)
+    assert text.endswith("goal at least 1 \N{MULTIPLICATION SIGN} nginx: 1.50, met")
+
+
+def test_a_result_survives_being_written_and_read() -> None:
+    for goal in (None, Goal(2.0, on_ratio=True)):
+        one = result(1.0, 3.0, goal)
+        assert Result.from_data(json.loads(json.dumps(one.as_data()))) == one
+
+
+def test_cpu_seconds_are_those_of_the_process() -> None:
+    before = cpu_seconds(os.getpid())
+    sum(range(200_000))
+    assert 0.0 < cpu_seconds(os.getpid()) - before < 5.0
+
+
+@pytest.mark.anyio
+async def test_the_heartbeat_tells_how_long_the_loop_was_held() -> None:
+    async with Heartbeat() as heartbeat:
+        await asyncio.sleep(0.01)
+        time.sleep(0.05)  # noqa: ASYNC251 - it is to hold the loop
+    assert 0.045 < heartbeat.longest < 2.0
+
+
+# ── the page ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def data() -> dict[str, object]:
+    written: dict[str, object] = json.loads((ROOT / "docs/benchmarks.json").read_text(encoding="utf-8"))
+    return written
+
+
+@pytest.mark.parametrize("path", sorted(page.files(data())), ids=lambda path: path.name)
+def test_the_page_and_its_charts_are_what_their_data_gives(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == page.files(data())[path]
+
+
+def test_the_page_has_every_goal_with_its_figure_and_the_data_of_every_benchmark() -> None:
+    written = data()["results"]
+    assert isinstance(written, list)
+    results = [Result.from_data(one) for one in written]
+    text = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
+    goals = text.partition("## Goals")[2].partition("\n## ")[0].splitlines()
+    for one in results:
+        if one.goal:
+            (row,) = (row for row in goals if f"{one.benchmark}: {one.case} |" in row)
+            assert goal_text(one, one.goal) in row
+            assert ("**missed**" in row) is not one.is_met
+    assert {one.benchmark for one in results} == {benchmark.name for benchmark in BENCHMARKS}
+
+
+def test_every_benchmark_has_a_text_for_the_page() -> None:
+    assert all(len(benchmark.text) > 100 for benchmark in BENCHMARKS)
+
+
+def test_a_benchmark_that_was_skipped_is_named_on_the_page() -> None:
+    text = page.render({"CPU": "any"}, [result(1.0, 2.0)])
+    assert "Skipped in this run: needs prometheus-node-exporter." in text
+
+
+def test_the_page_names_no_machine_and_no_path() -> None:
+    text = (ROOT / "docs/benchmarks.json").read_text(encoding="utf-8")
+    assert os.uname().nodename not in text
+    assert "/root" not in text
+    assert "/home" not in text
+
+
+def test_a_bar_is_as_long_as_its_figure_is_to_the_longest() -> None:
+    drawn = ET.fromstring(chart.svg("Scrapes", [result(25.0, 100.0)]))
+    bars = {bar.get("class"): float(bar.get("width", "")) for bar in drawn.iterfind(".//{*}rect")}
+    assert bars["ours"] / bars["other"] == pytest.approx(0.25, abs=0.01)
+    assert "25.0" in "".join(drawn.itertext())
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_missing_program_skips_its_benchmark_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(name: str) -> str:
+        raise Missing(f"{name} is not installed")
+
+    monkeypatch.setattr(table, "find", find)
+    assert command.main(["throughput"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "throughput: skipped, wrk is not installed"
+
+
+def test_an_unknown_name_is_told_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["thruput"])
+    assert "no benchmark is called thruput; there are throughput," in capsys.readouterr().err
+
+
+def test_a_part_of_the_benchmarks_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["start", "--write"])
+    assert "full run" in capsys.readouterr().err
+
+
+def test_nothing_is_left_running_when_the_run_is_killed() -> None:
+    code = (
+        "from benchmarks.processes import python\n"
+        "with python('benchmarks.api', 'lean', '1') as api: print(api.pid, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        child = int(run.stdout.readline())
+        run.send_signal(signal.SIGKILL)
+    processes.wait_until(lambda: not is_running(child), 10)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        # An orphan that nobody waits for stays as a zombie.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# ── each of them, small ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", [LEAN, FULL])
+def test_a_fleet_has_the_series_that_it_says(kind: str) -> None:
+    fleet = Fleet(kind, 8)
+    with polled(fleet, steps=kind == FULL) as pair:
+        text = fetch(pair.exporter.url, headers(PLAIN)).decode()
+    assert len(re.findall(r"^cohere_finetuned_model_\w+\{", text, re.MULTILINE)) == fleet.series
+
+
+def test_a_fleet_that_changes_does_so_in_every_model_and_one_that_stays_in_none() -> None:
+    with processes.python("benchmarks.api", LEAN, "3") as api:
+        first, second = listed(api), listed(api)
+        fetch(f"{api.url}/-/control?changing=1")
+        third, fourth = listed(api), listed(api)
+    assert first == second
+    assert len(first) == 3
+    for one, other in ((second, third), (third, fourth)):
+        assert all(a["last_used"] != b["last_used"] for a, b in zip(one, other, strict=True))
+
+
+def listed(api: processes.Process) -> list[dict[str, object]]:
+    page_: dict[str, list[dict[str, object]]] = json.loads(fetch(f"{api.url}{MODELS}"))
+    return page_["finetuned_models"]
+
+
+SMALL: dict[str, Callable[[], Iterable[Result]]] = {
+    throughput.NAME: lambda: throughput.compare([throughput.Case(12, GZIP, goal=0.5, seconds=1)], rounds=1),
+    lone.NAME: lambda: lone.compare(FEW, Fleet(LEAN, 24), rounds=2),
+    during_poll.NAME: lambda: [during_poll.measure(FEW, rounds=1, seconds=0.5)],
+    poll_cost.NAME: lambda: poll_cost.compare(FEW, rounds=1),
+    latency.NAME: lambda: [latency.measure(latency.Case(12, 0.01, rounds=1))],
+    memory.NAME: lambda: [memory.measure(memory.Case(Fleet(FULL, 4), 60, interval="1s"), polls=1)],
+    start.NAME: lambda: [start.measure(rounds=1)],
+}
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.name)
+def test_it_gives_figures_that_are_possible(benchmark: table.Benchmark) -> None:
+    for needed in benchmark.needs:
+        program(needed)
+    results = list(SMALL[benchmark.name]())
+    assert results
+    for one in results:
+        assert one.benchmark == benchmark.name
+        assert one.ours.median > 0
+        assert all(other.median > 0 for other in one.others)
+        assert one.others or one.goal

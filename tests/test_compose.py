@@ -1,0 +1,251 @@
+"""deploy/compose: valid, closed to the outside, made of the one copy of everything, run by real programs."""
+
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+import exporter as package
+from exporter.settings import load
+from tests.dashboards import BOARDS, everywhere
+from tests.monitoring import serving
+from tests.programs import ROOT, eventually, exporter, free_port, program, run
+
+pytestmark = pytest.mark.anyio
+
+FOLDER = ROOT / "deploy/compose"
+FILES = ("compose.yml", "compose.real.yml")
+COMPOSE = yaml.safe_load((FOLDER / "compose.yml").read_text(encoding="utf-8"))
+REAL = yaml.safe_load((FOLDER / "compose.real.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+EXPORTER = "cohere-finetune-exporter"
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
+every_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def mounts(service: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Give what a service mounts: target → source and mode."""
+    parts = [(*volume.split(":"), "rw")[:3] for volume in service.get("volumes", [])]
+    return {target: (source, mode) for source, target, mode in parts}
+
+
+def mounted_file(name: str, target: str) -> Path:
+    return (FOLDER / mounts(SERVICES[name])[target][0]).resolve()
+
+
+@pytest.mark.parametrize("file", FILES)
+async def test_the_file_is_as_the_compose_specification_wants_it(file: str) -> None:
+    checker = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+    code, out, err = await run(*checker, str(FOLDER / file))
+    assert code == 0, out + err
+
+
+@every_service
+def test_an_image_has_an_exact_version(name: str) -> None:
+    version = SERVICES[name]["image"].rpartition(":")[2]
+    assert re.fullmatch(r"v?\d+\.\d+\.\d+", version), version
+
+
+def test_the_exporter_is_built_from_this_repository_under_its_version() -> None:
+    service = SERVICES[EXPORTER]
+    assert service["image"] == f"cohere-finetune-exporter:{package.__version__}"
+    context = (FOLDER / service["build"]["context"]).resolve()
+    assert context == ROOT
+    assert (context / service["build"]["dockerfile"]).is_file()
+
+
+@every_service
+def test_a_port_is_open_to_this_machine_only(name: str) -> None:
+    (port,) = SERVICES[name]["ports"]
+    host, outside, inside = port.split(":")
+    assert (host, outside) == ("127.0.0.1", inside)
+
+
+@every_service
+def test_a_service_has_no_privilege_and_no_root(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert int(service["user"].split(":")[0]) > 0
+    forbidden = {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices", "userns_mode", "env_file"}
+    assert not forbidden & service.keys()
+    assert service["restart"] == "unless-stopped"
+
+
+@every_service
+def test_a_service_cannot_take_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    amount, unit = re.fullmatch(r"(\d+)([mg])", service["mem_limit"]).groups()  # type: ignore[union-attr]
+    assert int(amount) * {"m": 1, "g": 1024}[unit] <= 1024
+    assert 0 < service["pids_limit"] <= 256
+
+
+@every_service
+def test_what_is_mounted_exists_and_only_a_volume_may_be_written(name: str) -> None:
+    for target, (source, mode) in mounts(SERVICES[name]).items():
+        if source in COMPOSE["volumes"]:
+            assert mode == "rw"
+        else:
+            assert mode == "ro", target
+            path = (FOLDER / source).resolve()
+            assert path.exists(), path
+            assert path.is_relative_to(ROOT)
+
+
+def test_the_key_is_a_file_and_nowhere_else() -> None:
+    assert REAL["secrets"] == {"cohere-api-key": {"file": "./secrets/cohere-api-key"}}
+    service = REAL["services"][EXPORTER]
+    assert service["secrets"] == ["cohere-api-key"]
+    assert "environment" not in service | SERVICES[EXPORTER]
+    _, settings = load([f"--config.file={FOLDER / 'exporter.yml'}"], {})
+    assert str(settings.cohere.api_key_file) == "/run/secrets/cohere-api-key"
+    assert (FOLDER / ".gitignore").read_text(encoding="utf-8").split() == ["/secrets/"]
+
+
+def test_with_a_key_the_exporter_starts_with_the_configuration_that_is_mounted() -> None:
+    service = REAL["services"][EXPORTER]
+    ((target, (source, mode)),) = mounts(service).items()
+    assert service["command"] == [f"--config.file={target}"]
+    assert (source, mode) == ("./exporter.yml", "ro")
+    assert SERVICES[EXPORTER]["command"] == ["demo"]
+
+
+def test_the_configurations_name_each_other_as_compose_does() -> None:
+    config = yaml.safe_load(mounted_file("prometheus", "/etc/prometheus/prometheus.yml").read_text())
+    targets = [
+        target
+        for entry in (*config["scrape_configs"], *config["alerting"]["alertmanagers"])
+        for static in entry["static_configs"]
+        for target in static["targets"]
+    ]
+    datasources = mounted_file("grafana", "/etc/grafana/provisioning/datasources")
+    (datasource,) = yaml.safe_load((datasources / "prometheus.yaml").read_text())["datasources"]
+    assert datasource["type"] == "prometheus"
+    assert datasource["isDefault"] is True  # so the dashboards' variable stands on it
+    for target in (*targets, datasource["url"].removeprefix("http://")):
+        host, port = target.split(":")
+        own = "prometheus" if host == "localhost" else host
+        assert SERVICES[own]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert set(config["rule_files"]) <= {Path(target).name for target in mounts(SERVICES["prometheus"])}
+
+
+def test_grafana_finds_the_dashboards_where_its_provider_looks() -> None:
+    providers = mounted_file("grafana", "/etc/grafana/provisioning/dashboards")
+    (file,) = providers.iterdir()
+    (provider,) = yaml.safe_load(file.read_text())["providers"]
+    folder = mounted_file("grafana", provider["options"]["path"])
+    assert {path.stem for path in folder.glob("*.json")} == set(BOARDS)
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (folder / home.name).is_file()
+    assert str(home.parent) == provider["options"]["path"]
+    kinds = {part["uid"] for part in everywhere(BOARDS) if part.get("type") == "prometheus" and "uid" in part}
+    assert kinds == {"${datasource}"}
+
+
+async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_path: Path) -> None:
+    async with (
+        exporter("demo", "--demo.speed=480", "--poll.interval=1s") as demo,
+        as_compose_runs_it("alertmanager", "prometheus-alertmanager", tmp_path) as alertmanager,
+        as_compose_runs_it(
+            "prometheus",
+            "prometheus",
+            tmp_path,
+            {
+                f"{EXPORTER}:10220": demo.url,
+                "alertmanager:9093": alertmanager,
+                "_interval: 30s": "_interval: 1s",
+            },
+        ) as prometheus,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+
+        async def both_are_up() -> bool:
+            active = (await client.get(f"{prometheus}/api/v1/targets")).json()["data"]["activeTargets"]
+            return {(target["labels"]["job"], target["health"]) for target in active} == {
+                ("cohere-finetuning", "up"),
+                ("prometheus", "up"),
+            }
+
+        async def alerts() -> list[dict[str, Any]]:
+            return list((await client.get(f"{alertmanager}/api/v2/alerts")).json())
+
+        async def an_alert_has_come() -> bool:
+            return bool(await alerts())
+
+        await eventually(both_are_up)
+        await eventually(an_alert_has_come, seconds=60)
+        held = await alerts()
+        assert {alert["labels"]["alertname"] for alert in held} == {"CohereModelFailed"}
+        assert held[0]["generatorURL"].startswith("http://localhost:9090/")
+        for name, url in (("prometheus", prometheus), ("alertmanager", alertmanager)):
+            assert await health(name, url) == 0, name
+    for name, url in (("prometheus", prometheus), ("alertmanager", alertmanager)):
+        assert await health(name, url) != 0, name
+
+
+async def test_the_health_check_of_the_exporter_tells_whether_it_is_alive() -> None:
+    async with exporter("demo") as demo:
+        assert await health(EXPORTER, demo.url) == 0
+        assert await demo.stop(signal.SIGTERM) == 0
+        assert await health(EXPORTER, demo.url) != 0
+
+
+def test_the_readme_names_files_that_exist_and_ports_that_are_open() -> None:
+    files = {path for path in re.findall(r"deploy/[\w./-]+\w", README) if "/secrets" not in path}
+    assert not [path for path in files if not (ROOT / path).exists()]
+    ports = {service["ports"][0].rpartition(":")[2] for service in SERVICES.values()}
+    assert set(re.findall(r"http://localhost:(\d+)/", README)) == ports
+
+
+@every_service
+def test_a_service_has_a_health_check_that_asks_its_own_port(name: str) -> None:
+    service = SERVICES[name]
+    words = " ".join(service["healthcheck"]["test"])
+    port = service["ports"][0].rpartition(":")[2]
+    assert words.startswith("CMD ")
+    assert "127.0.0.1" in words
+    assert re.search(rf"\b{port}\b", words)
+
+
+async def health(name: str, url: str) -> int:
+    """Run the health check of a service against `url`; give the exit code."""
+    _, command, *arguments = SERVICES[name]["healthcheck"]["test"]
+    port = SERVICES[name]["ports"][0].rpartition(":")[2]
+    path = sys.executable if command == "python" else program(command)
+    code, _, _ = await run(path, *(word.replace(port, url.rpartition(":")[2]) for word in arguments))
+    return code
+
+
+@asynccontextmanager
+async def as_compose_runs_it(
+    name: str, binary: str, folder: Path, changes: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[str]:
+    """Run a service's command with the files it mounts, under `folder`; its own address is changed, too."""
+    port = free_port()
+    own = SERVICES[name]["ports"][0].rpartition(":")[2]
+    for target, (source, _) in mounts(SERVICES[name]).items():
+        if source in COMPOSE["volumes"]:
+            (folder / target.strip("/")).mkdir()
+            continue
+        text = (FOLDER / source).read_text(encoding="utf-8").replace(f"localhost:{own}", f"127.0.0.1:{port}")
+        for old, new in changes.items():
+            assert old in text or target.endswith(".rules.yml"), old
+            text = text.replace(old, new.removeprefix("http://"))
+        file = folder / target.strip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    command = [
+        re.sub(r"^(--(?:config\.file|storage\S*path)=)/", rf"\1{folder}/", word)
+        for word in SERVICES[name]["command"]
+    ]
+    async with serving(binary, *command, port=port) as url:
+        yield url

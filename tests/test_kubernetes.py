@@ -1,0 +1,450 @@
+"""The Kubernetes manifests: valid, restricted, at one with each other and with what they are made from."""
+
+import copy
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.kubernetes.generate import MANIFEST, RULES, prometheus_rule
+from exporter import __version__
+from exporter.settings import ApiKey, Verb, load
+from tests.manifests import (
+    NEWEST,
+    OLDEST,
+    Manifest,
+    custom_resource_errors,
+    kustomized,
+    of_kind,
+    parsed,
+    pod_of,
+    policy_findings,
+    schema_errors,
+    settings_of,
+    the,
+    volume_at,
+)
+from tests.pod_security import pod_security_violations
+from tests.programs import ROOT, environment
+
+KUBERNETES = ROOT / "deploy/kubernetes"
+README = KUBERNETES / "README.md"
+DASHBOARDS = ROOT / "grafana/dashboards"
+NAME = {"app.kubernetes.io/name": "cohere-finetune-exporter"}
+PORT = 10220
+
+every_overlay = pytest.mark.parametrize("overlay", ["plain", "prometheus-operator", "demo"])
+Render = Callable[[str], tuple[Manifest, ...]]
+
+
+@pytest.fixture(scope="module")
+def rendered() -> Render:
+    """Give an overlay's manifests, rendered once."""
+    texts: dict[str, str] = {}
+
+    def render(overlay: str) -> tuple[Manifest, ...]:
+        if overlay not in texts:
+            texts[overlay] = kustomized(KUBERNETES / "overlays" / overlay)
+        return parsed(texts[overlay])
+
+    return render
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Give a copy of the example in a tree of its own, with a key, as a user makes it."""
+    tree = tmp_path / "project"
+    shutil.copytree(KUBERNETES, tree / "deploy/kubernetes")
+    copied = tree / "deploy/kubernetes/own"
+    (tree / "deploy/kubernetes/example").rename(copied)
+    (copied / "api-key").write_text("a-key\n")
+    return copied
+
+
+# Kubernetes takes them.
+
+
+@every_overlay
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_the_oldest_and_the_newest_kubernetes_know_every_field(
+    rendered: Render, overlay: str, version: str
+) -> None:
+    assert schema_errors(rendered(overlay), version) == []
+
+
+def test_the_schemas_refuse_a_field_they_do_not_know(rendered: Render) -> None:
+    changed = copy.deepcopy(rendered("plain"))
+    the("Deployment", changed)["spec"]["replica"] = 1
+    (error,) = schema_errors(changed, NEWEST)
+    assert "'replica' was unexpected" in error
+
+
+def test_the_operator_knows_every_field_of_its_resources(rendered: Render) -> None:
+    assert custom_resource_errors(rendered("prometheus-operator")) == []
+
+
+@pytest.mark.parametrize(("field", "value"), [("intervall", "30s"), ("interval", "soon")])
+def test_the_operators_schemas_refuse_what_is_wrong(rendered: Render, field: str, value: str) -> None:
+    changed = copy.deepcopy(rendered("prometheus-operator"))
+    the("ServiceMonitor", changed)["spec"]["endpoints"][0][field] = value
+    (error,) = custom_resource_errors(changed)
+    assert error.startswith(f"/spec/endpoints/0/{field}: ")
+
+
+def test_the_policy_scan_finds_what_is_explained_and_nothing_else(tmp_path: Path, rendered: Render) -> None:
+    files = [tmp_path / f"{overlay}.yml" for overlay in ("plain", "prometheus-operator", "demo")]
+    for file in files:
+        file.write_text(yaml.safe_dump_all(rendered(file.stem)))
+    explained = yaml.safe_load((KUBERNETES / "checkov.yml").read_text())["skip-check"]
+    assert policy_findings(files) == set(explained)
+
+
+# Pod Security "restricted".
+
+
+@every_overlay
+def test_a_namespace_that_enforces_restricted_takes_the_pod(rendered: Render, overlay: str) -> None:
+    assert list(pod_security_violations(pod_of(rendered(overlay)))) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("runAsNonRoot", None),
+        ("runAsUser", 0),
+        ("seccompProfile", None),
+        ("seccompProfile", {"type": "Unconfined"}),
+        ("allowPrivilegeEscalation", None),
+        ("capabilities", None),
+        ("capabilities", {"drop": ["ALL"], "add": ["NET_ADMIN"]}),
+        ("privileged", True),
+    ],
+)
+def test_restricted_is_lost_with_any_of_its_fields(rendered: Render, field: str, value: Any) -> None:
+    pod = copy.deepcopy(pod_of(rendered("plain")))
+    for context in (pod["securityContext"], pod["containers"][0]["securityContext"]):
+        context.pop(field, None)
+        if value is not None:
+            context[field] = value
+    assert list(pod_security_violations(pod)) == [field]
+
+
+@pytest.mark.parametrize(
+    ("violation", "part"),
+    [
+        ("hostNetwork", {"hostNetwork": True}),
+        ("hostPID", {"hostPID": True}),
+        ("sysctls", {"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "0"}]}}),
+        ("volume host", {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}),
+    ],
+)
+def test_restricted_is_lost_with_a_part_of_the_node(rendered: Render, violation: str, part: Manifest) -> None:
+    pod = {**pod_of(rendered("plain")), **part}
+    assert violation in list(pod_security_violations(pod))
+
+
+@every_overlay
+def test_the_pod_has_no_more_than_it_needs(rendered: Render, overlay: str) -> None:
+    pod = pod_of(rendered(overlay))
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    assert the("ServiceAccount", rendered(overlay))["automountServiceAccountToken"] is False
+    assert not {"env", "envFrom"} & container.keys(), "a key in the environment could not be rotated"
+    assert set(container["resources"]) == {"requests", "limits"}
+
+
+@every_overlay
+def test_no_two_exporters_ever_poll_with_one_key(rendered: Render, overlay: str) -> None:
+    deployment = the("Deployment", rendered(overlay))["spec"]
+    assert deployment["replicas"] == 1
+    assert deployment["strategy"] == {"type": "Recreate"}
+
+
+# The objects fit together.
+
+
+@every_overlay
+def test_the_namespace_is_the_users_choice(rendered: Render, overlay: str) -> None:
+    assert not [manifest for manifest in rendered(overlay) if "namespace" in manifest["metadata"]]
+
+
+@every_overlay
+def test_everything_that_selects_the_pod_does_so(rendered: Render, overlay: str) -> None:
+    manifests = rendered(overlay)
+    deployment = the("Deployment", manifests)["spec"]
+    selectors = [
+        deployment["selector"]["matchLabels"],
+        the("Service", manifests)["spec"]["selector"],
+        the("NetworkPolicy", manifests)["spec"]["podSelector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert selector
+        assert selector.items() <= deployment["template"]["metadata"]["labels"].items()
+    assert (
+        deployment["template"]["spec"]["serviceAccountName"]
+        == the("ServiceAccount", manifests)["metadata"]["name"]
+    )
+
+
+@every_overlay
+def test_every_object_carries_the_recommended_labels(rendered: Render, overlay: str) -> None:
+    for manifest in rendered(overlay):
+        assert NAME.items() <= manifest["metadata"]["labels"].items(), manifest["metadata"]["name"]
+
+
+@every_overlay
+def test_every_way_in_leads_to_the_port_that_the_exporter_listens_on(
+    rendered: Render, overlay: str, tmp_path: Path
+) -> None:
+    manifests = rendered(overlay)
+    (container,) = pod_of(manifests)["containers"]
+    (port,) = container["ports"]
+    _, settings = settings_of(manifests, tmp_path)
+    assert settings.web.listen_address.port == port["containerPort"] == PORT
+    (served,) = the("Service", manifests)["spec"]["ports"]
+    assert (served["port"], served["targetPort"]) == (PORT, port["name"])
+    for probe, path in (
+        ("livenessProbe", "/-/healthy"),
+        ("startupProbe", "/-/healthy"),
+        ("readinessProbe", "/-/ready"),
+    ):
+        assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+
+
+@every_overlay
+def test_the_exporter_takes_its_arguments_and_its_configuration(
+    rendered: Render, overlay: str, tmp_path: Path
+) -> None:
+    verb, settings = settings_of(rendered(overlay), tmp_path)
+    assert verb is (Verb.DEMO if overlay == "demo" else Verb.SERVE)
+    assert settings.log.format == "json"
+
+
+def test_the_key_is_read_where_the_secret_is_mounted(rendered: Render, tmp_path: Path) -> None:
+    manifests = rendered("plain")
+    _, settings = settings_of(manifests, tmp_path)
+    file = settings.cohere.api_key_file
+    assert file is not None
+    secret = volume_at(manifests, file.parent)["secret"]
+    assert secret == {"secretName": "cohere-api-key", "items": [{"key": "api-key", "path": file.name}]}
+    (container,) = pod_of(manifests)["containers"]
+    assert not any("subPath" in mount for mount in container["volumeMounts"]), "it would never change"
+
+
+def test_a_key_rotated_as_the_kubelet_does_it_needs_no_restart(tmp_path: Path) -> None:
+    def publish(version: str) -> None:
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "api-key").write_text(f"key-{version}\n")
+        (tmp_path / "..data_tmp").symlink_to(version)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    publish("..2026_01")
+    (tmp_path / "api-key").symlink_to("..data/api-key")
+    key = ApiKey(file=tmp_path / "api-key")
+    assert key.read() == "key-..2026_01"
+    publish("..2026_02")
+    shutil.rmtree(tmp_path / "..2026_01")
+    assert key.read() == "key-..2026_02"
+    assert key.error is None
+
+
+def test_the_demo_wants_no_secret_and_goes_nowhere(rendered: Render) -> None:
+    manifests = rendered("demo")
+    assert "secret" not in yaml.safe_dump(pod_of(manifests))
+    policy = the("NetworkPolicy", manifests)["spec"]
+    assert "Egress" in policy["policyTypes"]
+    assert policy["egress"] == []
+
+
+@pytest.mark.parametrize("overlay", ["plain", "prometheus-operator"])
+def test_the_network_policy_lets_scrapers_in_and_only_dns_and_https_out(
+    rendered: Render, overlay: str
+) -> None:
+    policy = the("NetworkPolicy", rendered(overlay))["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    # A selector that is there and empty means the pods of every namespace.
+    assert policy["ingress"] == [
+        {"from": [{"namespaceSelector": {}}], "ports": [{"port": PORT, "protocol": "TCP"}]}
+    ]
+    ways_out = {(port["port"], port["protocol"]) for rule in policy["egress"] for port in rule["ports"]}
+    assert ways_out == {(53, "UDP"), (53, "TCP"), (443, "TCP")}
+
+
+# Prometheus and Grafana find what is theirs.
+
+
+def test_the_annotations_tell_a_prometheus_what_to_scrape(rendered: Render, tmp_path: Path) -> None:
+    manifests = rendered("plain")
+    _, settings = settings_of(manifests, tmp_path)
+    assert the("Deployment", manifests)["spec"]["template"]["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(PORT),
+        "prometheus.io/path": settings.web.telemetry_path,
+    }
+    assert "annotations" not in the("Service", manifests)["metadata"], "it would be scraped twice"
+
+
+def test_the_service_monitor_selects_the_service_and_its_port(rendered: Render, tmp_path: Path) -> None:
+    manifests = rendered("prometheus-operator")
+    monitor, service = the("ServiceMonitor", manifests)["spec"], the("Service", manifests)
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor["endpoints"]
+    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+    _, settings = settings_of(manifests, tmp_path)
+    assert endpoint["path"] == settings.web.telemetry_path
+
+
+def test_the_scrape_job_for_pods_finds_the_pod(rendered: Render) -> None:
+    (job,) = yaml.safe_load((ROOT / "deploy/prometheus/scrape-kubernetes.yml").read_text())["scrape_configs"]
+    (selector,) = job["kubernetes_sd_configs"][0]["selectors"]
+    label, _, value = selector["label"].partition("=")
+    deployment = the("Deployment", rendered("plain"))["spec"]
+    assert deployment["template"]["metadata"]["labels"][label] == value
+    assert (
+        job["relabel_configs"][0]["regex"] == pod_of(rendered("plain"))["containers"][0]["ports"][0]["name"]
+    )
+
+
+def test_the_prometheus_rule_is_as_the_rules_file_would_write_it() -> None:
+    rules = RULES.read_text(encoding="utf-8")
+    assert MANIFEST.read_text(encoding="utf-8") == prometheus_rule(rules), "run `make manifests`"
+    assert yaml.safe_load(MANIFEST.read_text())["spec"] == yaml.safe_load(rules)
+
+
+def test_the_dashboards_are_the_files_themselves(rendered: Render) -> None:
+    found = {
+        file: text
+        for one in of_kind(rendered("prometheus-operator"), "ConfigMap")
+        if one["metadata"]["labels"].get("grafana_dashboard") == "1"
+        for file, text in one["data"].items()
+    }
+    assert found == {file.name: file.read_text(encoding="utf-8") for file in DASHBOARDS.glob("*.json")}
+
+
+# An installation of one's own, from the example.
+
+
+def test_the_example_sets_namespace_image_key_and_configuration(own: Path, tmp_path: Path) -> None:
+    manifests = parsed(kustomized(own))
+    assert {manifest["metadata"]["namespace"] for manifest in manifests} == {"monitoring"}
+    (container,) = pod_of(manifests)["containers"]
+    assert container["image"] == f"registry.example.com/cohere-finetune-exporter:{__version__}"
+    _, settings = settings_of(manifests, tmp_path)
+    assert settings.cohere.base_url == "https://gateway.example.com/cohere"
+    secret = the("Secret", manifests)
+    assert secret["data"] == {"api-key": "YS1rZXkK"}
+    assert settings.cohere.api_key_file is not None
+    mounted = volume_at(manifests, settings.cohere.api_key_file.parent)["secret"]
+    assert mounted["secretName"] == secret["metadata"]["name"]
+    assert schema_errors(manifests, NEWEST) == []
+
+
+def test_a_new_configuration_rolls_the_pod_and_a_new_key_does_not(own: Path) -> None:
+    def pod() -> Manifest:
+        return pod_of(parsed(kustomized(own)))
+
+    before = pod()
+    (own / "api-key").write_text("another-key\n")
+    assert pod() == before
+    (own / "config.yml").write_text("poll: {interval: 2m}\n")
+    assert pod() != before
+
+
+def test_git_never_sees_the_key_of_an_installation() -> None:
+    assert "/*/api-key" in (KUBERNETES / ".gitignore").read_text().splitlines()
+
+
+# One version everywhere, and a page that is true.
+
+
+@every_overlay
+def test_image_and_labels_carry_the_version(rendered: Render, overlay: str) -> None:
+    manifests = rendered(overlay)
+    (container,) = pod_of(manifests)["containers"]
+    assert container["image"] == f"cohere-finetune-exporter:{__version__}"
+    deployment = the("Deployment", manifests)
+    for labels in (deployment["metadata"]["labels"], deployment["spec"]["template"]["metadata"]["labels"]):
+        assert labels["app.kubernetes.io/version"] == __version__
+
+
+def test_the_page_names_what_there_is() -> None:
+    page = README.read_text(encoding="utf-8")
+    assert f"Kubernetes {OLDEST} to {NEWEST}" in page
+    for number in yaml.safe_load((KUBERNETES / "checkov.yml").read_text())["skip-check"]:
+        assert number in page
+    for image in re.findall(r"cohere-finetune-exporter:(\d[\w.]*)", page):
+        assert image == __version__
+    for folder in re.findall(r"(?:-k|kustomize) (deploy/kubernetes/(?:base|overlays)[\w/-]*)", page):
+        assert (ROOT / folder / "kustomization.yaml").exists(), folder
+
+
+def test_requests_and_limits_are_those_that_the_pages_speak_of(rendered: Render) -> None:
+    (container,) = pod_of(rendered("plain"))["containers"]
+    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+    page, image_page = README.read_text(), (ROOT / "deploy/docker/README.md").read_text()
+    assert f"Requests ({requests['cpu']}, {requests['memory']})" in page
+    assert f"limits ({limits['cpu']}, {limits['memory']})" in page
+    megabytes = limits["memory"].removesuffix("Mi")
+    assert set(re.findall(r"--memory (\d+)m", image_page)) == {megabytes}
+    assert f"{megabytes} MiB holds either" in image_page
+    needed = [int(figure) for figure in re.findall(r"\| (\d+) MiB \|", image_page)]
+    assert needed == sorted(needed)
+    assert needed[-2] < int(requests["memory"].removesuffix("Mi"))
+    assert needed[-1] + 30 < int(megabytes)
+    assert "\n## What it needs\n" in image_page, "where the other pages lead"
+
+
+def test_the_links_of_the_alerts_get_their_bases_as_the_page_tells(tmp_path: Path) -> None:
+    for folder in ("deploy", "docs/runbooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (command,) = re.findall(r"`(python3 -m deploy\.prometheus\.generate .*)`", README.read_text())
+    command = command.replace("--runbooks=…", "--runbooks=https://wiki").replace(
+        "--grafana=…", "--grafana=https://g"
+    )
+    script = command.replace("python3", sys.executable)
+    subprocess.run(["/bin/sh", "-ec", script], cwd=tmp_path, check=True, timeout=60, env=environment(None))
+    written = (tmp_path / MANIFEST.relative_to(ROOT)).read_text()
+    assert "runbook_url: https://wiki/CohereModelFailed.md" in written
+    assert "dashboard_url: https://g/d/" in written
+    assert "docs/runbooks/" not in written
+
+
+def test_what_is_left_of_an_installation_is_found_by_the_label_on_the_page(own: Path) -> None:
+    (label,) = re.findall(r"delete configmap .*--selector (\S+)", README.read_text())
+    name, _, value = label.partition("=")
+    (config,) = of_kind(parsed(kustomized(own)), "ConfigMap")
+    assert config["metadata"]["labels"][name] == value
+
+
+def examples(file: str) -> list[str]:
+    """Give the page's examples of a file, which name it in their first line."""
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"```yaml\n(# {re.escape(file)}\n.*?)```", text, re.DOTALL)
+
+
+def test_the_options_on_the_page_exist(tmp_path: Path) -> None:
+    (text,) = examples("config.yml")
+    (tmp_path / "config.yml").write_text(text)
+    _, settings = load([f"--config.file={tmp_path}/config.yml"], {})
+    assert settings.cohere.calls_per_month == 1000
+
+
+@pytest.mark.parametrize("text", examples("kustomization.yaml"), ids=["network", "tls"])
+def test_the_patches_on_the_page_apply(text: str, own: Path, tmp_path: Path) -> None:
+    kustomization = own / "kustomization.yaml"
+    before = kustomized(own)
+    kustomization.write_text(kustomization.read_text() + text)
+    assert kustomized(own) != before
+    manifests = parsed(kustomized(own))
+    settings_of(manifests, tmp_path)
+    assert list(pod_security_violations(pod_of(manifests))) == []
+    assert schema_errors(manifests, OLDEST) == []

@@ -1,0 +1,319 @@
+"""How often the API is polled: idle or busy, with a budget of calls or without, over months of any life."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import cycle, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.cohere.limits import MONTH, MonthlyBudget
+from exporter.errors import ApiError, QuotaSpent, RateLimited, Timeout
+from exporter.model import FinetunedModel, Status
+from exporter.pace import UNDER_WAY, Pace
+from tests.conftest import FakeClock
+
+HOUR = 3_600.0
+DAY = 86_400.0
+
+
+def fleet(*statuses: str) -> list[FinetunedModel]:
+    return [FinetunedModel(id=f"m{number}", status=status) for number, status in enumerate(statuses)]
+
+
+# Idle and busy.
+
+
+def test_without_anything_special_the_interval_is_the_setting() -> None:
+    pace = Pace(60.0)
+    assert (pace.interval, pace.stale_after, pace.readings_limit) == (60.0, 300.0, None)
+    pace.listed(fleet(Status.READY), pages=1, readings=0)
+    assert pace.interval == 60.0
+
+
+@pytest.mark.parametrize("status", [*Status, "STATUS_NEW"])
+def test_a_fleet_is_idle_while_nothing_waits_trains_or_is_being_deployed(status: str) -> None:
+    pace = Pace(60.0, idle_interval=600.0)
+    pace.listed(fleet(Status.READY, status), pages=1, readings=0)
+    busy = status in (Status.QUEUED, Status.FINETUNING, Status.DEPLOYING_API)
+    assert (pace.interval, pace.stale_after) == ((60.0, 300.0) if busy else (600.0, 3000.0))
+
+
+def test_before_the_first_list_nobody_knows_that_a_fleet_is_idle() -> None:
+    pace = Pace(60.0, idle_interval=600.0)
+    pace.failed(Timeout("x"))
+    assert pace.interval == 60.0
+
+
+def test_an_idle_fleet_stays_so_while_polls_fail() -> None:
+    pace = Pace(60.0, idle_interval=600.0)
+    pace.listed(fleet(), pages=1, readings=0)
+    pace.failed(Timeout("x"))
+    assert pace.interval == 600.0
+
+
+@pytest.mark.parametrize(("given_", "in_force"), [(700.0, 1200.0), (5000.0, 5000.0)])
+def test_a_stale_after_that_was_set_is_kept_if_two_idle_intervals_fit(given_: float, in_force: float) -> None:
+    pace = Pace(60.0, idle_interval=600.0, stale_after=given_)
+    assert pace.stale_after == given_
+    pace.listed(fleet(), pages=1, readings=0)
+    assert pace.stale_after == in_force
+
+
+# A budget of calls.
+
+
+def test_a_trial_key_lists_an_idle_fleet_every_three_quarters_of_an_hour(clock: FakeClock) -> None:
+    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    assert pace.interval == pytest.approx(MONTH / 1000)
+
+
+def test_polls_tighten_when_something_trains_and_stretch_when_nothing_does(clock: FakeClock) -> None:
+    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    intervals = []
+    for status in (Status.READY, Status.QUEUED, Status.FINETUNING, Status.DEPLOYING_API, Status.READY):
+        pace.listed(fleet(status), pages=1, readings=int(status == Status.FINETUNING))
+        intervals.append(pace.interval)
+    idle, queued, training, deploying, done = intervals
+    assert queued == deploying < training < idle / 2.5
+    assert done == idle
+
+
+def test_a_poll_of_more_calls_comes_later(clock: FakeClock) -> None:
+    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    intervals = []
+    for pages, readings in ((1, 1), (1, 3), (2, 3)):
+        pace.listed(fleet(Status.FINETUNING), pages=pages, readings=readings)
+        intervals.append(pace.interval)
+    assert intervals == [pytest.approx(calls * intervals[0] / 2) for calls in (2, 4, 5)]
+
+
+def test_many_trainings_do_not_hold_up_the_list_and_are_read_by_turns(clock: FakeClock) -> None:
+    budget = MonthlyBudget(1000, clock)
+    pace = Pace(60.0, budget=budget)
+    pace.listed(fleet(*[Status.FINETUNING] * 300), pages=1, readings=300)
+    assert pace.interval == pytest.approx(2 * MONTH / 500)
+    assert pace.readings_limit == 20
+
+
+def test_a_generous_budget_stretches_nothing(clock: FakeClock) -> None:
+    pace = Pace(60.0, budget=MonthlyBudget(1_000_000, clock))
+    pace.listed(fleet(Status.FINETUNING), pages=1, readings=1)
+    assert (pace.interval, pace.stale_after) == (60.0, 300.0)
+
+
+def test_the_idle_interval_holds_beside_a_budget(clock: FakeClock) -> None:
+    pace = Pace(60.0, idle_interval=6 * HOUR, budget=MonthlyBudget(1000, clock))
+    pace.listed(fleet(Status.READY), pages=1, readings=0)
+    assert pace.interval == 6 * HOUR
+
+
+# Over months of any life.
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A time in which the fleet and the API stay as they are; a reading or list may need some retries."""
+
+    days: float
+    training: int = 0
+    waiting: bool = False
+    resting_unread: int = 0
+    retries: int = 0
+    is_down: bool = False
+    pages_of_steps: int = 1
+
+    @property
+    def models(self) -> list[FinetunedModel]:
+        statuses = [Status.FINETUNING] * self.training + [Status.QUEUED] * self.waiting
+        return fleet(Status.READY, *statuses)
+
+
+@dataclass
+class Life:
+    """A process that polls by its pace and spends as the transport does, on a clock of its own."""
+
+    calls: int
+    pages: int = 1
+    setting: float = 60.0
+    spent_at: list[float] = field(default_factory=list)
+    listed_at: list[float] = field(default_factory=list)
+    read_at: list[float] = field(default_factory=list)
+    intervals: list[float] = field(default_factory=list)
+    refused: int = 0
+    cut_off: int = 0
+
+    def __post_init__(self) -> None:
+        self.clock = FakeClock()
+        self.budget = MonthlyBudget(self.calls, self.clock)
+        self.pace = Pace(self.setting, budget=self.budget)
+        self.pace.listed(fleet(), pages=self.pages, readings=0)
+
+    def live(self, episodes: Sequence[Episode], days: float) -> None:
+        end = self.clock.monotonic() + days * DAY
+        for episode in cycle(episodes):
+            episode_end, unread = self.clock.monotonic() + episode.days * DAY, episode.resting_unread
+            while self.clock.monotonic() < episode_end:
+                unread -= self._poll(episode, unread)
+                self.intervals.append(self.pace.interval)
+                self.clock._now += self.pace.interval
+            if self.clock.monotonic() >= end:
+                return
+
+    def _poll(self, episode: Episode, unread: int) -> int:
+        """Poll once and give how many models were read."""
+        try:
+            for _ in range(1 if episode.is_down else self.pages):
+                self._call(2 if episode.is_down else episode.retries)
+        except QuotaSpent as error:
+            self.refused += 1
+            self.pace.failed(error)
+            return 0
+        if episode.is_down:
+            self.pace.failed(Timeout("x"))
+            return 0
+        self.listed_at.append(self.clock.monotonic())
+        self.pace.listed(episode.models, pages=self.pages, readings=episode.training)
+        wanted = episode.training + unread
+        limit = self.pace.readings_limit
+        assert limit is not None
+        read = begun = 0
+        with suppress(QuotaSpent):
+            for _ in range(min(wanted, limit)):
+                begun += 1
+                for _ in range(episode.pages_of_steps):
+                    self._call(episode.retries, spare=True)
+                read += 1
+                self.read_at.append(self.clock.monotonic())
+        self.cut_off += begun - read
+        self.pace.read(begun)
+        return max(read - episode.training, 0)
+
+    def _call(self, retries: int, *, spare: bool = False) -> None:
+        for attempt in range(1 + retries):
+            if attempt and not self.budget.has_spare:
+                return
+            self.budget.spend(spare=spare)
+            self.spent_at.append(self.clock.monotonic())
+
+
+EPISODES = st.lists(
+    st.builds(
+        Episode,
+        days=st.sampled_from([0.2, 1.0, 4.0, 15.0, 40.0]),
+        training=st.sampled_from([0, 0, 1, 3, 100]),
+        waiting=st.booleans(),
+        resting_unread=st.sampled_from([0, 20, 300]),
+        retries=st.integers(0, 2),
+        is_down=st.booleans(),
+        pages_of_steps=st.sampled_from([1, 1, 10]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+LIVES = st.builds(
+    Life,
+    calls=st.sampled_from([50, 200, 1000]),
+    pages=st.integers(1, 6),
+    setting=st.sampled_from([60.0, 6 * HOUR]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(LIVES, EPISODES)
+def test_no_month_has_more_calls_than_the_budget_and_the_list_is_polled_to_its_end(
+    life: Life, episodes: list[Episode]
+) -> None:
+    life.live(episodes, days=70)
+    for first, beyond in zip(life.spent_at, life.spent_at[life.calls :], strict=False):
+        assert beyond - first >= MONTH
+    assert not life.refused
+    assert min(life.intervals) >= life.setting
+    # The even flow is half of the budget, spread over the month; where something trains, a call of it reads.
+    calls = life.pages + any(episode.training for episode in episodes)
+    even = MONTH / (life.calls / 2 / calls)
+    assert max(life.intervals) <= max(life.setting, 1.001 * even)
+
+
+@settings(max_examples=10, deadline=None)
+@given(EPISODES)
+def test_a_training_after_an_idle_month_is_followed_closely_whatever_was_before(
+    episodes: list[Episode],
+) -> None:
+    # What dear readings teach is for another test.
+    cheap = [replace(episode, retries=0, pages_of_steps=1) for episode in episodes]
+    life = Life(calls=1000)
+    life.live(cheap, days=40)
+    life.live([Episode(days=31.0)], days=31)
+    before = len(life.listed_at)
+    life.live([Episode(days=0.25, training=1)], days=0.25)
+    gaps = [later - earlier for earlier, later in pairwise(life.listed_at[before:])]
+    assert max(gaps) < 0.75 * HOUR
+
+
+def test_a_list_that_has_grown_beyond_what_is_left_is_soon_paid_for() -> None:
+    life = Life(calls=200)
+    life.live([Episode(days=40.0, training=3)], days=40)
+    life.pages = 6
+    before = len(life.listed_at)
+    life.live([Episode(days=10.0)], days=10)
+    assert life.refused <= 3
+    assert len(life.listed_at) - before >= 3
+
+
+@pytest.mark.parametrize(("training", "pages_of_steps"), [(1, 1), (1, 3), (1, 10), (1, 30), (5, 1), (5, 10)])
+def test_a_training_of_a_whole_month_is_read_to_its_end(training: int, pages_of_steps: int) -> None:
+    life = Life(calls=1000)
+    life.live([Episode(days=31.0, training=training, pages_of_steps=pages_of_steps)], days=31)
+    assert len(life.spent_at) <= 1000
+    assert life.cut_off <= 1
+    gaps = [later - earlier for earlier, later in pairwise([*life.read_at, life.clock.monotonic()])]
+    # Every second list brings a call for readings, in three hours.
+    assert max(gaps) < 2 * 1.25 * pages_of_steps * 3 * HOUR
+
+
+def test_a_list_that_cannot_be_paid_for_is_guessed_twice_as_long_each_time(clock: FakeClock) -> None:
+    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    intervals = []
+    for _ in range(4):
+        pace.failed(QuotaSpent("x"))
+        intervals.append(pace.interval)
+    assert intervals == [pytest.approx(2**n * MONTH / 1000) for n in (1, 2, 3, 4)]
+    for _ in range(2000):
+        pace.failed(QuotaSpent("x"))
+    assert pace.interval <= 2 * MONTH
+
+
+@pytest.mark.parametrize("setting", [None, 900.0])
+def test_failures_make_old_data_no_younger(clock: FakeClock, setting: float | None) -> None:
+    pace = Pace(60.0, stale_after=setting, budget=MonthlyBudget(1000, clock))
+    pace.listed(fleet(), pages=1, readings=0)
+    promised = pace.stale_after
+    assert promised == pytest.approx((5 if setting is None else 2) * MONTH / 1000)
+    for _ in range(3):
+        pace.failed(QuotaSpent("x"))
+        assert pace.stale_after == promised < 5 * pace.interval
+    pace.listed(fleet(), pages=8, readings=0)
+    assert pace.stale_after == pytest.approx(8 * promised)
+
+
+@pytest.mark.parametrize("error", [Timeout("x"), RateLimited("x"), QuotaSpent("HTTP 429", status=429)])
+def test_other_failures_change_no_interval(clock: FakeClock, error: ApiError) -> None:
+    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    before = pace.interval
+    pace.failed(error)
+    assert pace.interval == before
+
+
+def test_a_month_of_training_uses_nearly_the_whole_budget() -> None:
+    life = Life(calls=1000)
+    life.live([Episode(days=31.0, training=1)], days=31)
+    assert 950 < len(life.spent_at) <= 1000
+    life.live([Episode(days=62.0, training=1)], days=62)
+    assert len(life.spent_at) > 2800
+
+
+def test_the_statuses_that_pass_by_themselves_are_those_of_the_life_cycle() -> None:
+    assert {"STATUS_QUEUED", "STATUS_FINETUNING", "STATUS_DEPLOYING_API"} == UNDER_WAY

@@ -1,0 +1,291 @@
+"""The unit of deploy/systemd, installed by its README's own commands and run by a real systemd."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exporter.settings import load
+from tests.booted import PATHS, System, booted
+from tests.programs import KEY, ROOT, eventually, missing, program, run
+
+pytestmark = pytest.mark.anyio
+
+FOLDER = ROOT / "deploy/systemd"
+UNIT = "cohere-finetune-exporter.service"
+ETC = "/etc/cohere-finetune-exporter"
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
+EXPOSURE = "1.1 OK"
+# What the sandbox leaves open, and why; nothing else may be.
+OPEN = {
+    "PrivateNetwork=",  # it calls an API and is scraped
+    "RestrictAddressFamilies=~AF_(INET|INET6)",
+    "RestrictAddressFamilies=~AF_UNIX",  # the caches of name services
+    "IPAddressDeny=",  # depends on where one is: the README has an example
+    "ProcSubset=",  # would hide /proc/stat from process_* metrics
+    "DeviceAllow=",  # the clock, to be read: it comes with ProtectClock=
+    "RootDirectory=/RootImage=",  # the program is in the host's /opt
+}
+# What systemd-analyze does not look at.
+UNSEEN = {"MemoryMax": "256M", "TasksMax": "64", "PrivateIPC": "yes", "SystemCallErrorNumber": "EPERM"}
+
+
+def commands(section: str) -> list[str]:
+    """Give the blocks of shell commands in a section of the README."""
+    text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
+CHECK_API, CHECK_SERVICE = commands("Check")
+INSTALL_PROGRAM, INSTALL_UNIT, GIVE_KEY, START = commands("Install")
+RESTART, ROTATION = commands("Change the configuration or the key")
+GIVE_TLS, USE_TLS = commands("TLS and passwords")
+WEB_PAGE = (ROOT / "docs/web-configuration.md").read_text(encoding="utf-8")
+
+
+def settings_of(file: Path) -> dict[str, str]:
+    parser = configparser.RawConfigParser(strict=False)  # a directive may stand twice: the last one is given
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(file)
+    return dict(parser["Service"])
+
+
+def test_the_unit_and_the_readme_speak_of_the_same_paths() -> None:
+    service = settings_of(FOLDER / UNIT)
+    program_file, config = service["ExecStart"].split()
+    venv = str(Path(program_file).parents[1])
+    assert f"-m venv {venv}\n" in INSTALL_PROGRAM
+    assert f" {config.removeprefix('--config.file=')}\n" in INSTALL_UNIT
+    name, key_file = service["LoadCredential"].split(":")
+    assert service["Environment"].endswith(f"=%d/{name}")
+    assert f"install -m 600 /dev/null {key_file}\n" in INSTALL_UNIT
+    assert f"cat > {key_file}\n" == GIVE_KEY
+    assert settings_of(FOLDER / "key-rotation.conf")["Environment"].endswith(f"={key_file}")
+    assert {
+        path for path in re.findall(r"deploy/systemd/\S+", README) if not (ROOT / path).is_file()
+    } == set()
+    assert EXPOSURE.removesuffix(" OK") in README
+
+
+def test_the_example_of_a_configuration_changes_nothing_but_what_it_says() -> None:
+    content = yaml.safe_load((FOLDER / "config.yml").read_text(encoding="utf-8"))
+    _, settings = load([f"--config.file={FOLDER / 'config.yml'}"], {})
+    _, defaults = load([], {})
+    assert settings.model_dump(exclude={"config"}) == defaults.model_dump(exclude={"config"})
+    assert set(content) == {"cohere", "poll", "web"}
+
+
+async def test_the_sandbox_is_in_the_ok_range_and_leaves_open_only_what_it_must() -> None:
+    analyze = program("systemd-analyze")
+    code, out, err = await run(analyze, "security", "--offline=true", "--threshold=15", str(FOLDER / UNIT))
+    assert code == 0, err
+    assert f"exposure level for {UNIT}: {EXPOSURE} " in out
+    assert set(re.findall(r"^✗ (\S+)", out, re.MULTILINE)) == OPEN
+
+
+def test_the_unit_has_limits_that_no_analysis_asks_for() -> None:
+    assert UNSEEN.items() <= settings_of(FOLDER / UNIT).items()
+
+
+@pytest.fixture(scope="module")
+def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder to be /opt, with the program installed as the README tells, by the system's Python."""
+    program("systemd-nspawn")
+    if os.geteuid() != 0:
+        missing("only root may boot a container")
+    python = shutil.which("python3", path=PATHS)
+    fits = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
+    if python is None or subprocess.run([python, "-c", fits], check=False, capture_output=True).returncode:
+        missing(f"the system's Python is older than 3.11 or has no venv: {python}")
+    folder, clone = tmp_path_factory.mktemp("opt"), tmp_path_factory.mktemp("clone")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
+        shutil.copy(ROOT / name, clone)
+    shutil.copytree(ROOT / "exporter", clone / "exporter", ignore=shutil.ignore_patterns("__pycache__"))
+    script = f"mount --bind {folder} /opt\ncd {clone}\n{INSTALL_PROGRAM}"
+    subprocess.run(
+        [program("unshare"), "--mount", "/bin/sh", "-ec", script],
+        env={**os.environ, "PATH": PATHS},
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    folder.chmod(0o755)  # as /opt is; a folder of pytest's is only its owner's
+    return folder
+
+
+@asynccontextmanager
+async def installed(opt: Path, key: str = KEY) -> AsyncIterator[System]:
+    """Boot a system where everything is done as the README tells, but for the start, with a simulated API."""
+    binds = (f"{opt}:/opt", f"{ROOT / 'deploy'}:/srv/deploy")
+    async with booted(*binds) as system, system.simulated_api() as api:
+        await system.output(INSTALL_UNIT, folder="/srv")
+        await system.output(f"sed -i 's#https://api.cohere.com#{api}#; s#60s#1s#' {ETC}/config.yml")
+        await system.output(GIVE_KEY, stdin=f"{key}\n")
+        yield system
+
+
+async def properties(system: System, *names: str) -> dict[str, str]:
+    """Give properties of the service as systemd tells them."""
+    shown = await system.output(f"systemctl show {UNIT} --property={','.join(names)}")
+    return dict(line.split("=", 1) for line in shown.splitlines())
+
+
+async def is_now(system: System, **expected: str) -> bool:
+    return await properties(system, *expected) == expected
+
+
+async def of_process(system: System, file: str) -> str:
+    pid = (await properties(system, "MainPID"))["MainPID"]
+    return await system.output(f"tr '\\0' '\\n' < /proc/{pid}/{file}")
+
+
+async def test_installed_as_the_readme_tells_it_serves_and_stops(opt: Path) -> None:
+    async with installed(opt) as system:
+        assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
+        await system.output(START)
+        metrics = await system.until_page("/metrics", "cohere_up 1.0")
+        assert 'model_name="onboarding-chat-v3"' in metrics
+        for family in ("process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"):
+            assert f"\n{family} " in metrics
+        assert "onboarding-chat-v3" in await system.output(CHECK_API)
+        assert "active (running)" in await system.output(
+            CHECK_SERVICE.replace("curl --silent", "echo cohere_up")
+        )
+        assert await system.output("systemctl is-enabled cohere-finetune-exporter") == "enabled"
+        for text in (await of_process(system, "environ"), await of_process(system, "cmdline")):
+            assert KEY not in text
+        log = await system.output(f"journalctl --output=cat --unit={UNIT}")
+        assert "msg=serving" in log
+        assert not [line for line in log.splitlines() if re.search(r"level=(warn|err|crit)|Traceback", line)]
+        assert KEY not in log
+        await system.output(f"systemctl stop {UNIT}")
+        assert await properties(system, "Result", "ExecMainStatus") == {
+            "Result": "success",
+            "ExecMainStatus": "0",
+        }
+
+
+async def test_the_process_has_no_rights_and_sees_nothing_of_the_host(opt: Path) -> None:
+    async with installed(opt) as system:
+        await system.output(START)
+        await system.until_page("/metrics", "cohere_up 1.0")
+        status = dict(
+            line.split(":\t", 1)
+            for line in (await of_process(system, "status")).splitlines()
+            if ":\t" in line
+        )
+        assert int(status["Uid"].split()[0]) >= 61184  # where systemd's dynamic users begin
+        assert {status[name] for name in status if name.startswith("Cap")} == {"0000000000000000"}
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        pid = (await properties(system, "MainPID"))["MainPID"]
+        # As the service's user, within the service's mounts.
+        user, group = status["Uid"].split()[0], status["Gid"].split()[0]
+        as_user = f"setpriv --reuid={user} --regid={group} --clear-groups"
+        inside = f"nsenter --target={pid} --mount -- {as_user} -- /bin/sh -c"
+        writable = "find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true"
+        found = await system.output(f"{inside} '{writable}'")
+        assert set(found.split()) == {"/tmp", "/var/tmp"}
+        assert "systemd-private" in await system.output(f"grep ' /tmp ' /proc/{pid}/mountinfo")
+        for name in ("ipc", "user", "mnt"):
+            own, first = (f"readlink /proc/{process}/ns/{name}" for process in (pid, "1"))
+            assert await system.output(own) != await system.output(first), name
+        for place in ("/root", "/home"):
+            assert (await system.run(f"{inside} 'ls {place}'"))[0] != 0, place
+        assert not {"kmsg", "mem", "rtc", "fuse"} & set((await system.output(f"{inside} 'ls /dev'")).split())
+        visible = (await system.output(f"{inside} 'ls -d /proc/[0-9]*'")).split()
+        assert visible
+        assert "/proc/1" not in visible
+        assert (await system.run(f"{inside} 'cat {ETC}/api-key'"))[0] != 0
+
+
+async def test_a_new_key_is_used_after_a_restart(opt: Path) -> None:
+    async with installed(opt, key="an-old-key") as system:
+        await system.output(START)
+        await system.until_page("/metrics", "cohere_up 0.0")
+        await system.output(GIVE_KEY, stdin=KEY)
+        await system.output(RESTART)
+        await system.until_page("/metrics", "cohere_up 1.0")
+
+
+async def test_with_the_drop_in_a_new_key_is_used_without_a_restart(opt: Path) -> None:
+    async with installed(opt, key="an-old-key") as system:
+        await system.output(START)
+        await system.output(ROTATION, folder="/srv")
+        assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
+        assert await system.output(f"stat --format='%U %G %a' {ETC}/api-key") == "root cohere-api-key 640"
+        await system.until_page("/metrics", "cohere_up 0.0")
+        before = await properties(system, "MainPID")
+        await system.output(GIVE_KEY, stdin=KEY)
+        await system.until_page("/metrics", "cohere_up 1.0")
+        assert await properties(system, "MainPID") == before
+
+
+def make_certificate(folder: Path) -> None:
+    """Make one as the page on TLS tells."""
+    program("openssl")
+    (command,) = re.findall(r"^\$ (openssl req .*\n.*)$", WEB_PAGE, re.MULTILINE)
+    subprocess.run(["/bin/sh", "-ec", command], cwd=folder, check=True, timeout=60, capture_output=True)
+
+
+async def test_with_the_drop_ins_it_serves_tls_with_files_that_are_roots_alone(
+    opt: Path, tmp_path: Path
+) -> None:
+    make_certificate(tmp_path)
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n")
+    async with installed(opt) as system:
+        for name in ("tls.crt", "tls.key", "web.yml"):
+            await system.output(f"umask 077; cat > {ETC}/{name}", stdin=(tmp_path / name).read_text())
+        await system.output(ROTATION, folder="/srv")  # which takes the credentials that stand before it away
+        await system.output(GIVE_TLS, folder="/srv")
+        await system.output(USE_TLS)
+        assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
+        await system.until_page("/metrics", "cohere_up 1.0", trusted=tmp_path / "tls.crt")
+        log = await system.output(f"journalctl --output=cat --unit={UNIT}")
+        assert "level=err" not in log
+
+
+async def test_an_empty_key_file_is_no_key(opt: Path) -> None:
+    async with installed(opt, key="") as system:
+        await system.output(START)
+        await system.until_page("/metrics", 'poll_failures_total{reason="unauthorized"} [1-9]')
+        assert await properties(system, "ActiveState") == {"ActiveState": "active"}
+
+
+async def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(opt: Path) -> None:
+    async with installed(opt) as system:
+        await system.output(f"echo 'polling: {{}}' >> {ETC}/config.yml")
+        await system.output(START)
+        await eventually(lambda: is_now(system, ActiveState="failed"))
+        assert await properties(system, "ExecMainStatus", "NRestarts") == {
+            "ExecMainStatus": "2",
+            "NRestarts": "0",
+        }
+        log = await system.output(f"journalctl --output=cat --unit={UNIT} _SYSTEMD_UNIT={UNIT}")
+        assert log.count("cohere-finetune-exporter: ") == 1
+        assert "unknown key polling" in log
+
+
+async def test_it_is_started_again_when_it_dies(opt: Path) -> None:
+    async with installed(opt) as system:
+        await system.output(START)
+        await system.until_page("/metrics", "cohere_up 1.0")
+        await system.output(f"systemctl kill --signal=KILL {UNIT}")
+        await eventually(lambda: is_now(system, NRestarts="1"))
+        await system.until_page("/metrics", "cohere_up 1.0")
+
+
+async def test_nothing_is_left_when_it_is_uninstalled_as_the_readme_tells(opt: Path, tmp_path: Path) -> None:
+    shutil.copytree(opt, tmp_path / "opt", symlinks=True)
+    async with installed(tmp_path / "opt") as system:
+        await system.output(START)
+        (uninstall,) = commands("Uninstall")
+        await system.output(uninstall)
+        found = "find / -xdev -name '*cohere-finetune*' -not -path '/srv/*' -not -path '/tmp/*'"
+        assert await system.output(f"{found}; ls /opt") == ""

@@ -1,0 +1,221 @@
+"""--web.config.file on the real process: a real Prometheus that is let in, and others that are not."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.certificates import HASH, PASSWORD, Authority
+from tests.conftest import until
+from tests.monitoring import scraping, target
+from tests.programs import Running, eventually, exporter, run
+
+pytestmark = pytest.mark.anyio
+
+USER = "the-user-of-prometheus"
+AUTH = (USER, PASSWORD)
+TLS = "tls_server_config: {cert_file: server.pem, key_file: server.key}\n"
+USERS = f"basic_auth_users: {{{USER}: {HASH}}}\n"
+FAILURES = "cohere_exporter_web_config_reload_failures_total"
+# The beginning of a ClientHello that says it is 131,000 bytes long: OpenSSL makes room for all of it.
+LARGE_HELLO = b"\x16\x03\x01\x00\x29\x01\x01\xff\xb8\x03\x03" + bytes(35)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    authority = Authority(tmp_path)
+    authority.issue("server", "localhost", "127.0.0.1")
+    authority.issue("client", "prometheus")
+    return authority
+
+
+def job(name: str, running: Running, tls: dict[str, str], **options: Any) -> dict[str, Any]:
+    return target(running.url, name, tls_config=tls, **options)
+
+
+async def test_a_real_prometheus_comes_in_by_password_or_certificate_and_only_so(
+    authority: Authority, tmp_path: Path
+) -> None:
+    passwords, certificates = tmp_path / "passwords.yml", tmp_path / "certificates.yml"
+    passwords.write_text(TLS + USERS)
+    certificates.write_text(
+        TLS.replace("}", ", client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert}")
+    )
+    (tmp_path / "stranger").mkdir()
+    strange = Authority(tmp_path / "stranger").issue("client", "prometheus")
+    trusting, context = {"ca_file": str(authority.file)}, authority.trusting()
+    mutual = authority.trusting((tmp_path / "client.pem", tmp_path / "client.key"))
+    client = {"cert_file": str(tmp_path / "client.pem"), "key_file": str(tmp_path / "client.key")}
+    stranger = {"cert_file": str(strange[0]), "key_file": str(strange[1])}
+    login = {"username": USER, "password": PASSWORD}
+    async with (
+        exporter("demo", f"--web.config.file={passwords}", client={"verify": context, "auth": AUTH}) as one,
+        exporter("demo", f"--web.config.file={certificates}", client={"verify": mutual}) as other,
+        scraping(
+            tmp_path,
+            job("password", one, trusting, basic_auth=login),
+            job("wrong password", one, trusting, basic_auth={**login, "password": "wrong"}),
+            job("wrong user", one, trusting, basic_auth={**login, "username": "root"}),
+            job("no password", one, trusting),
+            job("no trust", one, {}, basic_auth=login),
+            job("no TLS", one, {}, basic_auth=login, scheme="http"),
+            job("certificate", other, {**trusting, **client}),
+            job("no certificate", other, trusting),
+            job("a stranger's certificate", other, {**trusting, **stranger}),
+        ) as query,
+    ):
+        assert one.url.startswith("https://")
+        await query("count(up) == 9")
+        up = {labels["which"]: value for labels, value in await query(relabelled("up"))}
+        assert {which for which, value in up.items() if value == 1} == {"password", "certificate"}
+        assert [value for _, value in await query("count(cohere_up == 1)")] == [2.0]
+        for running in (one, other):
+            assert await running.stop(signal.SIGTERM) == 0
+            assert not [event for event in running.events if event["level"] not in ("info", "warn")]
+            seen = "".join(running.lines)
+            assert not [secret for secret in (USER, PASSWORD, HASH) if secret in seen]
+
+
+def relabelled(metric: str) -> str:
+    """Keep the job's name where the query would take it away."""
+    return f'label_replace({metric}, "which", "$1", "job", "(.*)")'
+
+
+async def test_renewed_certificates_new_users_and_broken_files_cost_no_scrape(
+    authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(TLS + USERS)
+    context = authority.trusting()
+    client: dict[str, Any] = {"verify": context, "auth": AUTH}
+    async with exporter("demo", f"--web.config.file={file}", client=client) as running:
+        scrapes: list[int] = []
+        stopping = asyncio.Event()
+
+        async def scrape(*, keep_alive: bool) -> None:
+            limits = httpx.Limits(max_keepalive_connections=int(keep_alive))
+            async with httpx.AsyncClient(trust_env=False, limits=limits, verify=context, auth=AUTH) as http:
+                while not stopping.is_set():
+                    scrapes.append((await http.get(f"{running.url}/metrics")).status_code)
+
+        async def more_scrapes(number: int) -> None:
+            enough = len(scrapes) + number
+            await until(lambda: len(scrapes) >= enough)
+
+        async def change_and_wait(change: Any, events: int) -> None:
+            change()
+            await until(lambda: len(reloads(running)) == events)
+
+        scraping = [asyncio.create_task(scrape(keep_alive=keep)) for keep in (True, False)]
+        await more_scrapes(10)
+        await change_and_wait(lambda: replace(file, TLS + USERS + f"  # {USER}\n"), 1)
+        await change_and_wait(lambda: replace(file, "tls_server_config: [\n"), 2)
+        await change_and_wait(lambda: replace(file, TLS + USERS.replace("}", f", another: {HASH}}}")), 3)
+        await change_and_wait(lambda: replace(file, USERS), 4)
+        await change_and_wait(lambda: replace(file, TLS + USERS), 5)
+        for _ in range(10):  # certificate and key are two files: between the two, some of these fail
+            authority.issue("server", "localhost", "127.0.0.1", "renewed")
+            await more_scrapes(2)
+        await more_scrapes(10)
+        stopping.set()
+        await asyncio.gather(*scraping)
+
+        assert set(scrapes) == {200}
+        failed = [line for line in reloads(running) if "cannot be used" in line]
+        async with httpx.AsyncClient(trust_env=False, **client) as http:
+
+            async def counted() -> bool:
+                return f"{FAILURES} {len(failed)}.0\n" in (await http.get(f"{running.url}/metrics")).text
+
+            await eventually(counted)
+            certificate = await served_certificate(running, context)
+        assert ("DNS", "renewed") in certificate["subjectAltName"]
+        assert await running.stop(signal.SIGTERM) == 0
+    seen = "".join(running.lines)
+    assert not [secret for secret in (USER, PASSWORD, HASH) if secret in seen]
+
+
+def replace(file: Path, text: str) -> None:
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.rename(file)
+
+
+def reloads(running: Running) -> list[str]:
+    return [event["msg"] for event in running.events if event["msg"].startswith("the web configuration")]
+
+
+async def served_certificate(running: Running, context: Any) -> dict[str, Any]:
+    url = urlsplit(running.url)
+    _, writer = await asyncio.open_connection(url.hostname, url.port, ssl=context)
+    certificate: dict[str, Any] = writer.get_extra_info("peercert")
+    writer.transport.abort()
+    return certificate
+
+
+async def test_hundreds_of_slow_handshakes_take_little_memory_and_leave_a_scraper_served(
+    authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(TLS)
+    client: dict[str, Any] = {"verify": authority.trusting()}
+    async with exporter("demo", f"--web.config.file={file}", client=client) as running:
+        url = urlsplit(running.url)
+        before = most_memory(running)
+        slow = [await asyncio.open_connection(url.hostname, url.port) for _ in range(700)]
+        for _, writer in slow:
+            writer.write(LARGE_HELLO)
+        async with httpx.AsyncClient(trust_env=False, timeout=5, **client) as http:
+            assert "cohere_up 1.0" in (await http.get(f"{running.url}/metrics")).text
+        assert most_memory(running) - before < 60 * 1024
+        for _, writer in slow:
+            writer.transport.abort()
+        assert await running.stop(signal.SIGTERM) == 0
+    assert not [event for event in running.events if event["level"] not in ("info", "warn")]
+
+
+def most_memory(running: Running) -> int:
+    """Give the most memory that the process has had so far, in KiB."""
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+async def test_a_password_is_asked_for_on_every_path_without_tls_too(tmp_path: Path) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(USERS)
+    flags = ("demo", f"--web.config.file={file}")
+    async with exporter(*flags, client={"auth": AUTH}) as running, httpx.AsyncClient() as http:
+        for path in ("/", "/metrics", "/-/healthy", "/-/ready"):
+            assert (await http.get(running.url + path)).status_code == 401
+            assert (await http.get(running.url + path, auth=AUTH)).status_code == 200
+
+
+BAD_FILES = {
+    "": "cannot be read: No such file or directory",
+    "tls_server_config: {certfile: server.pem}": "unknown key; did you mean cert_file?",
+    "tls_server_config: {cert_file: server.pem}": "line 1: tls_server_config: key_file (or key) is missing",
+    "tls_server_config: {cert_file: server.pem, key_file: client.key}": "does not belong to the certificate",
+    f"basic_auth_users: {{{USER}: {PASSWORD}}}": "line 1: basic_auth_users: must be a bcrypt hash",
+}
+
+
+async def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(authority: Authority) -> None:
+    async def told(index: int, text: str) -> None:
+        file = authority.directory / f"bad{index}.yml"
+        if text:
+            file.write_text(text)
+        code, out, err = await run(
+            *(sys.executable, "-m", "exporter", "--cohere.base-url=http://127.0.0.1:9"),
+            *("--web.listen-address=127.0.0.1:0", f"--web.config.file={file}"),
+        )
+        assert (code, out, len(err.splitlines())) == (2, "", 1), err
+        assert err.startswith(f"cohere-finetune-exporter: --web.config.file: {authority.directory}/")
+        assert BAD_FILES[text] in err
+        assert not [secret for secret in (USER, PASSWORD) if secret in err]
+
+    await asyncio.gather(*[told(index, text) for index, text in enumerate(BAD_FILES)])
