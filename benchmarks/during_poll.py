@@ -21,7 +21,7 @@ POLLING, RESTING = "changing=1&hold=0", "hold=1"
 
 def run() -> Iterator[Result]:
     """Measure the large fleet."""
-    yield measure(Fleet(LEAN, 10_000), rounds=3, seconds=4.0)
+    yield measure(Fleet(LEAN, 10_000), rounds=5, seconds=5.0)
 
 
 def measure(fleet: Fleet, rounds: int, seconds: float) -> Result:
