@@ -3,8 +3,8 @@
 wrk, with one thread and a few connections that stay open, drives each in turn. nginx (one worker, tuned to
 win) serves one scrape of the exporter, saved as it was sent, plain and gzipped: the same bytes up to the
 exporter's own metrics at the end, which are live in one and frozen in the other. prometheus_client's server
-has the same models in a collector and renders them at each scrape; what its page says of them is compared,
-byte for byte, before the run. node_exporter serves what it always serves.
+has the same models in a collector and renders them at each scrape, so it is scraped over one connection; what
+its page says of them is compared, byte for byte, before the run. node_exporter serves what it always serves.
 """
 
 import time
@@ -90,7 +90,7 @@ def _measure(case: Case, fleet: Fleet, contestants: tuple[Process, ...], rounds:
         Figure.of("this exporter", rates[ours]),
         (
             Figure.of("nginx, the same bytes as a file", rates[nginx]),
-            Figure.of("prometheus_client's server, one connection", slow),
+            Figure.of("prometheus_client's server", slow),
             Figure.of(f"node_exporter, its own {node_size / 1024:,.0f} KiB", ordinary),
         ),
         Goal(case.goal, on_ratio=True, at_least=True),
