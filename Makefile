@@ -7,7 +7,7 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs dashboards rules rules-check image manifests bench bench-docs lock clean
+.PHONY: help demo test lint audit fuzz docs dashboards rules rules-check image manifests bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,6 +23,13 @@ lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+audit: $(VENV)/.audit ## known vulnerabilities of what is locked, and bandit's findings; asks the network
+	@$(BIN)/python -m tests.audit
+
+fuzz: SECONDS ?= 60
+fuzz: $(VENV)/.fuzz ## fuzz what reads foreign bytes, each reader for SECONDS (60); ARGS names some
+	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/metrics.md, docs/configuration.md and the tables of docs/calls.md from the code
 	$(BIN)/python -m docs.generate
@@ -61,6 +68,10 @@ lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	    --no-emit-index-url --no-header --quiet --output-file requirements.lock
 	uv pip compile pyproject.toml --extra dev --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
+	uv pip compile pyproject.toml --extra audit --constraint requirements-dev.lock --universal --python-version 3.11 \
+	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-audit.lock
+	uv pip compile pyproject.toml --extra fuzz --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-fuzz.lock
 
 clean: ## remove the virtual environment and what tools left behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -78,3 +89,11 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.fuzz: requirements-fuzz.lock $(VENV)/.runtime
+	$(PIP) install --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
+$(VENV)/.audit: requirements-audit.lock $(VENV)/.dev
+	$(PIP) install --require-hashes -r requirements-audit.lock
+	@touch $@

@@ -1,4 +1,4 @@
-"""Write `metrics.md`, `configuration.md` and the tables of `calls.md`; a test holds the pages to the code.
+"""Write the pages that come from the code or from the tests' tables; a test holds the pages to them.
 
 Run it as `make docs`. Everything that names a metric or an option comes from the table of families, the
 telemetry's registry and the declaration of the options; only the sentences around them stand here.
@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client import Metric
 
 from docs.calls import calls_page
+from docs.failure_modes import failure_modes_page
 from exporter.cohere.transport import Endpoint
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.families import FAMILIES
@@ -76,8 +77,9 @@ twice.
 ## When the API refuses
 
 From the second refusal in a row the pause between polls doubles: up to 15 minutes for a key that is refused
-(401, 402, 403), 10 minutes where there is nothing (404, 410), an hour when the API says that the calls of the
-month are spent. A `Retry-After` is kept to, up to an hour. A key file that changes ends the pause at once.
+(401, 402, 403), 10 minutes where there is nothing (404, 410) or a list has no end, an hour when the calls of
+the month are spent. A `Retry-After` is kept to, up to an hour. A key file that changes ends the pause at
+once.
 
 ## Proxies and certificates
 
@@ -161,7 +163,12 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-PAGES = {"metrics.md": metrics_page, "configuration.md": configuration_page, "calls.md": calls_page}
+PAGES = {
+    "metrics.md": metrics_page,
+    "configuration.md": configuration_page,
+    "calls.md": calls_page,
+    "failure-modes.md": failure_modes_page,
+}
 
 
 def main() -> None:

@@ -7,12 +7,13 @@ program does; each returns the exit code.
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -32,7 +33,9 @@ from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
 from exporter.poller import Poller
 from exporter.settings import ApiKey, Settings, SettingsError
+from exporter.signals import end_in_time, ending
 from exporter.simulator import Simulator
+from exporter.streams import say, show
 from exporter.telemetry import Telemetry
 from exporter.web.access import Access
 from exporter.web.config import WebConfigError
@@ -47,6 +50,14 @@ log = structlog.stdlib.get_logger(__name__)
 NAME = "cohere-finetune-exporter"
 SWITCH_INTERVAL = 0.0001  # seconds
 CHECK_INTERVAL = 86_400.0  # seconds; longer than any check takes
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The poll loop, which never ends by itself, and where the pages are."""
+
+    polling: asyncio.Task[None]
+    url: str
 
 
 class Exporter:
@@ -143,6 +154,27 @@ class Exporter:
         except WebConfigError as error:
             raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
 
+    @asynccontextmanager
+    async def running(self, listener: socket.socket, access: Access | None = None) -> AsyncIterator[Running]:
+        """Poll, and serve the pages on `listener`, until the context ends."""
+        web = self._settings.web
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.http)
+            polling = asyncio.create_task(self.poller.run(), name="poller")
+            stack.push_async_callback(_end, polling)
+            pages = create_app(
+                scrape=self.scrape,
+                overview=self.overview,
+                is_healthy=lambda: not polling.done(),
+                is_ready=lambda: self.poller.outcome is not None,
+                telemetry_path=web.telemetry_path,
+                max_requests=web.max_requests,
+                on_rejected=self.telemetry.scrapes_rejected.inc,
+            )
+            server = await stack.enter_async_context(_server(pages, listener, access))
+            scheme = "https" if access is not None and access.encrypted else "http"
+            yield Running(polling, _url(web.listen_address.host, server.port, scheme))
+
     def _web_config_read_again(self, result: WebConfig | WebConfigError) -> None:
         if isinstance(result, WebConfig):
             log.info("the web configuration has changed and is in force")
@@ -170,37 +202,26 @@ class Exporter:
 
 
 async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> int:
-    """Poll and serve until SIGTERM or SIGINT; end with 1 should polling end by itself."""
-    stopping = _stop_signal()
+    """Poll and serve until a signal asks for an end; end with 1 should polling end by itself."""
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
     access = exporter.open_access()
     listener = _listen(settings)
-    _warn_of_clear_text(settings.cohere.base_url, key)
+    _warn_of_key(settings, key)
     if access is not None:
         _warn_of_access(settings, access.config)
+    if simulated:
+        log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
     favour_scrapes()
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(exporter.http)
-        polling = asyncio.create_task(exporter.poller.run(), name="poller")
-        stack.push_async_callback(_end, polling)
-        pages = create_app(
-            scrape=exporter.scrape,
-            overview=exporter.overview,
-            is_healthy=lambda: not polling.done(),
-            is_ready=lambda: exporter.poller.outcome is not None,
-            telemetry_path=settings.web.telemetry_path,
-            max_requests=settings.web.max_requests,
-            on_rejected=exporter.telemetry.scrapes_rejected.inc,
-        )
-        server = await stack.enter_async_context(_server(pages, listener, access))
-        encrypted = access is not None and access.encrypted
-        url = _url(settings.web.listen_address.host, server.port, "https" if encrypted else "http")
-        log.info("serving", version=__version__, url=url, api=settings.cohere.base_url)
-        await asyncio.wait({polling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if polling.done():
-            log.critical("polling has ended, which it never should", exc_info=polling.exception())
+    stopping = _stop_signal()
+    async with exporter.running(listener, access) as running:
+        log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)
+        ends: tuple[asyncio.Future[Any], ...] = (running.polling, stopping)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if running.polling.done():
+            log.critical("polling has ended, which it never should", exc_info=running.polling.exception())
             return 1
-        log.info("stopping")
+        running.polling.cancel()  # at once: scrapes under way may take their time yet
+        log.info("stopping", signal=stopping.result().name)
     return 0
 
 
@@ -208,16 +229,15 @@ async def demo(settings: Settings, key: ApiKey) -> int:
     """Serve what is polled from a simulated API inside this process, over HTTP; `key` is the one it takes."""
     simulator = Simulator(api_key=key.read(), speed=settings.demo.speed)
     async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
-        log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
         pointed = settings.cohere.model_copy(update={"base_url": f"http://127.0.0.1:{server.port}"})
         return await serve(settings.model_copy(update={"cohere": pointed}), key, simulated=True)
 
 
-async def check(settings: Settings, key: ApiKey) -> int:
+async def check(settings: Settings, key: ApiKey, *, clock: Clock | None = None) -> int:
     """Poll once and print what was found, or what is wrong and what to do about it."""
     if settings.log.level != "debug":
         logging.disable()  # what is wrong is printed, in more words
-    clock = SystemClock()
+    clock = clock or SystemClock()
     # Everything is read, for however long it takes and whatever is left of a budget.
     patient = {
         "poll": settings.poll.model_copy(
@@ -232,12 +252,13 @@ async def check(settings: Settings, key: ApiKey) -> int:
             await exporter.poller.finish()
     snapshot = exporter.exposition.snapshot
     if outcome.reason or snapshot is None:
-        print(failure(outcome, settings.cohere.base_url), file=sys.stderr)
+        say(failure(outcome, settings.cohere.base_url))
         return 1
-    print(table(snapshot, clock.time()))
+    code = show(table(snapshot, clock.time()))
     if unread := exporter.poller.unread:
-        print(f"step metrics of {len(unread)} models could not be read: {unread[0]}", file=sys.stderr)
-    return 0
+        models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
+        say(f"step metrics of {models} could not be read: {unread[0]}")
+    return code
 
 
 def _open_http(settings: Settings, *, trust_env: bool) -> httpx.AsyncClient:
@@ -293,23 +314,28 @@ def _url(host: str, port: int, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
-def _stop_signal() -> asyncio.Future[None]:
-    """Give a future that SIGTERM and SIGINT end; a second signal ends the process at once."""
+def _stop_signal() -> asyncio.Future[signal.Signals]:
+    """Give a future that ends with the first signal that asks for an end."""
     loop = asyncio.get_running_loop()
-    stopping: asyncio.Future[None] = loop.create_future()
+    stopping: asyncio.Future[signal.Signals] = loop.create_future()
 
-    def stop(number: int) -> None:
-        if stopping.done():
-            os._exit(128 + number)
-        stopping.set_result(None)
+    def stop(number: signal.Signals) -> None:
+        if not stopping.done():
+            stopping.set_result(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending():
         loop.add_signal_handler(number, stop, number)
+    # The loop still wakes and calls `stop`; its own handlers, which do nothing, make room for ones that act
+    # even while the loop is held up.
+    end_in_time()
     return stopping
 
 
-def _warn_of_clear_text(base_url: str, key: ApiKey) -> None:
-    """Warn when the key would cross a network for everybody to read."""
+def _warn_of_key(settings: Settings, key: ApiKey) -> None:
+    """Warn when the key would cross a network for everybody to read, or is missing where one may be meant."""
+    file, base_url = settings.cohere.api_key_file, settings.cohere.base_url
+    if file and not key.read():
+        log.warning("the API key file is empty; no key is sent until it holds one", file=str(file))
     url = urlsplit(base_url)
     if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)

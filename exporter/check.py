@@ -5,6 +5,7 @@ Text of the API is foreign: what a terminal might act on is shown as `?`.
 
 from collections.abc import Mapping, Sequence
 
+from exporter.families import bounded_counts
 from exporter.model import ModelState, PollOutcome, Snapshot
 
 _HEADER = ("NAME", "STATUS", "BASE MODEL", "STEP", "LATEST METRICS", "AGE", "ID")
@@ -13,7 +14,8 @@ _WIDEST = 60
 
 def table(snapshot: Snapshot, now: float) -> str:
     """Give the models, newest first, and a line that counts them; `now` is in Unix seconds."""
-    counts = ", ".join(f"{count} {status}" for status, count in snapshot.status_counts.items() if count)
+    bounded = bounded_counts(snapshot.status_counts).items()
+    counts = ", ".join(f"{count} {_short(status)}" for status, count in bounded if count)
     total = sum(snapshot.status_counts.values())
     summary = f"{total} model{'' if total == 1 else 's'}{': ' if counts else ''}{_printable(counts)}"
     if snapshot.dropped:

@@ -1,13 +1,13 @@
 """The command: arguments and environment → a verb that runs, and its exit code.
 
-0 after a clean stop, 1 when `check` cannot poll the API, 2 when what the user gave cannot be used: then one
-line on standard error says what to do.
+0 after a clean stop, 1 when `check` cannot poll the API or print what it found, 2 when what the user gave
+cannot be used: then one line on standard error says what to do. Nothing is left to the interpreter's own end,
+which would wait for threads and in which no signal is handled any more.
 """
 
 import asyncio
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 
@@ -17,49 +17,51 @@ from exporter import app, log
 from exporter.settings import ApiKey, SettingsError, Verb, load, resolve_key, unknown_variables
 from exporter.settings.flags import PROGRAM
 from exporter.simulator import DEMO_API_KEY
+from exporter.streams import Outlet, flush, open_streams, say
 
-_LONGEST_END = 2.0  # seconds
 _VERBS = {Verb.SERVE: app.serve, Verb.DEMO: app.demo, Verb.CHECK: app.check}
 
 
-def run() -> int:
-    """Run the command with the process's own arguments and environment; give the exit code."""
+def run() -> None:
+    """Run the command with the process's own arguments and environment, and end the process."""
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # names in the API's answers may be any text
-    return main(sys.argv[1:], os.environ, at_end=_end_within_seconds)
+    try:
+        _end(main(sys.argv[1:], os.environ, at_end=_end, log_to=Outlet(sys.stderr)))
+    except SystemExit:
+        _end(0)  # after --help and --version
 
 
 def main(
-    argv: Sequence[str], environ: Mapping[str, str], at_end: Callable[[int], None] = lambda _: None
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    at_end: Callable[[int], None] = lambda _: None,
+    log_to: log.Stream | None = None,
 ) -> int:
-    """Run the command; `argv` is without the program's name, `at_end` is told the exit code to come."""
+    """Run the command; `argv` is without the program's name, `at_end` is told the exit code to come.
+
+    Raises SystemExit after `--help` and `--version`.
+    """
 
     async def command() -> int:
         code = await _VERBS[verb](settings, key)
+        # Not after asyncio.run(): it waits for threads, one of which may ask a name server that is silent.
         at_end(code)
         return code
 
     try:
         verb, settings = load(argv, environ)
         key = ApiKey(DEMO_API_KEY) if verb is Verb.DEMO else resolve_key(settings, environ)
-        log.configure(settings.log.level, settings.log.format, secrets=key.secrets)
+        log.configure(settings.log.level, settings.log.format, log_to, secrets=key.secrets)
         for name in unknown_variables(environ):
             structlog.stdlib.get_logger(__name__).warning("unknown variable is ignored", variable=name)
         return asyncio.run(command())
     except SettingsError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        say(f"{PROGRAM}: {error}")
         return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains once more at its end
-        return 0
-    except KeyboardInterrupt:
-        return 130
 
 
-def _end_within_seconds(code: int) -> None:
-    """End the process soon, even while a thread waits for a name server that does not answer."""
-    sys.stdout.flush()
-    timer = threading.Timer(_LONGEST_END, os._exit, (code,))
-    timer.daemon = True
-    timer.start()
+def _end(code: int) -> None:
+    os._exit(code or flush())

@@ -4,6 +4,10 @@ import asyncio
 import time
 from typing import Protocol
 
+LONGEST_NAP = 5.0  # seconds
+# On Linux the one that goes on while the machine sleeps.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """The times the exporter reads and the one way it waits."""
@@ -22,8 +26,17 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clocks of the machine."""
+    """The clocks of the machine; what it slept through has passed, for the age of data and for every wait."""
 
-    monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
-    sleep = staticmethod(asyncio.sleep)
+
+    def monotonic(self) -> float:
+        """Give seconds since the machine started, its sleep included."""
+        return time.clock_gettime(_STEADY)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in naps: the event loop's own clock stands still while the machine sleeps."""
+        due = self.monotonic() + seconds
+        await asyncio.sleep(min(seconds, LONGEST_NAP))
+        while (left := due - self.monotonic()) > 0:  # noqa: ASYNC110 - no event tells of time
+            await asyncio.sleep(min(left, LONGEST_NAP))

@@ -11,11 +11,12 @@
     ├── Timeout            408, or the deadline of a request passed
     ├── ConnectionFailed   no answer: DNS, TCP or TLS failed, or the connection broke
     └── InvalidResponse    an answer that is not what the specification says
+        └── Endless        pages without end
 
 A message is one line for people and never holds a secret or a response body.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ApiError(Exception):
@@ -41,6 +42,11 @@ class ApiError(Exception):
         self.status = status
         self.trace_id = trace_id
         self.retry_after = retry_after
+
+    def kept(self) -> Self:
+        """Give it as it may be kept: the frames of a traceback hold the whole answer that failed."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
 
     def fields(self) -> dict[str, str]:
         """Give what a log line says of it."""
@@ -120,6 +126,10 @@ class InvalidResponse(ApiError):
 
     reason = "invalid_response"
     advice = "Look at --cohere.base-url: what answers there does not speak the fine-tuning API."
+
+
+class Endless(InvalidResponse):
+    """Pages that go in a circle or beyond all bounds: to ask again soon would cost as many calls again."""
 
 
 REASONS = tuple(

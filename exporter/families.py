@@ -5,7 +5,8 @@ it. Each family is a gauge; a value the API did not give has no sample; label va
 left it.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ Sample: TypeAlias = tuple[tuple[str, ...], float]
 """Label values, in the order of the family's labels, and the value."""
 
 IDENTITY = ("model_id", "model_name")
+UNKNOWN_STATUSES_LIMIT = 32  # shown by name among the numbers of models; the API has nine in all
+OTHER_STATUSES = "other"  # the rest of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,18 @@ def _training_metrics(state: ModelState) -> Iterable[Sample]:
             yield (name,), value
 
 
+def bounded_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Give the numbers of models with so many unknown statuses by name, and the rest in one."""
+    # Every model may have a status of its own, those left out by a limit, too.
+    unknown = [status for status in counts if status not in _KNOWN_STATUSES]
+    bounded = Counter(counts)
+    if rest := sum(bounded.pop(status) for status in unknown[UNKNOWN_STATUSES_LIMIT:]):
+        bounded[OTHER_STATUSES] += rest
+    return bounded
+
+
 def _models(snapshot: Snapshot) -> Iterable[Sample]:
-    for status, count in snapshot.status_counts.items():
+    for status, count in bounded_counts(snapshot.status_counts).items():
         yield (status,), float(count)
 
 

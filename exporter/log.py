@@ -2,7 +2,8 @@
 
 Every record passes here, those of libraries too. Whatever it carries - newlines, quotes, terminal escapes,
 control characters, lone surrogates, all of which a foreign API may send - it stays one line that parses back
-and forges no other, every secret in it reads `[redacted]`, and a stream that fails never fails the program.
+and forges no other, every secret in it reads `[redacted]`, and a stream that fails never fails the program:
+the lines it did not take are lost, and how many were is said once it takes lines again.
 """
 
 import json
@@ -10,15 +11,15 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-REDACTED = "[redacted]"
-_SHORTEST_SECRET = 4  # a shorter one would black out every line and tell by its place what it is
+from exporter.secrecy import REDACTED, hide
+
 _DEEPEST = 8  # of nested values; beyond is foreign nonsense, or a cycle
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -33,10 +34,18 @@ _NO_KEY = re.compile(r"[^A-Za-z0-9_.-]")
 _META = ("event", "ts", "level", "msg", "_record", "_from_structlog")
 
 
+class Stream(Protocol):
+    """Where lines go."""
+
+    def write(self, line: str, /) -> object:
+        """Take a line; OSError or ValueError when it cannot be taken."""
+        ...
+
+
 def configure(
     level: str,
     format: str,  # noqa: A002 - the name of the option
-    stream: TextIO | None = None,
+    stream: Stream | None = None,
     secrets: Callable[[], Iterable[str]] = tuple,
 ) -> None:
     """Send the records of structlog and of logging from `level` up to `stream` (standard error when None).
@@ -70,11 +79,29 @@ def _formatter(render: Processor, secrets: Callable[[], Iterable[str]]) -> loggi
     )
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Writes lines; a line that cannot be written is lost, the program goes on."""
+class _Handler(logging.Handler):
+    """Writes lines; one that cannot be written is lost and counted, and the program goes on."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Let it pass: there is nowhere left to say so."""
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, and before it how many were lost since the last one."""
+        try:
+            line = self.format(record)
+            if self._lost:
+                line = f"{self.format(_loss(self._lost))}\n{line}"
+            self._stream.write(line + "\n")
+            self._lost = 0
+        except Exception:  # noqa: BLE001 - there is nowhere left to say so
+            self._lost += 1
+
+
+def _loss(lines: int) -> logging.LogRecord:
+    words = "lines of the log were lost: nobody took them"
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, f"{lines} {words}", None, None)
 
 
 class _Redact:
@@ -84,12 +111,10 @@ class _Redact:
         self._secrets = secrets
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        secrets = {secret for secret in self._secrets() if len(secret) >= _SHORTEST_SECRET}
-        # The longest first: a secret may be the beginning of another.
-        ordered = sorted(secrets, key=len, reverse=True)
-        return {self._text(key, ordered): self._plain(value, ordered) for key, value in event.items()}
+        secrets = tuple(self._secrets())
+        return {self._text(key, secrets): self._plain(value, secrets) for key, value in event.items()}
 
-    def _plain(self, value: object, secrets: list[str], depth: int = 0) -> Any:
+    def _plain(self, value: object, secrets: Sequence[str], depth: int = 0) -> Any:
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, float):
@@ -98,18 +123,16 @@ class _Redact:
             return self._nested(value, secrets, depth + 1) if depth < _DEEPEST else "..."
         return self._text(value, secrets)
 
-    def _nested(self, value: Mapping[Any, Any] | Iterable[Any], secrets: list[str], depth: int) -> Any:
+    def _nested(self, value: Mapping[Any, Any] | Iterable[Any], secrets: Sequence[str], depth: int) -> Any:
         if isinstance(value, Mapping):
             return {
                 self._text(key, secrets): self._plain(member, secrets, depth) for key, member in value.items()
             }
         return [self._plain(member, secrets, depth) for member in value]
 
-    def _text(self, value: object, secrets: list[str]) -> str:
+    def _text(self, value: object, secrets: Sequence[str]) -> str:
         text = str(value).encode(errors="replace").decode()  # no lone surrogates
-        for secret in secrets:
-            text = text.replace(secret, REDACTED)
-        return _BEARER.sub(rf"\1{REDACTED}", text)
+        return _BEARER.sub(rf"\1{REDACTED}", hide(text, secrets))
 
 
 def _arrange(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,6 +1,6 @@
 """How long the API is left alone after failures, so that asking again does not become hammering."""
 
-from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
+from exporter.errors import ApiError, Endless, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
 
 LONGEST_RETRY_AFTER = 3600.0
 
@@ -10,8 +10,14 @@ LONGEST_PAUSE: dict[type[ApiError], float] = {
     Forbidden: 900.0,
     PaymentRequired: 900.0,
     Gone: 600.0,
+    Endless: 600.0,
     QuotaSpent: 3600.0,
 }
+
+
+def asked_rest(error: ApiError | None) -> float:
+    """Give the seconds for which the API asked to be left alone, counted from its answer; 0 if it did not."""
+    return min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if error else 0.0
 
 
 class Patience:
@@ -29,5 +35,4 @@ class Patience:
         if error is None:
             return interval
         doubled = interval * 2.0 ** min(self._repeated - 1, 16)
-        asked = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
-        return max(interval, asked, min(doubled, LONGEST_PAUSE.get(type(error), 0.0)))
+        return max(interval, asked_rest(error), min(doubled, LONGEST_PAUSE.get(type(error), 0.0)))

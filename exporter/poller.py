@@ -20,7 +20,7 @@ from exporter.errors import ApiError, InvalidResponse
 from exporter.events import Events
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status
 from exporter.pace import Budget, Pace
-from exporter.patience import Patience
+from exporter.patience import Patience, asked_rest
 from exporter.readings import ProgressApi, ReadingObserver, Readings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -90,7 +90,7 @@ class Poller:
         self._round: asyncio.Task[None] | None = None
         self.outcome: PollOutcome | None = None
         self.last_success_at: float | None = None
-        self.next_poll_at: float | None = None
+        self._due: float | None = None
         self._good_at: float | None = None
         observer.paced(self.interval, self.stale_after)
 
@@ -105,13 +105,19 @@ class Poller:
         return self._pace.stale_after
 
     @property
+    def next_poll_at(self) -> float | None:
+        """When the next poll begins, in Unix seconds as the wall clock counts them now."""
+        return None if self._due is None else self._clock.time() + (self._due - self._clock.monotonic())
+
+    @property
     def unread(self) -> Sequence[ApiError]:
         """The error of each model whose step metrics could not be read."""
         return self._readings.errors
 
     async def run(self) -> None:
         """Poll for ever, the first time almost at once."""
-        await self._clock.sleep(random.uniform(0, min(LONGEST_JITTER, self.interval / 10)))  # noqa: S311
+        jitter = random.uniform(0, min(LONGEST_JITTER, self.interval / 10))  # noqa: S311 - it hides nothing
+        await self._clock.sleep(jitter)
         last_key = ""
         try:
             while True:
@@ -120,9 +126,10 @@ class Poller:
                     self._readings.resume()
                 last_key = key
                 await self.poll()
-                due = started + self._pause()
-                self.next_poll_at = self._clock.time() + max(due - self._clock.monotonic(), 0.0)
-                await self._rest(due, key)
+                # What the API asks for is counted from its answer, however long the poll took.
+                ended = self._clock.monotonic()
+                self._due = max(started + self._pause(), ended + asked_rest(self._error))
+                await self._rest(self._due, key)
         finally:
             if self._round:
                 self._round.cancel()
@@ -138,7 +145,7 @@ class Poller:
         try:
             await self._try_poll()
         except ApiError as caught:
-            error = caught
+            error = caught.kept()
         except Exception as bug:
             # Whatever comes from outside, the loop goes on.
             log.exception("a poll failed in a way nobody foresaw")

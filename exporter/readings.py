@@ -16,7 +16,7 @@ import structlog
 from exporter.clock import Clock
 from exporter.errors import ApiError, Gone, InvalidResponse, PaymentRequired, RateLimited, Unauthorized
 from exporter.model import FinetunedModel, Status, TrainingProgress
-from exporter.patience import Patience
+from exporter.patience import Patience, asked_rest
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -65,10 +65,10 @@ class _Reading:
     def settle(self, model: FinetunedModel) -> None:
         self.read_for, self.error, self.failures = _state(model), None, 0
 
-    def back_off(self, model: FinetunedModel, interval: float) -> None:
+    def back_off(self, model: FinetunedModel, interval: float, *, rest_until: float) -> None:
         polls_left_out = min(2**self.failures - 1, LONGEST_BACKOFF)
         # Half an interval is left for polls that come a moment early.
-        self.retry_at = self.asked_at + (polls_left_out + 0.5) * interval
+        self.retry_at = max(self.asked_at + (polls_left_out + 0.5) * interval, rest_until)
         self.failed_for = _state(model)
         self.failures = min(self.failures + 1, LONGEST_BACKOFF)
 
@@ -131,8 +131,9 @@ class Readings:
 
     def _halt(self, setback: ApiError | None, interval: float) -> None:
         pause = self._patience.pause(setback, interval)
-        # Half an interval is left for polls that come a moment early.
-        self._resume_at = self._clock.monotonic() + pause - interval / 2 if setback else -math.inf
+        # Half an interval is left for polls that come a moment early, but none of what the API asked for.
+        rest = max(pause - interval / 2, asked_rest(setback))
+        self._resume_at = self._clock.monotonic() + rest if setback else -math.inf
 
     def _due(self, models: Iterable[FinetunedModel]) -> list[FinetunedModel]:
         """Give the models to read, those in training and those at rest in turn, longest waiting first.
@@ -160,7 +161,8 @@ class Readings:
                     pass
                 return error
             if error and not isinstance(error, Gone):
-                self._readings[model.id].back_off(model, interval)
+                rest_until = self._clock.monotonic() + asked_rest(error)
+                self._readings[model.id].back_off(model, interval, rest_until=rest_until)
         return None
 
     async def _read(self, model: FinetunedModel) -> ApiError | None:
@@ -172,7 +174,7 @@ class Readings:
         try:
             reading.progress = await self._api.training_progress(model.id, reading.progress)
         except ApiError as caught:
-            error = caught
+            error = caught.kept()
         except Exception as bug:
             # Whatever one model's metrics hold, the others are read.
             log.exception("step metrics of a model failed in a way nobody foresaw", model_id=model.id)

@@ -17,6 +17,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
+    values,
 )
 
 from exporter.errors import REASONS
@@ -41,8 +42,10 @@ class Telemetry:
         calls_left: Callable[[], float] | None = None,
         process_metrics: bool = True,
     ) -> None:
-        # The library has this switch as a global only.
+        # The library has these switches as globals only. The second keeps values in memory, even where
+        # PROMETHEUS_MULTIPROC_DIR asks for files.
         disable_created_metrics()  # type: ignore[no-untyped-call]
+        values.ValueClass = values.MutexValue
         self.registry = registry = CollectorRegistry()
         gauge = partial(Gauge, registry=registry)
         counter = partial(Counter, registry=registry)

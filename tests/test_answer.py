@@ -1,5 +1,6 @@
 """What came back over HTTP: bodies keep within their limit, errors say one safe line."""
 
+import asyncio
 import gzip
 import json
 import math
@@ -121,6 +122,28 @@ class TestReadBody:
             assert tracemalloc.get_traced_memory()[1] < MIB
         finally:
             tracemalloc.stop()
+
+    @pytest.mark.parametrize("chunks", [[b"{}", b"x"], [b"{}x"], [b"{}", b"", b"x"]])
+    async def test_what_follows_a_gzip_stream_is_refused_in_whatever_pieces_it_comes(
+        self, chunks: list[bytes]
+    ) -> None:
+        pieces = [chunk.replace(b"{}", gzip.compress(b"{}")) for chunk in chunks]
+        with pytest.raises(InvalidResponse, match="goes on after the end"):
+            await read_body(streamed(*pieces, encoding="gzip"), 1000)
+
+    async def test_many_small_chunks_hold_up_nobody(self) -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        working = asyncio.create_task(others())
+        await read_body(streamed(*[b" "] * 1000), 1000)
+        working.cancel()
+        assert turns >= 1000
 
     @pytest.mark.parametrize("cut", [0, 5, 15, -1])
     async def test_a_gzip_stream_that_ends_early_is_an_invalid_response(self, cut: int) -> None:
@@ -289,6 +312,21 @@ class TestRetryAfter:
 
     def test_is_none_when_absent(self) -> None:
         assert failure(429).retry_after is None
+
+    @pytest.mark.parametrize(
+        ("values", "seconds"),
+        [
+            (["5", "10"], 10.0),
+            (["10", "5"], 10.0),
+            (["soon", "5"], 5.0),
+            ([formatdate(NOW + 90, usegmt=True), "5"], 90.0),
+            (["soon", "-1"], None),
+        ],
+    )
+    def test_the_longest_of_several_counts(self, values: list[str], seconds: float | None) -> None:
+        headers = httpx.Headers([("retry-after", value) for value in values])
+        error = error_of(httpx.Response(429, headers=headers), b"", secret="", now=NOW)
+        assert error.retry_after == seconds
 
     @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ ([+-]\d+|GMT)"))
     def test_never_fails_and_never_goes_back(self, value: str) -> None:

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.cohere.client import MODELS_PATH, PAGES_LIMIT, CohereClient
+from exporter.cohere.client import BOUNDS, CIRCLE, MODELS_PATH, Bounds, CohereClient
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
-from exporter.cohere.transport import Transport, open_http
+from exporter.cohere.transport import Endpoint, Transport, open_http
+from exporter.cohere.wire import LABEL_LIMIT
 from exporter.errors import ApiError, Gone, InvalidResponse
 from exporter.model import TrainingProgress
-from tests.conftest import FakeClock
+from tests.conftest import FakeClock, settle
 from tests.strategies import encode, json_values
 from tests.test_transport import Api, Handler, RecordingObserver, an_api, reply
 
@@ -99,6 +100,36 @@ class TestListModels:
         async with a_client(lambda _: reply(body=body)) as (client, _):
             listing = await client.list_models()
         assert (listing.models, listing.pages) == ((), 1)
+
+    async def test_waits_for_step_metrics_that_hang_once_and_not_at_each_page(self) -> None:
+        list_pages = iter([models("a"), models("b"), models("c")])
+        tokens = iter("12")
+        hanging = [asyncio.Event() for _ in range(4)]
+        order: list[str] = []
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if request.url.path == MODELS_PATH:
+                order.append("list")
+                page = {"finetuned_models": next(list_pages), "next_page_token": next(tokens, "")}
+                return reply(body=encode(page))
+            order.append("steps")
+            await hanging[order.count("steps") - 1].wait()
+            return reply()
+
+        async with an_api(handle, concurrency=2) as api:
+            client = CohereClient(api.transport, observer=api.observer)
+            readings = [asyncio.create_task(client.training_progress("m")) for _ in range(2)]
+            await settle()
+            listing = asyncio.create_task(client.list_models())
+            await settle()
+            readings += [asyncio.create_task(client.training_progress("m")) for _ in range(2)]
+            await settle()
+            hanging[0].set()
+            assert [model.id for model in (await listing).models] == ["a", "b", "c"]
+            assert order[:5] == ["steps", "steps", "list", "list", "list"]
+            for event in hanging:
+                event.set()
+            await asyncio.gather(*readings)
 
     async def test_asks_for_the_page_size_on_every_page(self) -> None:
         async with a_client(chain("finetuned_models", models("a"), models("b")), page_size=25) as (
@@ -226,7 +257,44 @@ class TestChainsWithoutAnEnd:
         async with a_client(handle) as (client, _):
             with pytest.raises(InvalidResponse, match="no end"):
                 await client.training_progress("m")
-        assert sent == PAGES_LIMIT
+        assert sent == BOUNDS[Endpoint.LIST_TRAINING_STEP_METRICS].pages
+
+    async def test_a_list_that_only_repeats_models_is_an_invalid_response(self) -> None:
+        sent = 0
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            nonlocal sent
+            sent += 1
+            return reply(body=encode({"finetuned_models": models("a", "b"), "next_page_token": f"t{sent}"}))
+
+        async with a_client(handle) as (client, _):
+            with pytest.raises(InvalidResponse, match="circle"):
+                await client.list_models()
+        assert sent == CIRCLE + 1
+
+    async def test_pages_that_repeat_models_or_are_empty_do_not_end_a_list_that_goes_on(self) -> None:
+        pages = [models("a"), *[models("a")] * (CIRCLE - 1), models("b"), *[[]] * CIRCLE, models("c")]
+        async with a_client(chain("finetuned_models", *pages)) as (client, _):
+            listing = await client.list_models()
+        assert [model.id for model in listing.models] == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("bounds", [Bounds(9, size=150, values=1000), Bounds(9, size=10_000, values=12)])
+    async def test_pages_that_together_go_beyond_the_bounds_are_an_invalid_response(
+        self, bounds: Bounds, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for endpoint in Endpoint:
+            monkeypatch.setitem(BOUNDS, endpoint, bounds)
+        async with a_client(chain("finetuned_models", models("a"), models("b"))) as (client, _):
+            assert (await client.list_models()).pages == 2
+        async with a_client(chain("finetuned_models", *(models(name) for name in "abcdef"))) as (client, api):
+            with pytest.raises(InvalidResponse, match="pages together"):
+                await client.list_models()
+            assert 1 < len(api.requests) < 6
+        rows = [[{"step_number": step, "metrics": {"loss": 1}}] for step in range(6)]
+        async with a_client(chain("step_metrics", *rows)) as (client, api):
+            with pytest.raises(InvalidResponse, match="pages together"):
+                await client.training_progress("m")
+            assert 1 < len(api.requests) < 6
 
     @pytest.mark.parametrize(
         "token", ["\ud800", "😀" * 8192, "x" * 100_000], ids=["surrogate", "wide", "long"]
@@ -236,6 +304,15 @@ class TestChainsWithoutAnEnd:
         async with a_client(lambda _: reply(body=page)) as (client, _):
             with pytest.raises(InvalidResponse):
                 await client.list_models()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("model_id", ["x" * LABEL_LIMIT, "a\ufffd"], ids=["cut", "mended"])
+async def test_a_model_whose_id_is_not_whole_is_not_asked_for(model_id: str) -> None:
+    async with a_client(lambda _: reply(body=b"{}")) as (client, api):
+        with pytest.raises(InvalidResponse, match="cannot be asked for"):
+            await client.training_progress(model_id)
+        assert api.requests == []
 
 
 class TestAnything:

@@ -7,7 +7,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from benchmarks.client_server import samples as samples_of
 from exporter.exposition import Exposition, Format
-from exporter.families import FAMILIES, Family
+from exporter.families import FAMILIES, Family, FleetFamily
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from tests.conftest import FakeClock
 from tests.goldens import GOLDEN, assert_golden, is_updating
@@ -184,6 +184,16 @@ def test_a_known_status_is_1_and_the_eight_others_are_0(status: str) -> None:
 def test_a_status_nobody_knows_appears_under_its_own_name() -> None:
     samples = values("cohere_finetuned_model_status", ModelState(SPARE))
     assert samples == {**{(known,): 0.0 for known in STATUSES}, ("STATUS_ARCHIVED",): 1.0}
+
+
+@pytest.mark.parametrize("strange", [32, 33, 10_000])
+def test_thousands_of_statuses_that_nobody_knows_do_not_make_thousands_of_series(strange: int) -> None:
+    counts = dict.fromkeys(STATUSES, 1) | {f"STATUS_{n:05}": 2 for n in range(strange)} | {"other": 5}
+    row = family("cohere_finetuned_models")
+    assert isinstance(row, FleetFamily)
+    samples = dict(row.samples(Snapshot(states=(), status_counts=counts)))
+    assert sum(samples.values()) == sum(counts.values())
+    assert list(samples) == [(status,) for status in [*list(counts)[: 9 + 32], "other"]]
 
 
 def test_a_model_without_a_status_is_unspecified() -> None:

@@ -205,7 +205,7 @@ async def test_it_serves_a_thousand_models_under_every_restriction(engine: Engin
         assert '"stopping"' in await container.logs()
 
 
-async def assert_restricted(container: Container) -> None:
+async def assert_restricted(container: Container, *, memory: int = 128) -> None:
     """See from outside that the process has no more than it needs."""
     status = await container.status()
     assert status["Uid"].split() == status["Gid"].split() == [USER] * 4
@@ -213,7 +213,7 @@ async def assert_restricted(container: Container) -> None:
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"  # a filter
     assert await container.root_is_read_only()
-    assert (await container.inspect())["HostConfig"]["Memory"] == 128 * MIB
+    assert (await container.inspect())["HostConfig"]["Memory"] == memory * MIB
 
 
 @asynccontextmanager
@@ -303,7 +303,7 @@ async def test_the_demo_runs_as_a_pod(engine: Engine, image: str) -> None:
     async with engine.pod(demo, free_port()) as pod:
         await answers_its_probes(pod, demo)
         await until_metrics(pod.address, "^cohere_finetuned_models{", 9)
-        await assert_restricted(pod)
+        await assert_restricted(pod, memory=512)
 
 
 async def test_the_deployment_runs_as_a_pod_and_takes_up_a_rotated_secret(engine: Engine, image: str) -> None:
@@ -314,7 +314,7 @@ async def test_the_deployment_runs_as_a_pod_and_takes_up_a_rotated_secret(engine
             await until_metrics(
                 pod.address, '^cohere_exporter_poll_failures_total{reason="unauthorized"} [1-9]'
             )
-            await assert_restricted(pod)
+            await assert_restricted(pod, memory=512)
 
             process = (await pod.status())["Pid"]
             await pod.write("/run/secrets/cohere/api-key", KEY)

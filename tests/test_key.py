@@ -125,3 +125,31 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert refusal(PRIVATE, f"--cohere.api-key-file={pipe}").endswith("a pipe cannot be read again")
+
+
+def test_a_file_that_turns_into_a_pipe_is_not_waited_for(file: Path) -> None:
+    key = ApiKey(file=file)
+    file.unlink()
+    os.mkfifo(file)
+
+    assert key.read() == KEY
+    assert key.error == f"cannot read {file}: a pipe cannot be read again"
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
+def test_a_device_is_refused(path: str) -> None:
+    assert refusal(PRIVATE, f"--cohere.api-key-file={path}").endswith(f"cannot read {path}: not a file")
+
+
+def test_a_log_given_for_a_key_is_refused_and_not_read_to_its_end(file: Path) -> None:
+    with file.open("wb") as stream:
+        stream.truncate(1 << 40)
+    assert refusal(f"--cohere.api-key-file={file}").endswith(f"cannot read {file}: larger than 64 KiB")
+
+
+def test_an_empty_file_is_used_once_it_holds_a_key(file: Path) -> None:
+    file.write_text("")
+    key = resolve(PRIVATE, f"--cohere.api-key-file={file}")
+    assert key.read() == ""
+    file.write_text(KEY)
+    assert key.read() == KEY

@@ -143,6 +143,18 @@ class TestMonthlyBudget:
         for _ in range(7):
             budget.spend()
 
+    def test_lets_a_list_grow_by_a_page_and_not_without_end(self, clock: FakeClock) -> None:
+        budget = MonthlyBudget(10, clock)
+        for _ in range(3):
+            budget.spend(spare=True)
+        budget.spend(page=0)
+        budget.spend(page=1)
+        with pytest.raises(QuotaSpent, match="kept for listing"):
+            budget.spend(page=2)
+        budget.interval(2, 0, is_busy=False)
+        budget.spend(page=2)
+        assert budget.left == 4
+
     @pytest.mark.anyio
     async def test_what_the_list_can_no_longer_need_is_spare(self, clock: FakeClock) -> None:
         budget = MonthlyBudget(10, clock)

@@ -322,3 +322,35 @@ def test_a_stream_of_bytes_that_knows_ascii_only_gets_json() -> None:
     structlog.get_logger().info("modèle €")
 
     assert json.loads(raw.getvalue())["msg"] == "modèle €"
+
+
+class FullStream(io.StringIO):
+    """A disk that is full for a while."""
+
+    is_full = False
+
+    def write(self, text: str, /) -> int:
+        if self.is_full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+@both_formats
+def test_lines_that_were_lost_are_counted_once_lines_are_taken_again(format: str) -> None:  # noqa: A002
+    stream = FullStream()
+    exporter_log.configure("info", format, stream)
+    log = structlog.get_logger()
+    stream.is_full = True
+    for _ in range(3):
+        log.info("lost")
+    stream.is_full = False
+    for _ in range(2):
+        log.info("written")
+
+    lines = [PARSE[format](line) for line in stream.getvalue().splitlines(keepends=True)]
+    assert [line["msg"] for line in lines] == [
+        "3 lines of the log were lost: nobody took them",
+        "written",
+        "written",
+    ]
+    assert lines[0]["level"] == "warn"

@@ -18,6 +18,7 @@ from exporter.cohere.transport import Transport
 from exporter.errors import (
     ApiError,
     ConnectionFailed,
+    Endless,
     Forbidden,
     Gone,
     InvalidResponse,
@@ -622,6 +623,7 @@ async def test_what_passes_by_itself_does_not_lengthen_the_pause(world: World, e
         (Forbidden("x"), 900.0),
         (PaymentRequired("x"), 900.0),
         (Gone("x"), 600.0),
+        (Endless("x"), 600.0),
         (QuotaSpent("x"), 3600.0),
     ],
 )
@@ -710,13 +712,20 @@ async def test_retry_after_is_respected_up_to_an_hour(
     assert (await world.pauses(8000))[0] == pytest.approx(pause)
 
 
+async def test_retry_after_is_counted_from_the_answer_not_from_the_start_of_the_poll(world: World) -> None:
+    world.api.list_takes = 25.0
+    world.api.list_error = RateLimited("x", retry_after=60.0)
+    assert (await world.pauses(300))[0] == pytest.approx(85.0)
+
+
 async def test_retry_after_of_step_metrics_is_respected_and_the_list_goes_on(clock: FakeClock) -> None:
     world = World(clock, model("a"))
     world.api.progress["a"] = RateLimited("x", retry_after=200.0)
     pauses = await world.pauses(700)
     assert pauses == pytest.approx([INTERVAL] * len(pauses))
     assert {outcome.reason for outcome in world.outcomes} == {None}
-    assert world.api.asked == ["a"] * 4, "polls at 0, 60, 120 and 180 s are one round of readings"
+    assert world.api.asked == ["a"] * 3, "polls at 0, 60, 120 and 180 s are one round of readings"
+    assert min(later - earlier for earlier, later in pairwise(world.api.asked_at)) >= 200
 
 
 # The budget of calls.
@@ -885,6 +894,18 @@ async def test_the_next_poll_is_announced(world: World) -> None:
         announced = world.poller.next_poll_at
         assert announced is not None
         assert announced - world.clock.time() == pytest.approx(began + INTERVAL - world.clock.monotonic())
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0, 3.2e7, -3.2e7])
+async def test_the_next_poll_is_as_far_off_as_before_when_the_wall_clock_jumps(
+    world: World, jump: float
+) -> None:
+    async with world.running():
+        await world.clock.advance(20.0)
+        announced = world.poller.next_poll_at
+        world.clock._unix_offset += jump
+        assert announced is not None
+        assert world.poller.next_poll_at == pytest.approx(announced + jump)
 
 
 # How long it takes.

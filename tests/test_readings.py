@@ -292,6 +292,24 @@ async def test_a_model_that_keeps_failing_is_asked_for_more_and_more_seldom(worl
     assert waits == [1, 2, 4, 8, 9, 9, 9, 9]
 
 
+@pytest.mark.parametrize("kind", [RateLimited, ServerError])
+async def test_an_api_that_asks_for_a_rest_is_not_asked_before_it_is_over(
+    world: World, kind: type[ApiError]
+) -> None:
+    models = fleet(1)
+    world.api.answers["m00"] = kind("x", retry_after=1.5 * INTERVAL)
+    assert await world.refresh(*models) == ["m00"]
+    assert await world.polls_until_asked(models, "m00") == 2
+
+
+@pytest.mark.parametrize("kind", [RateLimited, ServerError])
+async def test_an_hour_is_the_longest_rest(world: World, kind: type[ApiError]) -> None:
+    models = fleet(1)
+    world.api.answers["m00"] = kind("x", retry_after=float("inf"))
+    await world.refresh(*models)
+    assert await world.polls_until_asked(models, "m00", most=60) == 60
+
+
 async def test_a_poll_that_comes_a_moment_early_counts_as_one(world: World) -> None:
     world.api.answers["m00"] = ServerError("x")
     await world.refresh(*fleet(1))
@@ -436,3 +454,14 @@ async def test_the_log_shows_a_bug_with_its_traceback(world: World) -> None:
     with capture_logs() as lines:
         await world.refresh(*fleet(1))
     assert [line["model_id"] for line in lines if line.get("exc_info")] == ["m00"]
+
+
+async def test_what_is_kept_of_a_failure_holds_no_answer(clock: FakeClock) -> None:
+    world = World(clock)
+    failure = InvalidResponse("x")
+    failure.__context__ = ValueError("in the middle of it")
+    world.api.answers["a"] = failure
+    await world.refresh(model("a"))
+    (error,) = world.readings.errors
+    # The frames of a traceback would hold all that was read, for as long as the error is kept.
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)

@@ -149,7 +149,7 @@ class Api:
     requests: list[httpx.Request] = field(default_factory=list)
 
     async def get(self, endpoint: Endpoint = MODELS, path: str = "/v1/x", **query: str) -> bytes:
-        return await self.transport.get(endpoint, path, query)
+        return (await self.transport.get(endpoint, path, query)).body
 
     async def fail(self, endpoint: Endpoint = MODELS) -> ApiError:
         with pytest.raises(ApiError) as caught:
@@ -238,6 +238,15 @@ class TestARequest:
                 error = await api.fail()
             assert (type(error), error.status, len(api.requests)) == (InvalidResponse, status, 1)
 
+    @pytest.mark.parametrize(
+        "nowhere", ["mailto:a@b", "x:y", "http://xn--/", "http://[", "http://h:port/", "/\x7f", "/" * 70_000]
+    )
+    async def test_takes_a_redirect_to_nowhere_for_a_redirect(self, nowhere: str) -> None:
+        async with an_api(script(reply(302, location=nowhere))) as api:
+            error = await api.fail()
+        assert (type(error), error.status, len(api.requests)) == (InvalidResponse, 302, 1)
+        assert api.observer.codes == ["302"]
+
     async def test_keeps_no_cookie(self) -> None:
         async with an_api(script(reply(set_cookie="session=1; Path=/"), reply())) as api:
             await api.get()
@@ -296,14 +305,15 @@ class TestTheDeadline:
 
 @pytest.mark.anyio
 class TestSize:
-    async def test_an_answer_has_a_largest_size(self) -> None:
-        pieces = [bytes(1 << 20)] * ((BODY_LIMIT >> 20) + 1)
+    @pytest.mark.parametrize("endpoint", Endpoint)
+    async def test_an_answer_has_a_largest_size(self, endpoint: Endpoint) -> None:
+        pieces = [bytes(1 << 20)] * ((BODY_LIMIT[endpoint] >> 20) + 1)
         async with an_api(script(httpx.Response(200, stream=Body(*pieces)))) as api:
-            error = await api.fail()
+            error = await api.fail(endpoint)
         assert (type(error), len(api.requests)) == (InvalidResponse, 1)
 
     async def test_the_size_is_that_after_decompression(self) -> None:
-        bomb = gzip.compress(bytes(BODY_LIMIT + 1))
+        bomb = gzip.compress(bytes(BODY_LIMIT[Endpoint.LIST_FINETUNED_MODELS] + 1))
         async with an_api(script(reply(body=bomb, content_encoding="gzip"))) as api:
             assert type(await api.fail()) is InvalidResponse
 

@@ -205,6 +205,19 @@ async def test_one_check_runs_at_a_time_and_a_known_user_does_not_wait(bcrypt: B
     assert bcrypt.most_at_once == 1
 
 
+async def test_name_servers_that_hang_keep_nobody_out(bcrypt: Bcrypt) -> None:
+    resolver, loop = threading.Event(), asyncio.get_running_loop()
+    # asyncio looks names up in threads of its own, of which there are no more than 32.
+    lookups = [loop.run_in_executor(None, resolver.wait) for _ in range(40)]
+    try:
+        async with asyncio.timeout(10):
+            assert await Logins({ALICE: HASH}, bcrypt).admit(basic(ALICE, PASSWORD), "")
+        assert not any(lookup.done() for lookup in lookups)
+    finally:
+        resolver.set()
+        await asyncio.gather(*lookups)
+
+
 async def test_one_address_waits_with_so_many_and_leaves_room_for_others(bcrypt: Bcrypt) -> None:
     logins = Logins({ALICE: HASH}, bcrypt)
     bcrypt.may_go_on.clear()

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.families import UNKNOWN_STATUSES_LIMIT
 from exporter.model import PollOutcome, Status
 from exporter.web.landing import Overview, content_security_policy, render
 
@@ -92,6 +93,14 @@ def test_every_status_has_a_row_and_a_status_unknown_to_us_too() -> None:
     assert rows["READY"] == "1,200"
     assert rows["DEPLOYING API"] == "0"
     assert rows["REPAIRING"] == "1"
+
+
+def test_few_of_many_statuses_unknown_to_us_have_a_row() -> None:
+    counts = {f"STATUS_{number}": 2 for number in range(1_000)}
+    page = Page(render(replace(OVERVIEW, counts=counts)))
+    assert "2,000 models" in page.text
+    assert len(page.rows) == 1 + len(Status) + UNKNOWN_STATUSES_LIMIT + 1
+    assert page.rows[-1] == ["other", f"{2 * (1_000 - UNKNOWN_STATUSES_LIMIT):,}"]
 
 
 def test_one_model_is_not_called_models() -> None:

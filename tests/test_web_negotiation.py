@@ -124,3 +124,10 @@ HEADERS = st.text() | st.lists(
 def test_no_text_is_too_odd(header: str) -> None:
     assert choose_format(header) in Format
     assert accepts_gzip(header) in (True, False)
+
+
+def test_of_a_header_without_end_the_beginning_is_read() -> None:
+    endless = "a/b," * 10_000
+    assert choose_format(f"application/openmetrics-text,{endless}") is Format.OPENMETRICS
+    assert choose_format(f"{endless}application/openmetrics-text") is Format.TEXT
+    assert not accepts_gzip(f"{endless}gzip")

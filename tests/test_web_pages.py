@@ -186,9 +186,15 @@ async def test_metrics_may_take_the_place_of_the_landing_page(exporter: Exporter
 class Reader:
     """An ASGI server's side of one scrape, whose client takes no body until `taking` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
         self.messages: list[Message] = []
         self.taking = asyncio.Event()
+        self.aborted = False
+        self.scope: Scope = {"client": (address, 1), "state": {"abort": self._abort}}
+
+    def _abort(self) -> None:
+        self.aborted = True
+        self.taking.set()
 
     async def send(self, message: Message) -> None:
         self.messages.append(message)
@@ -200,7 +206,7 @@ class Reader:
         return self.messages[0]["status"] if self.messages else None
 
     async def scrape(self, app: ASGIApp) -> None:
-        scope: Scope = {"type": "http", "method": "GET", "path": "/metrics", "headers": []}
+        scope: Scope = {**self.scope, "type": "http", "method": "GET", "path": "/metrics", "headers": []}
         await app(scope, never, self.send)
 
 
@@ -240,6 +246,34 @@ async def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Export
             assert (await client.get("/metrics")).status_code == 200
         slow[1].taking.set()
     assert exporter.rejected == 1
+
+
+async def test_a_scrape_gets_the_place_of_one_whose_client_takes_nothing(exporter: Exporter) -> None:
+    app = exporter.app(max_requests=1)
+    stuck = Reader()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stuck.scrape(app))
+        await until(lambda: len(stuck.messages) == 2)
+        async with client_of(app) as client, asyncio.timeout(10):
+            while (await client.get("/metrics")).status_code != 200:  # noqa: ASYNC110 - time makes it so
+                await asyncio.sleep(0.05)
+    assert stuck.aborted
+    assert exporter.rejected > 5, "it was given a second"
+
+
+async def test_a_scrape_gets_a_place_of_an_address_that_has_many(exporter: Exporter) -> None:
+    app = exporter.app(max_requests=3)
+    flood = [Reader("192.0.2.1") for _ in range(3)]
+    async with asyncio.TaskGroup() as group:
+        for reader in flood:
+            group.create_task(reader.scrape(app))
+        await until(lambda: all(len(reader.messages) == 2 for reader in flood))
+        async with client_of(app) as client:
+            assert (await client.get("/metrics")).status_code == 200
+        assert sum(reader.aborted for reader in flood) == 1
+        for reader in flood:
+            reader.taking.set()
+    assert exporter.rejected == 0
 
 
 async def test_a_limit_of_zero_is_none(exporter: Exporter) -> None:

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -79,9 +79,12 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(server: WebServer, *, receive_buffer: int | None = None) -> AsyncIterator[Connection]:
+async def connected(
+    server: WebServer, *, receive_buffer: int | None = None, address: str = "127.0.0.1"
+) -> AsyncIterator[Connection]:
     sock = socket.socket()
     sock.setblocking(False)
+    sock.bind((address, 0))
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
@@ -188,6 +191,36 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_everything() -> None
             await asyncio.sleep(0.1)
 
 
+async def test_an_answer_that_is_taken_too_slowly_as_a_whole_is_ended() -> None:
+    async with (
+        serving(streaming, stall_seconds=60, answer_seconds=1) as server,
+        connected(server, receive_buffer=4096) as client,
+    ):
+        await client.send(GET)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            for _ in range(199):  # never still for long enough to be called stalled
+                await client.read(100_000)
+                await asyncio.sleep(0.05)
+            pytest.fail("it was not ended")
+        await until(lambda: server.connections == 0)
+
+
+async def test_a_client_that_has_stopped_writing_is_answered_all_the_same() -> None:
+    async with serving(streaming) as server, connected(server) as client:
+        await client.send(GET)
+        client._writer.write_eof()
+        assert (await client.read_all()).endswith(LARGE[:1_000])
+        await until(lambda: server.connections == 0)
+
+
+async def test_a_client_that_stops_writing_within_its_head_is_let_go() -> None:
+    async with serving() as server, connected(server) as client:
+        await client.send(GET[:-2])
+        client._writer.write_eof()
+        assert await client.read_all() == b""
+        await until(lambda: server.connections == 0)
+
+
 async def test_a_client_that_took_everything_may_come_again_later() -> None:
     async with serving(streaming, stall_seconds=0.2) as server, connected(server) as client:
         for _ in range(2):
@@ -200,19 +233,81 @@ async def test_a_client_that_took_everything_may_come_again_later() -> None:
 # Too many, too much, and nonsense
 
 
-async def test_connections_over_the_limit_are_closed_and_the_others_served() -> None:
-    async with serving(connections=2) as server:
-        async with connected(server) as first, connected(server):
-            await until(lambda: server.connections == 2)
-            async with connected(server) as third:
-                assert await third.read_all() == b""
+def asking(path: bytes) -> bytes:
+    return b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path
+
+
+async def test_of_too_many_connections_the_one_that_has_waited_longest_for_a_request_gives_way() -> None:
+    async with serving(connections=2) as server, connected(server) as first, connected(server) as second:
+        for client in (first, second, first):  # so the second has waited longest
+            await client.send(GET)
+            await client.read_until(b"\r\n\r\n/")
+        async with connected(server) as third:
+            assert await second.read_all() == b""
+            for client in (first, third):
+                await client.send(GET)
+                assert await client.read_until(b"\r\n\r\n/")
             assert server.connections == 2
-            await first.send(GET)
-            assert await first.read_until(b"\r\n\r\n/")
-        await until(lambda: server.connections == 0)
-        async with connected(server) as fourth:
-            await fourth.send(GET)
-            assert await fourth.read_until(b"\r\n\r\n/")
+
+
+async def test_a_head_in_drops_is_no_request_and_gives_way() -> None:
+    async with serving(connections=2) as server, connected(server) as loris, connected(server):
+        await loris.send(GET[:-2])
+        await until(lambda: server.connections == 2)
+        await loris.send(b"X: y\r\n")
+        async with connected(server):
+            assert await loris.read_all() == b""
+
+
+async def test_connections_that_are_being_answered_do_not_give_way() -> None:
+    async with (
+        serving(connections=2, grace=0.1) as server,
+        connected(server) as first,
+        connected(server) as second,
+    ):
+        for client in (first, second):
+            await client.send(asking(b"/slow"))
+        await until(lambda: len(server._server.server_state.tasks) == 2)
+        async with connected(server) as third:
+            assert await third.read_all() == b""
+        assert server.connections == 2
+
+
+async def test_connections_whose_clients_do_not_take_their_answers_give_way() -> None:
+    async with (
+        serving(streaming, connections=20, grace=0.1) as server,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(20):
+            stuck = await stack.enter_async_context(
+                connected(server, receive_buffer=4096, address="127.0.0.2")
+            )
+            await stuck.send(GET)
+        await until(lambda: len(server._server.server_state.tasks) == 20)
+        async with connected(server) as good:
+            await good.send(GET)
+            await good.read_until(b"\r\n\r\n")
+            assert len(await good.read(len(LARGE))) == len(LARGE)
+        assert server.connections <= 20
+
+
+async def test_whose_address_has_fewer_connections_keeps_them() -> None:
+    async with serving(connections=3) as server, connected(server) as good, AsyncExitStack() as stack:
+        flood = [await stack.enter_async_context(connected(server, address="127.0.0.2")) for _ in range(20)]
+        await flood[16].read_all()
+        await good.send(GET)
+        assert await good.read_until(b"\r\n\r\n/")
+
+
+async def test_slow_loris_by_the_hundred_lock_nobody_out() -> None:
+    async with serving(connections=50) as server, AsyncExitStack() as stack:
+        for _ in range(300):
+            loris = await stack.enter_async_context(connected(server))
+            await loris.send(GET[:-2])
+        async with connected(server) as good:
+            await good.send(GET)
+            assert await good.read_until(b"\r\n\r\n/")
+        assert server.connections <= 50
 
 
 async def test_an_unfinished_head_may_have_so_many_bytes_and_no_more() -> None:
@@ -305,6 +400,16 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         await client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % i for i in range(3)))
         for i in range(3):
             assert (await client.read_until(b"\r\n\r\n/%d" % i)).count(b"HTTP/1.1 200") == 1
+
+
+async def test_of_thousands_of_pipelined_requests_few_are_held_in_memory() -> None:
+    async with serving(grace=0.1) as server, connected(server) as client:
+        sending = asyncio.create_task(client.send(asking(b"/slow") + GET * 50_000))
+        await until(lambda: bool(server._server.server_state.tasks))
+        (connection,) = server._server.server_state.connections
+        await asyncio.wait({sending}, timeout=0.2)
+        assert len(connection.conn.trailing_data[0]) <= 2 * 16 * 1024  # type: ignore[union-attr]
+        sending.cancel()
 
 
 async def test_head_has_the_length_and_no_body() -> None:
@@ -442,3 +547,27 @@ def test_small_writes_are_sent_at_once() -> None:
         listener.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system has no such option")
+def test_the_kernel_holds_little_for_a_client_that_takes_nothing() -> None:
+    with (
+        listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()[:2]),
+        listener.accept()[0] as accepted,
+    ):
+        accepted.setblocking(False)
+        taken = 0
+        with suppress(BlockingIOError):
+            while taken < len(LARGE):
+                taken += accepted.send(LARGE[: 256 * 1024])
+        assert taken < 1_000_000
+
+
+async def test_hundreds_may_come_at_once_and_none_is_ignored() -> None:
+    async with serving() as server:
+        with ExitStack() as stack:  # they wait in the kernel for as long as this test does not await anything
+            for _ in range(300):
+                address = ("127.0.0.1", server.port)
+                stack.enter_context(socket.create_connection(address, timeout=0.5))
+            await until(lambda: server.connections == 300)

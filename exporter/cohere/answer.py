@@ -4,12 +4,15 @@ A body is never larger than its limit, whatever it claims and however small it w
 carries one short line of the API's own words, never a body.
 """
 
+import asyncio
 import json
 import re
 import zlib
+from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import NamedTuple
 
 import httpx
 
@@ -25,6 +28,7 @@ from exporter.errors import (
     Timeout,
     Unauthorized,
 )
+from exporter.secrecy import hide
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
@@ -37,7 +41,21 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 }
 _MONTHLY = re.compile(r"month", re.IGNORECASE)
 _MESSAGE_LIMIT = 300
+_TRACE_LIMIT = 100
 _STRUCTURED = re.compile(r"[{}<>]")  # data or a page by a wrong name, which may hold anything
+
+
+class Answer(NamedTuple):
+    """The body of a successful answer; `trace_id` helps the API's own people to find it in their logs."""
+
+    body: bytes
+    trace_id: str | None
+
+
+def trace_of(response: httpx.Response) -> str | None:
+    """Give the API's `x-debug-trace-id`, which comes with every answer of its own."""
+    trace_id: str | None = response.headers.get("x-debug-trace-id")
+    return trace_id and trace_id[:_TRACE_LIMIT]
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes:
@@ -52,36 +70,36 @@ async def read_body(response: httpx.Response, limit: int) -> bytes:
         body += _inflate(inflate, chunk, limit + 1 - len(body)) if inflate else chunk
         if len(body) > limit:
             raise InvalidResponse(f"the answer is larger than {limit >> 20 or 1} MiB")
+        # Chunks that have arrived are given without a pause: thousands of one byte would hold up every page.
+        await asyncio.sleep(0)
     if inflate and not inflate.eof:
         raise InvalidResponse("the answer's gzip stream is not complete")
     return bytes(body)
 
 
 def _inflate(inflate: "zlib._Decompress", chunk: bytes, limit: int) -> bytes:
-    # zlib would keep whatever follows the end of the stream, without a limit.
-    if inflate.eof:
-        raise InvalidResponse("the answer goes on after the end of its gzip stream")
     try:
-        return inflate.decompress(chunk, limit)
+        content = inflate.decompress(chunk, limit)
     except zlib.error:
         raise InvalidResponse("the answer is not valid gzip") from None
+    # zlib would keep whatever follows the end of the stream, without a limit.
+    if inflate.unused_data:
+        raise InvalidResponse("the answer goes on after the end of its gzip stream")
+    return content
 
 
 def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) -> ApiError:
     """Give the error that a response without success stands for; `now` is in Unix seconds."""
     status = response.status_code
-    words = _words(response, body)
-    if secret:
-        words = words.replace(secret, "[redacted]")
-    words = " ".join(words.split())[:_MESSAGE_LIMIT].encode(errors="replace").decode()
+    words = _shown(_words(response, body), secret)
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else InvalidResponse)
     if kind is RateLimited and _MONTHLY.search(words):
         kind = QuotaSpent
     return kind(
         f"HTTP {status}: {words or _phrase(status)}",
         status=status,
-        trace_id=response.headers.get("x-debug-trace-id"),
-        retry_after=_retry_after(response.headers.get("retry-after", ""), now),
+        trace_id=trace_of(response),
+        retry_after=_longest_rest(response.headers.get_list("retry-after"), now),
     )
 
 
@@ -97,6 +115,12 @@ def _words(response: httpx.Response, body: bytes) -> str:
     return message if isinstance(message, str) else ""
 
 
+def _shown(text: str, secret: str) -> str:
+    """Give one line of at most 300 characters that no terminal acts on, without the secret."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(hide(printable, [secret]).split())[:_MESSAGE_LIMIT]
+
+
 def _phrase(status: int) -> str:
     if 300 <= status < 400:
         return "a redirect, which is not followed; give the final address as --cohere.base-url"
@@ -104,6 +128,11 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return "no reason given"
+
+
+def _longest_rest(values: Iterable[str], now: float) -> float | None:
+    """Keep to the longest where a proxy on the way has added a `Retry-After` of its own."""
+    return max((rest for value in values if (rest := _retry_after(value, now)) is not None), default=None)
 
 
 def _retry_after(value: str, now: float) -> float | None:

@@ -1,7 +1,7 @@
 """The two endpoints of the API, every page of them.
 
-A chain of pages ends as `InvalidResponse` when it repeats a token or never ends. Text that is large enough to
-hold up the event loop is read in a thread.
+A chain of pages ends as `Endless` when it goes in a circle or beyond its bounds: neither calls nor
+memory follow an API without end. Text that is large enough to hold up the event loop is read in a thread.
 """
 
 import asyncio
@@ -15,18 +15,35 @@ import structlog
 
 from exporter.aside import Aside
 from exporter.cohere import wire
+from exporter.cohere.answer import Answer
 from exporter.cohere.memo import Known, Reader, RememberingReader
 from exporter.cohere.progress import is_descending, latest
 from exporter.cohere.transport import Endpoint, Observer, Transport
-from exporter.errors import InvalidResponse
+from exporter.errors import Endless, InvalidResponse
 from exporter.model import FinetunedModel, TrainingProgress
 
 log = structlog.stdlib.get_logger(__name__)
 
 MODELS_PATH = "/v1/finetuning/finetuned-models"
-PAGES_LIMIT = 1000
+CIRCLE = 10  # pages in a row without a new model; fewer may come of a list that shifts
 P = TypeVar("P")
 _READ_IN_THREAD = 256 << 10  # bytes; about 10 ms of reading
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the pages of one chain may come to: their number, bytes, and values as `wire.Page` has them."""
+
+    pages: int
+    size: int
+    values: int
+
+
+BOUNDS = {
+    Endpoint.LIST_FINETUNED_MODELS: Bounds(pages=1000, size=32 << 20, values=2 * wire.VALUES_LIMIT),
+    # One model's metrics must not hold up those of the others, and several models are read at once.
+    Endpoint.LIST_TRAINING_STEP_METRICS: Bounds(pages=100, size=8 << 20, values=wire.STEP_VALUES_LIMIT),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +76,22 @@ class CohereClient:
     async def list_models(self) -> Listing:
         """List every model the key has access to."""
         models: dict[str, FinetunedModel] = {}
-        count = 0
+        count = repeated = 0
         reader = RememberingReader(wire.read_models, self._known)
-        async for page in self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, reader):
-            count += 1
-            for model in page.items:
-                if model.id in models:
-                    self._reject("duplicate_model", "id")
-                # The list may shift between two pages; what was read last is the newest.
-                models[model.id] = model
+        listing = self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, reader, placed=True)
+        # To the last page: step metrics that hang would hold up each.
+        async with self._transport.place(), aclosing(listing) as pages:
+            async for page in pages:
+                count += 1
+                known = len(models)
+                for model in page.items:
+                    if model.id in models:
+                        self._reject("duplicate_model", "id")
+                    # The list may shift between two pages; what was read last is the newest.
+                    models[model.id] = model
+                repeated = repeated + 1 if page.items and len(models) == known else 0
+                if repeated == CIRCLE:
+                    raise Endless(f"the list goes in a circle: {CIRCLE} pages without a new model")
         self._known = reader.pages
         return Listing(tuple(models.values()), count)
 
@@ -78,6 +102,8 @@ class CohereClient:
 
         `earlier`, what was known before, completes a reading that ends at the first page.
         """
+        if not _is_whole(model_id):
+            raise InvalidResponse("a model whose id had to be cut or mended cannot be asked for")
         path = f"{MODELS_PATH}/{_segment(model_id)}/training-step-metrics"
         rows: list[wire.StepRow] = []
         pages = self._pages(Endpoint.LIST_TRAINING_STEP_METRICS, path, wire.read_steps)
@@ -89,30 +115,45 @@ class CohereClient:
         return latest(rows, limit=self._metric_limit)
 
     async def _pages(
-        self, endpoint: Endpoint, path: str, read: Reader[P]
+        self, endpoint: Endpoint, path: str, read: Reader[P], *, placed: bool = False
     ) -> AsyncGenerator[wire.Page[P], None]:
         query = {"page_size": str(self._page_size)} if self._page_size else {}
+        bounds, size, values = BOUNDS[endpoint], 0, 0
         seen: set[str] = set()
-        for _ in range(PAGES_LIMIT):
-            body = await self._transport.get(endpoint, path, query)
-            page = await self._read(read, body)
+        for number in range(bounds.pages):
+            answer = await self._transport.get(endpoint, path, query, page=number, placed=placed)
+            page = await self._read(read, answer)
+            size, values = size + len(answer.body), values + page.values
+            if size > bounds.size or values > bounds.values:
+                raise Endless(
+                    f"the pages together have more than {bounds.values:,} values or {bounds.size >> 20} MiB"
+                )
             yield page
             if not page.next_token:
                 return
             if page.next_token in seen:
-                raise InvalidResponse("the list of pages goes in a circle: next_page_token repeats itself")
+                raise Endless("the list of pages goes in a circle: next_page_token repeats itself")
             seen.add(page.next_token)
             query["page_token"] = page.next_token
-        raise InvalidResponse(f"the list has no end within {PAGES_LIMIT} pages")
+        raise Endless(f"the list has no end within {bounds.pages} pages")
 
-    async def _read(self, read: Reader[P], body: bytes) -> wire.Page[P]:
-        if len(body) < _READ_IN_THREAD:
-            return read(body, self._reject)
-        return await self._aside(read, body, self._reject)
+    async def _read(self, read: Reader[P], answer: Answer) -> wire.Page[P]:
+        try:
+            if len(answer.body) < _READ_IN_THREAD:
+                return read(answer.body, self._reject)
+            return await self._aside(read, answer.body, self._reject)
+        except InvalidResponse as error:
+            error.trace_id = answer.trace_id
+            raise
 
     def _reject(self, kind: str, name: str) -> None:
         log.debug("part of an answer made no sense and was skipped", kind=kind, name=name)
         self._observer.rejected(kind)
+
+
+def _is_whole(model_id: str) -> bool:
+    """Tell whether the API would know this id, and no other model by it."""
+    return len(model_id) < wire.LABEL_LIMIT and "\ufffd" not in model_id
 
 
 def _segment(model_id: str) -> str:

@@ -87,11 +87,15 @@ class MonthlyBudget:
         """Whether there is a call that neither the even flow nor the list under way needs."""
         return not self._calls or self._spare() >= self._pages + 1
 
-    def spend(self, *, spare: bool = False) -> None:
-        """Take one call, a `spare` one if so told; raise `QuotaSpent` when there is none."""
+    def spend(self, *, spare: bool = False, page: int = 0) -> None:
+        """Take one call, a `spare` one for step metrics; raise `QuotaSpent` when there is none.
+
+        `page` counts the pages of a list from 0. A list may have grown by one; pages beyond that must be
+        spare, too, for a list without end would take all there is.
+        """
         if not self._calls:
             return
-        if not self.left or (spare and not self.has_spare):
+        if not self.left or ((spare or page > self._pages) and not self.has_spare):
             self._was_cut_off |= spare
             kept = "; the rest is kept for listing models" if self.left else ""
             budget = f"the budget of {self._calls} calls a month (--cohere.calls-per-month)"

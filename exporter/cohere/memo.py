@@ -4,6 +4,7 @@ A page is known by the digest of its body, so nothing of the body is kept; the i
 the very objects of last time, which makes two listings quick to compare.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,10 +18,10 @@ Reader = Callable[[bytes, Reject], Page[T]]
 
 @dataclass(frozen=True, slots=True)
 class KnownPage(Generic[T]):
-    """A page, and the parts of it that were skipped, by kind and name."""
+    """A page, and how many parts of it were skipped, by kind and name."""
 
     page: Page[T]
-    rejected: tuple[tuple[str, str], ...]
+    rejected: Counter[tuple[str, str]]
 
 
 Known = Mapping[bytes, KnownPage[T]]
@@ -39,11 +40,12 @@ class RememberingReader(Generic[T]):
         digest = sha256(body).digest()
         known = self._known.get(digest) or self._read_anew(body)
         self.pages[digest] = known
-        for kind, name in known.rejected:
+        for kind, name in known.rejected.elements():
             reject(kind, name)
         return known.page
 
     def _read_anew(self, body: bytes) -> KnownPage[T]:
-        rejected: list[tuple[str, str]] = []
-        page = self._read(body, lambda kind, name: rejected.append((kind, name)))
-        return KnownPage(page, tuple(rejected))
+        # Counted, not listed: there may be hundreds of thousands, of a few kinds.
+        rejected: Counter[tuple[str, str]] = Counter()
+        page = self._read(body, lambda kind, name: rejected.update(((kind, name),)))
+        return KnownPage(page, rejected)

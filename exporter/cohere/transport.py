@@ -6,8 +6,8 @@ metrics and retries never take what the budget keeps for listing the models. Wha
 """
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from enum import StrEnum
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
@@ -17,15 +17,16 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from exporter.clock import Clock
-from exporter.cohere.answer import error_of, read_body
+from exporter.cohere.answer import Answer, error_of, read_body, trace_of
+from exporter.cohere.causes import Way
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.tunnels import Client
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
 
 log = structlog.stdlib.get_logger(__name__)
 
 ATTEMPTS = 3
 LONGEST_HOLD = 30.0  # seconds; an API that asks for more is left to the poller's pause
-BODY_LIMIT = 16 << 20
 ERROR_BODY_LIMIT = 64 << 10
 _PASSING_STATUS = (408, 409, 429)
 
@@ -35,6 +36,12 @@ class Endpoint(StrEnum):
 
     LIST_FINETUNED_MODELS = "list_finetuned_models"
     LIST_TRAINING_STEP_METRICS = "list_training_step_metrics"
+
+
+BODY_LIMIT = {
+    Endpoint.LIST_FINETUNED_MODELS: 16 << 20,
+    Endpoint.LIST_TRAINING_STEP_METRICS: 4 << 20,  # of several models at once
+}
 
 
 class Observer(Protocol):
@@ -65,10 +72,12 @@ def open_http(
     `trust_env` lets the environment name proxies and certificate authorities, as users of httpx expect.
     Raises ImportError, OSError, ValueError or httpx.InvalidURL where it names what cannot be used.
     """
-    return httpx.AsyncClient(
+    return Client(
         base_url=base_url,
-        timeout=None,  # noqa: S113 - Transport puts a deadline around the whole request
+        verify=httpx.create_ssl_context(trust_env=trust_env),  # read once, for every proxy too
+        timeout=None,
         trust_env=trust_env,
+        event_hooks={"response": [_forget_location]},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         limits=httpx.Limits(max_connections=connections),
         headers={
@@ -78,6 +87,11 @@ def open_http(
             "X-Client-Name": client_name,
         },
     )
+
+
+async def _forget_location(response: httpx.Response) -> None:
+    # httpx reads where a redirect leads even if it is not followed, and raises what it likes when it cannot.
+    response.headers.pop("location", None)
 
 
 class Transport:
@@ -104,8 +118,22 @@ class Transport:
         self._observer = observer
         self._clock = clock
 
-    async def get(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
-        """Give the body of a successful answer; raise `ApiError` when there is none to be had."""
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Keep one place among the calls under way, for calls that are then `placed`."""
+        async with self._slots:
+            yield
+
+    async def get(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        page: int = 0,
+        placed: bool = False,
+    ) -> Answer:
+        """Give a successful answer, page `page` of a chain; raise `ApiError` when there is none to be had."""
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: _may_pass(error) and self._budget.has_spare),
             stop=stop_after_attempt(ATTEMPTS),
@@ -114,12 +142,21 @@ class Transport:
             before_sleep=lambda _: self._observer.retry(endpoint),
             reraise=True,
         )
-        return await retrying(self._attempt, endpoint, path, query)
+        return await retrying(
+            self._attempt, endpoint, path, query, page, nullcontext() if placed else self._slots
+        )
 
-    async def _attempt(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
-        async with self._slots:
+    async def _attempt(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        query: Mapping[str, str],
+        page: int,
+        place: AbstractAsyncContextManager[None],
+    ) -> Answer:
+        async with place:
             self._observer.throttled(await self._limiter.acquire())
-            self._budget.spend(spare=endpoint is not Endpoint.LIST_FINETUNED_MODELS)
+            self._budget.spend(spare=endpoint is not Endpoint.LIST_FINETUNED_MODELS, page=page)
             try:
                 return await self._send(endpoint, path, query)
             except ApiError as error:
@@ -127,19 +164,22 @@ class Transport:
                     self._limiter.hold(error.retry_after)
                 raise
 
-    async def _send(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> bytes:
+    async def _send(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> Answer:
         code = "error"
         started = self._clock.monotonic()
-        key = self._key()
+        key, way = self._key(), Way(self._http.base_url)
         failure: ApiError | None = None
+        trace_id: str | None = None
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream("GET", path, params=query, headers=_authorization(key)) as response,
+                self._http.stream(
+                    "GET", path, params=query, headers=_authorization(key), extensions={"trace": way}
+                ) as response,
             ):
-                code = str(response.status_code)
+                code, trace_id = str(response.status_code), trace_of(response)
                 if response.is_success:
-                    return await read_body(response, BODY_LIMIT)
+                    return Answer(await read_body(response, BODY_LIMIT[endpoint]), trace_id)
                 # A refusal is known by its head, whatever becomes of its body.
                 failure = error_of(response, b"", secret=key, now=self._clock.time())
                 body = await read_body(response, ERROR_BODY_LIMIT)
@@ -147,38 +187,19 @@ class Transport:
         except TimeoutError:
             failure = failure or Timeout(f"no whole answer within {self._timeout:g} s")
         except (httpx.HTTPError, OSError) as error:
-            failure = failure or ConnectionFailed(self._what_broke(error))
+            failure = failure or ConnectionFailed(way.broke(error))
         except InvalidResponse as error:
             failure = failure or error
         finally:
             seconds = self._clock.monotonic() - started
             log.debug("API request", endpoint=endpoint.value, code=code, seconds=round(seconds, 3))
             self._observer.request(endpoint, code, seconds)
+        failure.trace_id = trace_id
         raise failure
-
-    def _what_broke(self, error: Exception) -> str:
-        url = self._http.base_url
-        host = f"[{url.host}]" if ":" in url.host else url.host
-        where = f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
-        what = "cannot connect to" if isinstance(error, httpx.ConnectError) else "lost the connection to"
-        return f"{what} {where}: {_why(error)}"
 
 
 def _authorization(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _why(error: BaseException) -> str:
-    """Give the system's own words if it has any: those of libraries may quote what the other side sent."""
-    words = "it broke off, or is no HTTP" if isinstance(error, httpx.ProtocolError) else type(error).__name__
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            # asyncio puts the address there instead of the reason.
-            opaque = cause.strerror.startswith("Connect call failed")
-            words = os.strerror(cause.errno) if opaque and cause.errno else cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return words
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar, cast
 
@@ -31,6 +31,9 @@ from exporter.errors import InvalidResponse
 from exporter.model import FinetunedModel, Status
 
 LABEL_LIMIT = 1024
+VALUES_LIMIT = 400_000  # in one page; 10,000 models with every field have 320,000
+STEP_VALUES_LIMIT = 150_000  # in one page of step metrics, of which several are read at once
+ITEMS_LIMIT = 50_000  # in one page
 _TOKEN_LIMIT = 4096  # bytes; what fits, percent-encoded, into a URL that a server takes
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ENVELOPE = frozenset({"next_page_token", "total_size"})
@@ -46,10 +49,11 @@ Reject = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list; `next_token` is "" on the last."""
+    """One page of a list; `next_token` is "" on the last; `values` is the most that its JSON can hold."""
 
     items: list[T]
     next_token: str
+    values: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +67,21 @@ class StepRow:
 
 def read_models(body: bytes, reject: Reject) -> Page[FinetunedModel]:
     """Read a page of `list-finetuned-models`; raise `InvalidResponse` when it is not one."""
-    items, token = _read_list(body, "finetuned_models")
-    return Page([model for item in items if (model := _read_model(item, reject))], token)
+    items, token = _read_list(body, "finetuned_models", VALUES_LIMIT)
+    models = [model for item in items if (model := _read_model(item, reject))]
+    return Page(models, token, most_values(body))
 
 
 def read_steps(body: bytes, reject: Reject) -> Page[StepRow]:
     """Read a page of `list-training-step-metrics`; raise `InvalidResponse` when it is not one."""
-    items, token = _read_list(body, "step_metrics")
-    return Page([row for item in items if (row := _read_step(item, reject))], token)
+    items, token = _read_list(body, "step_metrics", STEP_VALUES_LIMIT)
+    return Page([row for item in items if (row := _read_step(item, reject))], token, most_values(body))
 
 
-def _read_list(body: bytes, key: str) -> tuple[list[Any], str]:
+def _read_list(body: bytes, key: str, values_limit: int) -> tuple[list[Any], str]:
+    # Read, tiny values take up to eighty times the bytes that they came in.
+    if most_values(body) > values_limit:
+        raise InvalidResponse(f"the answer has more than {values_limit:,} values on one page")
     try:
         # The standard library reads lone surrogates, where a strict parser would refuse the whole page.
         answer = json.loads(body.decode("utf-8-sig", errors="replace"), parse_int=_read_int)
@@ -89,7 +97,14 @@ def _read_list(body: bytes, key: str) -> tuple[list[Any], str]:
         items = []
     if not isinstance(items, list):
         raise InvalidResponse(f"{key} is not a list")
+    if len(items) > ITEMS_LIMIT:
+        raise InvalidResponse(f"{key} has more than {ITEMS_LIMIT:,} items on one page")
     return items, _read_token(answer.get("next_page_token") or "")
+
+
+def most_values(body: bytes) -> int:
+    """Give the most values that this JSON can hold: each stands first in something, or behind a comma."""
+    return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def _read_token(token: object) -> str:
@@ -122,6 +137,12 @@ def _no_boolean(value: object) -> object:
     return value
 
 
+def _no_zero(value: object) -> object:
+    """Take the zero of an enumeration, which is protobuf's "unspecified", for an absent one."""
+    is_zero = value == "" or (value == 0 and not isinstance(value, bool))
+    return None if is_zero else value
+
+
 def _one_nan(number: float) -> float:
     """Give one and the same NaN, which compares equal inside containers: a snapshot may hold it unchanged."""
     return math.nan if math.isnan(number) else number
@@ -151,7 +172,7 @@ def _read_time(value: object) -> object:
 
 Lenient = Annotated[T | None, WrapValidator(_or_absent)]
 Text = Lenient[Annotated[str, BeforeValidator(_clean_if_text)]]
-Enum = Annotated[Text, BeforeValidator(lambda value: value or None)]  # 0 is protobuf's "unspecified"
+Enum = Annotated[Text, BeforeValidator(_no_zero)]
 Number = Annotated[float, BeforeValidator(_no_boolean), AfterValidator(_one_nan)]
 Time = Annotated[float | None, BeforeValidator(_read_time), WrapValidator(_or_absent)]
 

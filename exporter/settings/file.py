@@ -9,9 +9,13 @@ from typing import Any
 
 import yaml
 
+from exporter.files import Unreadable, read_once
 from exporter.settings.catalog import groups, options
 from exporter.settings.flags import suggestion
 from exporter.settings.options import SettingsError
+from exporter.unique_keys import StandsTwice, UniqueKeyLoader
+
+_LARGEST = 1 << 20  # bytes
 
 
 def read_file(path: str) -> dict[str, dict[str, Any]]:
@@ -29,16 +33,17 @@ def read_file(path: str) -> dict[str, dict[str, Any]]:
 
 def _parse(path: str) -> object:
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror or 'not a file'}") from None
+        text = read_once(Path(path), _LARGEST).decode("utf-8")
+    except Unreadable as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from None
     except ValueError:
         raise SettingsError(f"{path}: cannot be read: not a UTF-8 text file") from None
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
+        what = "a key stands twice" if isinstance(error, StandsTwice) else "is not valid YAML"
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise SettingsError(f"{path}: is not valid YAML{where}") from None
+        raise SettingsError(f"{path}: {what}{where}") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         # Besides its own errors the parser lets those of dates and numbers it cannot build pass.
         raise SettingsError(f"{path}: is not valid YAML") from None

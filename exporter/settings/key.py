@@ -9,12 +9,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from exporter.files import Unreadable, read_again
 from exporter.settings.options import Settings, SettingsError
 
 KEY_VARIABLES = ("COHERE_API_KEY", "CO_API_KEY")
 _SENDABLE = re.compile(r"[\x21-\x7e]{0,16384}")
 _NOT_SENDABLE = "cannot be an API key: a key is one line of printable ASCII without blanks"
-_LARGEST = 65_536  # bytes; a device or a log given by mistake must not fill the memory
+_LARGEST = 65_536  # bytes
 
 
 class ApiKey:
@@ -81,13 +82,10 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
 
 
 def _read(file: Path) -> str:
-    if file.is_fifo():
-        raise ValueError(f"cannot read {file}: a pipe cannot be read again")
     try:
-        with file.open("rb") as stream:
-            content = stream.read(_LARGEST)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not a file'}") from None
+        content = read_again(file, _LARGEST)
+    except Unreadable as error:
+        raise ValueError(f"cannot read {file}: {error}") from None
     try:
         return _checked(content.decode("ascii"))
     except ValueError:

@@ -74,7 +74,7 @@ def _number(value: object) -> float:
 def _switch(value: object) -> bool:
     if isinstance(value, bool):
         return value
-    switch = _SWITCH.get(str(value).strip().lower())
+    switch = _SWITCH.get(str(value).strip().lower()) if isinstance(value, str | int) else None
     if switch is None:
         raise ValueError("must be true or false")
     return switch

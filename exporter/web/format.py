@@ -50,7 +50,7 @@ def _path(value: object, info: ValidationInfo) -> Path | None:
 
 def _interval(value: object) -> float:
     """Give the seconds of a duration as Go writes it."""
-    text = str(value)
+    text = value if isinstance(value, str) else ""  # of a list, aliases may have made an endless one
     if text == "0":
         return 0.0
     if not _INTERVAL.fullmatch(text):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 
+from exporter.families import bounded_counts
 from exporter.model import PollOutcome, Status
 from exporter.web.style import STYLE
 
@@ -128,7 +129,7 @@ def _facts(overview: Overview) -> str:
 
 def _next(overview: Overview) -> str:
     """Say when the next poll comes, where that is later than usual: after refusals the API is left alone."""
-    if overview.next_poll_at is None or overview.outcome is None:
+    if overview.next_poll_at is None or overview.outcome is None or overview.outcome.reason is None:
         return ""
     if overview.next_poll_at - overview.outcome.finished_at <= overview.interval + 1:
         return ""
@@ -144,7 +145,8 @@ def _fleet(overview: Overview) -> str:
     if counts is None:
         return f"<section>\n<h2>Models</h2>\n<p>{_absence(overview)}</p>\n</section>"
     total = sum(counts.values())
-    rows = "\n".join(_row(status, counts.get(status, 0)) for status in dict.fromkeys([*Status, *counts]))
+    every = {**dict.fromkeys(map(str, Status), 0), **counts}
+    rows = "\n".join(_row(status, count) for status, count in bounded_counts(every).items())
     return f"""<section>
 <h2 class="total"><strong>{total:,}</strong> {"model" if total == 1 else "models"}</h2>
 {_remarks(overview)}<table>

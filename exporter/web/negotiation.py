@@ -15,6 +15,7 @@ _OFFERS = {
     Format.TEXT: ("text/plain", "0.0.4"),
     Format.OPENMETRICS: ("application/openmetrics-text", "1.0.0"),
 }
+_LONGEST = 1024  # characters of a header; a longer one says nothing more and would hold up everybody
 _QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
 
 
@@ -51,7 +52,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 def _wishes(header: str) -> Iterable[_Wish]:
     """Read the elements of a header, leaving out those whose quality cannot be read."""
-    for element in header.lower().split(","):
+    for element in header[:_LONGEST].lower().split(","):
         value, *rest = (part.strip() for part in element.split(";"))
         parameters = {
             name.strip(): text.strip(' \t"') for name, _, text in (part.partition("=") for part in rest)

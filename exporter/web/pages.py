@@ -14,10 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from exporter.exposition import Format
 from exporter.web.landing import Overview, content_security_policy, render
 from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.web.places import Place, Places
 
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 
 _SLICE = 256 * 1024
+_SLICES_A_TURN = 4
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -34,8 +36,9 @@ def create_app(
     """Build the application.
 
     `scrape(format, gzipped)` gives the exposition as ready pieces, sent one after the other, and must be
-    quick. At most `max_requests` scrapes are served at once (0: no limit); each one beyond is told 503 and
-    `on_rejected` is called. A `telemetry_path` of `/` takes the landing page's place.
+    quick. At most `max_requests` scrapes are served at once (0: no limit); one beyond takes the place of a
+    slow one, or is told 503 and `on_rejected` is called. A `telemetry_path` of `/` takes the landing page's
+    place.
     """
     pages: dict[str, ASGIApp] = {
         "/": _page(lambda: _landing(overview())),
@@ -56,27 +59,28 @@ def create_app(
 
 
 class _Scrapes:
-    """The metrics page: negotiates, sends what `scrape` gives, and keeps count of the scrapes under way."""
+    """The metrics page: negotiates, and sends what `scrape` gives to those who have a place."""
 
     def __init__(self, scrape: Scrape, limit: int, on_rejected: Callable[[], None]) -> None:
         self._scrape = scrape
-        self._limit = limit
+        self._places = Places(limit)
         self._on_rejected = on_rejected
-        self._serving = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._limit and self._serving >= self._limit:
+        address, _ = scope.get("client") or ("", 0)
+        # A server without such means serves slow clients to their end.
+        place = Place(address, scope.get("state", {}).get("abort", lambda: None))
+        if not self._places.enter(place):
             self._on_rejected()
             busy = _text(503, "Too many scrapes at once", {"Retry-After": "1", **_NO_STORE})
             await busy(scope, receive, send)
             return
-        self._serving += 1
         try:
-            await self._answer(scope, send)
+            await self._answer(scope, send, place)
         finally:
-            self._serving -= 1
+            self._places.leave(place)
 
-    async def _answer(self, scope: Scope, send: Send) -> None:
+    async def _answer(self, scope: Scope, send: Send, place: Place) -> None:
         headers = Headers(scope=scope)
         fmt = choose_format(",".join(headers.getlist("accept")))
         gzipped = accepts_gzip(",".join(headers.getlist("accept-encoding")))
@@ -86,7 +90,7 @@ class _Scrapes:
         )
         if scope["method"] == "HEAD":
             pieces = ()
-        await _send_slices(pieces, send)
+        await _send_slices(pieces, send, place)
 
 
 def _scrape_headers(fmt: Format, gzipped: bool, pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
@@ -101,12 +105,14 @@ def _scrape_headers(fmt: Format, gzipped: bool, pieces: Sequence[bytes]) -> list
     return headers.raw
 
 
-async def _send_slices(pieces: Sequence[bytes], send: Send) -> None:
-    for body in _slices(pieces):
+async def _send_slices(pieces: Sequence[bytes], send: Send, place: Place) -> None:
+    for number, body in enumerate(_slices(pieces), start=1):
         await send({"type": "http.response.body", "body": body, "more_body": True})
+        place.took(len(body))
         # A large page lets others have their turn. And only between turns is it seen that a client has
-        # gone: without this, asyncio warns of every further write to the lost connection.
-        await asyncio.sleep(0)
+        # gone: from the fifth write to a lost connection on, asyncio warns of each.
+        if number % _SLICES_A_TURN == 0:
+            await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

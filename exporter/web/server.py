@@ -17,9 +17,11 @@ from typing import Any, Self, cast
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporter.web.encryption import Connector, Handshakes
-from exporter.web.limits import LimitedProtocol, Limits
+from exporter.web.encryption import Connector
+from exporter.web.limits import Crowd, LimitedProtocol, Limits
 from exporter.web.tls import Tls
+
+_UNSENT = 256 * 1024  # bytes
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,12 +41,17 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it. asyncio sets it only where a socket names its protocol, which these do not, and
     # without it an answer of several small writes waits 40 ms for the client's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # The kernel would take 4 MB for a client that reads nothing, and charge them to the container.
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
     return listener
 
 
 def _reason(error: OSError) -> str:
     # Python puts the address into strerror, which is named already; resolvers have numbers of their own.
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error.strerror).partition(" (while ")[0]
 
 
 class WebServer:
@@ -65,10 +72,10 @@ class WebServer:
     ) -> None:
         self._listener = listener
         self._grace = grace
-        self._handshakes: Handshakes = {}
-        limits = limits or Limits()
+        self._limits = limits = limits or Limits()
+        self._crowd = crowd = Crowd()
         protocol = (
-            Connector(tls, limits, self._handshakes) if tls else partial(LimitedProtocol, limits=limits)
+            Connector(tls, limits, crowd) if tls else partial(LimitedProtocol, limits=limits, crowd=crowd)
         )
         self._server = uvicorn.Server(_config(app, limits, protocol))
         self._ticking: asyncio.Task[None] | None = None
@@ -77,7 +84,7 @@ class WebServer:
     @property
     def connections(self) -> int:
         """How many connections are open, those in their handshake included."""
-        return len(self._server.server_state.connections) + len(self._handshakes)
+        return len(self._server.server_state.connections) + len(self._crowd.handshakes)
 
     async def start(self) -> None:
         """Begin to serve; raises OSError when the socket cannot listen."""
@@ -85,6 +92,9 @@ class WebServer:
         self._server.config.load()
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.startup(sockets=[self._listener])
+        # asyncio makes the kernel queue no more connections than it takes in one go. To who finds the queue
+        # full, the kernel says nothing, and tries again a second later.
+        self._listener.listen(self._limits.connections)
         self._ticking = asyncio.create_task(self._server.main_loop(), name="web server")
 
     async def stop(self) -> None:
@@ -92,6 +102,9 @@ class WebServer:
         if self._ticking is None:
             self._listener.close()
             return
+        # What asyncio is just taking when its server closes, it forgets unclosed. So it takes no more now.
+        if not self._server.should_exit:  # stopping twice does no harm
+            asyncio.get_running_loop().remove_reader(self._listener)
         self._server.should_exit = True
         await self._ticking
         self._drop_handshakes()
@@ -100,6 +113,7 @@ class WebServer:
                 await self._server.shutdown(sockets=[self._listener])
         except TimeoutError:
             await self._drop()
+        self._drop_handshakes()  # those that began just before nobody listened any more
 
     async def _drop(self) -> None:
         state = self._server.server_state
@@ -113,8 +127,8 @@ class WebServer:
             await asyncio.wait(state.tasks, timeout=self._grace)
 
     def _drop_handshakes(self) -> None:
-        for transport in list(self._handshakes):
-            transport.abort()
+        for handshake in list(self._crowd.handshakes):
+            handshake.give_way()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -135,7 +149,9 @@ def _config(app: ASGIApp, limits: Limits, protocol: Callable[..., asyncio.BasePr
         interface="asgi3",
         ws="none",
         lifespan="off",
-        backlog=64,  # asyncio takes as many in one go, and each costs its buffers before a cap can count it
+        # asyncio takes as many connections in one go. Each costs its buffers before a cap can count it, and
+        # when there are no files left, asyncio logs a line and sets a timer for each.
+        backlog=1,
         workers=1,  # else the environment would be asked
         proxy_headers=False,
         server_header=False,

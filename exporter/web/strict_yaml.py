@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from exporter.unique_keys import StandsTwice, UniqueKeyLoader
+
 _TEXT_TAGS = ("int", "float", "bool", "timestamp", "binary", "value")
-_MERGE = "tag:yaml.org,2002:merge"
 
 
 class NotYaml(Exception):
@@ -49,29 +50,14 @@ def parse(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise NotYaml(
-            str(error.problem) if isinstance(error, _Duplicate) else "is not valid YAML", line
+            str(error.problem) if isinstance(error, StandsTwice) else "is not valid YAML", line
         ) from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
         # Besides its own errors the parser lets those of values it cannot build pass.
         raise NotYaml("is not valid YAML") from None
 
 
-class _Duplicate(yaml.MarkedYAMLError):
-    """A key stands twice."""
-
-
-class _Loader(yaml.SafeLoader):
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse a key that stands twice, before merged keys are put beside it."""
-        seen = set()
-        for key, _ in node.value:
-            if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise _Duplicate(problem="the key stands twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        super().flatten_mapping(node)
-
+class _Loader(UniqueKeyLoader):
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
         """Refuse half of a surrogate pair, which only an escape can write: no UTF-8 has it."""
         text: str = super().construct_scalar(node)

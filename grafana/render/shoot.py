@@ -46,7 +46,7 @@ def picture(dashboard: dict[str, Any], data: dict[str, Any], file: Path) -> None
         page.write_text(
             PAGE.format(here=HERE.as_uri(), input=content.replace("</", "<\\/")), encoding="utf-8"
         )
-        subprocess.run(  # noqa: S603
+        subprocess.run(  # noqa: S603 - our own command
             [
                 chromium,
                 "--headless",

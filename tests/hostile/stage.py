@@ -1,0 +1,177 @@
+"""The exporter beside an API that fails: its poll loop, its pages over HTTP, its log, and `check`.
+
+Time stands still but for what a poll waits for, so a poll that retries, or rests for a quarter of an hour, is
+over at once. What the API does takes real time, by the deadline of a request above all: it is long, lest a
+busy machine look like a failure, and `HURRIED` where it is to pass.
+"""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from exporter import app
+from exporter import log as exporter_log
+from exporter.model import PollOutcome
+from exporter.settings import ApiKey, load
+from exporter.web.server import listen
+from tests.conftest import FakeClock
+from tests.hostile.server import WANDB_KEY, FaultServer
+from tests.programs import KEY
+
+HERE = str(Path(__file__).parent)
+INTERVAL = 60.0  # seconds
+DAY = 86_400.0
+HURRY = 0.2  # seconds for one request
+HURRIED = f"--cohere.timeout={HURRY * 1000:g}ms"
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+class HastyClock(FakeClock):
+    """A clock on which every wait is over at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Move time on instead of waiting."""
+        self._now += max(seconds, 0.0)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Checked:
+    """What the verb `check` came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Stage:
+    """The exporter at work; `log` grows with each line that it writes."""
+
+    exporter: app.Exporter
+    clock: FakeClock
+    settings: Any
+    key: ApiKey
+    http: httpx.AsyncClient
+    stream: io.StringIO
+
+    async def poll(self) -> PollOutcome:
+        """Let the next poll begin, and wait until it and its step metrics are done."""
+        poller = self.exporter.poller
+        before = poller.outcome
+        async with asyncio.timeout(30):
+            while (outcome := poller.outcome) is before:
+                await self._pass_time()
+            finishing = asyncio.create_task(poller.finish())
+            while not finishing.done():
+                await self._pass_time(until=poller.next_poll_at)
+        assert outcome is not None
+        return outcome
+
+    async def _pass_time(self, until: float | None = None) -> None:
+        """Wake the next sleeper, unless it sleeps till a second before `until` (Unix time) or longer."""
+        sleeping = self.clock.sleeping
+        if sleeping and (until is None or self.clock.time() + sleeping[0] < until - 1):
+            await self.clock.advance(sleeping[0])
+        await asyncio.sleep(0.001)
+
+    async def page(self, path: str = "/metrics") -> str:
+        """Give a page, which must be a good one and hold no secret."""
+        answer = await self.http.get(path)
+        answer.raise_for_status()
+        assert KEY not in answer.text
+        assert WANDB_KEY not in answer.text
+        return answer.text
+
+    async def series(self) -> Series:
+        """Give /metrics as Prometheus would read it, each series once."""
+        answer = await self.http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        found: Series = {}
+        for family in text_string_to_metric_families(answer.text):  # type: ignore[no-untyped-call]
+            for sample in family.samples:
+                name = (sample.name, frozenset(sample.labels.items()))
+                assert name not in found
+                found[name] = sample.value
+        return found
+
+    async def probe(self, path: str) -> int:
+        """Give the status that a probe sees."""
+        return (await self.http.get(path)).status_code
+
+    def log(self) -> list[dict[str, Any]]:
+        """Give the lines written since it was last asked for."""
+        text = self.stream.getvalue()
+        self.stream.seek(0)
+        self.stream.truncate()
+        assert KEY not in text
+        assert WANDB_KEY not in text
+        assert "Traceback" not in text
+        return [json.loads(line) for line in text.splitlines()]
+
+    async def check(self) -> Checked:
+        """Run `check` as a user would, who does not wait."""
+        out, err = io.StringIO(), io.StringIO()
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                code = await app.check(self.settings, self.key, clock=HastyClock())
+        finally:
+            logging.disable(logging.NOTSET)
+        text = out.getvalue() + err.getvalue()
+        assert KEY not in text
+        assert WANDB_KEY not in text
+        assert "Traceback" not in text
+        return Checked(code, out.getvalue(), err.getvalue())
+
+
+@asynccontextmanager
+async def on_stage(
+    server: FaultServer, *flags: str, environ: Mapping[str, str] | None = None, key: ApiKey | None = None
+) -> AsyncIterator[Stage]:
+    """Run the exporter against `server`, before its first poll."""
+    argv = [
+        f"--cohere.base-url={server.url}",
+        f"--poll.interval={INTERVAL:g}s",
+        "--cohere.timeout=10s",
+        "--web.listen-address=127.0.0.1:0",
+        *flags,
+    ]
+    _, settings = load(argv, environ or {})
+    is_fixed, key, clock = key is None, key or ApiKey(KEY), FakeClock()
+    with _logging_to(key) as stream, pytest.MonkeyPatch.context() as patch:
+        # None, but for those of SSL_CERT_FILE: all of the system's take longer to read than a poll.
+        patch.setenv("SSL_CERT_DIR", HERE)
+        if is_fixed:
+            # What cannot change need not be compared each second of a pause.
+            patch.setattr("exporter.poller.KEY_CHECK_INTERVAL", DAY)
+        exporter = app.Exporter(settings, key, clock=clock)
+        async with (
+            exporter.running(listen("127.0.0.1", 0)) as running,
+            httpx.AsyncClient(base_url=running.url, trust_env=False, verify=False) as http,
+        ):
+            yield Stage(exporter, clock, settings, key, http, stream)
+            assert not running.polling.done()
+
+
+@contextmanager
+def _logging_to(key: ApiKey) -> Iterator[io.StringIO]:
+    root, stream = logging.getLogger(), io.StringIO()
+    level, handlers = root.level, list(root.handlers)
+    exporter_log.configure("info", "json", stream, secrets=key.secrets)
+    try:
+        yield stream
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        structlog.reset_defaults()

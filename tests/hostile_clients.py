@@ -1,0 +1,263 @@
+"""Clients that mean no good, as a process: `python -m tests.hostile_clients ATTACK[,ATTACK] PORT ADDRESS`.
+
+It says `under way` once every client has connected, goes on until its standard input ends, and then tells as
+JSON what befell the clients of each attack. An attack is what one client does with its socket, and how many
+do it at once; who is turned out comes again. `ATTACK+tls` is the same within TLS.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+PAUSE = 0.5  # seconds before a client that was turned out comes again, or lets the next drop fall
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the beginning of one that announces 512 bytes
+
+
+class Client:
+    """One connection, and the tally of all."""
+
+    def __init__(self, sock: socket.socket, tally: Counter[str]) -> None:
+        self.sock = sock
+        self.tally = tally
+        self._loop = asyncio.get_running_loop()
+
+    def turn(self) -> int:
+        """Count the clients, for those that do one thing or another."""
+        self.tally["begun"] += 1
+        return self.tally["begun"]
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.sock, data)
+
+    async def take(self, count: int) -> bytes:
+        return await self._loop.sock_recv(self.sock, count)
+
+    async def take_all(self) -> None:
+        while await self.take(1 << 18):
+            pass
+
+    async def drip(self, data: bytes) -> None:
+        while True:
+            await asyncio.sleep(PAUSE)
+            await self.send(data)
+
+    async def sip(self, count: int, seconds: float) -> None:
+        while await self.take(count):  # noqa: ASYNC110 - nothing is waited for
+            await asyncio.sleep(seconds)
+
+
+class TlsClient(Client):
+    """The same within TLS, by streams."""
+
+    async def shake_hands(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self._reader, self._writer = await asyncio.open_connection(
+            sock=self.sock, ssl=context, server_hostname="localhost", limit=4096
+        )
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def take(self, count: int) -> bytes:
+        return await self._reader.read(count)
+
+
+async def silent(client: Client) -> None:
+    await client.take(1)
+
+
+async def hello(client: Client) -> None:
+    """Begin a handshake, and go on with it byte by byte."""
+    await client.send(HELLO)
+    await client.drip(b"x")
+
+
+async def loris(client: Client) -> None:
+    await client.send(GET[:-2])
+    await client.drip(b"X: y\r\n")
+
+
+async def half_open(client: Client) -> None:
+    """Stop writing before, within or after a head, and never close."""
+    await client.send((b"", GET[:20], GET)[client.turn() % 3])
+    client.sock.shutdown(socket.SHUT_WR)
+    await asyncio.Event().wait()
+
+
+async def giant_head(client: Client) -> None:
+    """Send a head, or a URL, that is too long or has no end."""
+    kind = client.turn() % 3
+    long = b"x" * (16 << 10)
+    await client.send((b"GET /" + long, GET[:-2] + b"X: " + long * 64, GET[:-2])[kind])
+    while kind == 2:
+        await client.send(b"X: y\r\n" * 1_000)
+    await client.take_all()
+
+
+async def pipeline(client: Client) -> None:
+    """Send thousands of requests in one write, and take no answer."""
+    await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000)
+    await asyncio.Event().wait()
+
+
+async def nonsense(client: Client) -> None:
+    """Say what is no HTTP/1.1 of a scraper."""
+    await client.send(NONSENSE[client.turn() % len(NONSENSE)])
+    await client.take_all()
+
+
+NONSENSE = (
+    b"GET /metrics HTTP/1.0\r\n\r\n",
+    b"GET /metrics\r\n\r\n",
+    b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET /metrics HTTP/9.9\r\nHost: x\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /\xff\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    HELLO + bytes(500),
+    bytes(range(256)) * 64,
+    b"\r\n" * 10_000,
+)
+
+
+async def body(client: Client) -> None:
+    """Send a body without end with a request that has none."""
+    kind = client.turn() % 3
+    wanted = (b"Content-Length: 99999999999", b"Transfer-Encoding: chunked", b"Expect: 100-continue")[kind]
+    length = b"Content-Length: 1000000\r\n" if kind == 2 else b""
+    await client.send(b"POST /metrics HTTP/1.1\r\nHost: x\r\n" + wanted + b"\r\n" + length + b"\r\n")
+    while True:
+        await client.send(b"4000\r\n" + bytes(0x4000) + b"\r\n")
+        await asyncio.sleep(0.05)
+
+
+async def scrape(client: Client) -> None:
+    """Scrape as everybody does, and count the answers."""
+    started = time.monotonic()
+    await client.send(GET[:-2] + b"Connection: close\r\n\r\n")
+    if start := await client.take(1 << 16):
+        status = start[9:12].decode()
+        client.tally[status] += 1
+        name = f"slowest {status}, ms"
+        client.tally[name] = max(client.tally[name], round((time.monotonic() - started) * 1000))
+        await client.take_all()
+
+
+async def trickle(client: Client) -> None:
+    """Take one byte a second of a large page."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await client.send(GET)
+    await client.sip(1, seconds=1)
+
+
+async def sip(client: Client) -> None:
+    """Take a little again and again, to seem alive."""
+    await client.send(GET)
+    await client.sip(1 << 18, seconds=0.9)
+
+
+async def leave(client: Client) -> None:
+    """Reset the connection in the middle of an answer."""
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await client.send(GET)
+    await client.take(1 << 16)
+
+
+ATTACKS: dict[str, tuple[Callable[[Client], Awaitable[None]], int]] = {
+    "silent": (silent, 800),
+    "hello": (hello, 800),
+    "loris": (loris, 800),
+    "half_open": (half_open, 600),
+    "giant_head": (giant_head, 150),
+    "pipeline": (pipeline, 150),
+    "nonsense": (nonsense, 150),
+    "body": (body, 100),
+    "scrape": (scrape, 2_000),
+    "trickle": (trickle, 100),
+    "sip": (sip, 100),
+    "leave": (leave, 100),
+}
+
+
+@dataclass
+class Attack:
+    """Many clients at once; `count` of them."""
+
+    play: Callable[[Client], Awaitable[None]]
+    count: int
+    port: int
+    address: str
+    client: type[Client]
+    tally: Counter[str] = field(default_factory=Counter)
+
+    async def run(self, attacking: asyncio.Barrier) -> None:
+        """Begin; wait until all attacks have begun, and again until they are to end."""
+        connected = asyncio.Semaphore(0)
+        clients = [asyncio.create_task(self._come_and_go(connected)) for _ in range(self.count)]
+        for _ in range(self.count):
+            await connected.acquire()
+        await attacking.wait()
+        await attacking.wait()
+        for client in clients:
+            client.cancel()
+        await asyncio.wait(clients)
+
+    async def _come_and_go(self, connected: asyncio.Semaphore) -> None:
+        while True:
+            with socket.socket() as sock, suppress(OSError):
+                sock.setblocking(False)
+                sock.bind((self.address, 0))
+                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+                connected.release()
+                self.tally["came"] += 1
+                client = self.client(sock, self.tally)
+                if isinstance(client, TlsClient):
+                    await client.shake_hands()
+                await self.play(client)
+            await asyncio.sleep(PAUSE)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def run(attacks: dict[str, Attack]) -> None:
+    attacking = asyncio.Barrier(len(attacks) + 1)
+    async with asyncio.TaskGroup() as group:
+        for attack in attacks.values():
+            group.create_task(attack.run(attacking))
+        await attacking.wait()
+        say("under way")
+        await asyncio.to_thread(sys.stdin.read)
+        await attacking.wait()
+    say(json.dumps({name: attack.tally for name, attack in attacks.items()}))
+
+
+def attack(named: str, port: str, address: str) -> Attack:
+    name, _, tls = named.partition("+")
+    play, count = ATTACKS[name]
+    return Attack(play, count, int(port), address, TlsClient if tls else Client)
+
+
+def main(names: str, port: str, address: str) -> None:
+    os.nice(19)  # in life they would have a machine of their own
+    asyncio.run(run({name: attack(name, port, address) for name in names.split(",")}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,215 @@
+"""The real process among clients that mean no good: a good scraper beside them is served throughout."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from exporter.simulator import at_rest
+from tests.certificates import Authority
+from tests.conftest import until
+from tests.hostile_clients import ATTACKS
+from tests.programs import KEY, ROOT, Running, environment, exporter, simulated_api
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="memory and sockets are read from /proc"),
+]
+
+MODELS = 4_000  # an exposition of 10 MB
+SCRAPES = 4  # one of each kind
+EVERY = 0.1  # seconds
+PATIENCE = 5.0  # seconds; without other load, answers come within one
+MEMORY = 64 * 1024  # KiB that all attacks together may add
+ELSEWHERE, HERE = "127.0.0.2", "127.0.0.1"
+TOGETHER = "giant_head,nonsense,body,leave"  # so few that no client has to give way to another
+ALONE = ("silent", "loris", "half_open", "pipeline", "scrape", "trickle", "sip")
+WITHIN_TLS = ("silent", "hello", "loris+tls", "pipeline+tls", "trickle+tls")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def serving(models: int, *arguments: str, **options: Any) -> AsyncIterator[Running]:
+    async with (
+        simulated_api(jobs=at_rest(models, rows=0)) as (_, url),
+        exporter(
+            "serve",
+            f"--cohere.base-url={url}",
+            "--cohere.page-size=1000",
+            "--poll.interval=1h",
+            "--models.limit=0",
+            "--metrics.exclude=cohere_finetuned_model_training_.*",  # else each model is asked for
+            *arguments,
+            environ={"COHERE_API_KEY": KEY},
+            **options,
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def plain(anyio_backend: str) -> AsyncIterator[Running]:
+    async with serving(MODELS) as running:
+        await Scraper(running, MODELS).scrape(4)
+        yield running
+
+
+class Scraper:
+    """A scraper as Prometheus is one, that takes all kinds of answers in turn."""
+
+    def __init__(self, running: Running, models: int, **client: Any) -> None:
+        self._url = f"{running.url}/metrics"
+        self._models = models
+        self._client: dict[str, Any] = {"trust_env": False, "timeout": PATIENCE, **client}
+
+    async def scrape(self, count: int) -> None:
+        """Scrape, and demand that each answer is good and whole."""
+        kinds = cycle((encoding, close) for close in (False, True) for encoding in ("gzip", "identity"))
+        async with httpx.AsyncClient(**self._client) as kept:
+            for encoding, close in islice(kinds, count):
+                async with asyncio.timeout(PATIENCE):
+                    status, body = await self._get(None if close else kept, encoding)
+                assert status == 200, (encoding, close, body)
+                assert body.count(b"\ncohere_finetuned_model_info{") == self._models
+                await asyncio.sleep(EVERY)
+
+    async def _get(self, kept: httpx.AsyncClient | None, encoding: str) -> tuple[int, bytes]:
+        headers = {"Accept-Encoding": encoding}
+        if kept:
+            try:
+                answer = await kept.get(self._url, headers=headers)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                pass  # the connection was idle and had to give way; Go's client, too, takes a new one
+            else:
+                return answer.status_code, answer.content
+        async with httpx.AsyncClient(**self._client) as client:
+            answer = await client.get(self._url, headers={**headers, "Connection": "close"})
+            return answer.status_code, answer.content
+
+
+@asynccontextmanager
+async def attacked(running: Running, names: str, address: str) -> AsyncIterator[dict[str, dict[str, int]]]:
+    """Let hostile clients at the exporter meanwhile; give what befell those of each attack, at its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.hostile_clients", names, running.url.rsplit(":", 1)[1], address),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=environment(None),
+        cwd=ROOT,
+    )
+    assert process.stdin
+    assert process.stdout
+    tallies: dict[str, dict[str, int]] = {}
+    try:
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"under way\n"
+        yield tallies
+        process.stdin.close()
+        async with asyncio.timeout(60):
+            tallies |= json.loads(await process.stdout.read())
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def descriptors(running: Running) -> int:
+    return len(list(Path(f"/proc/{running.process.pid}/fd").iterdir()))
+
+
+def peak(running: Running) -> int:
+    """Give the most memory, in KiB, that the process has had since it was last asked to forget it."""
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
+async def stands(running: Running, scraper: Scraper, attacks: str, address: str) -> dict[str, dict[str, int]]:
+    """Demand that a good scraper is served beside attacks, and that nothing is left of them afterwards."""
+    before, lines = descriptors(running), len(running.lines)
+    async with attacked(running, attacks, address) as tallies:
+        await scraper.scrape(SCRAPES)
+    await until(lambda: descriptors(running) <= before, 15)
+    await scraper.scrape(1)
+    assert running.lines[lines:] == []
+    for name, tally in tallies.items():
+        assert tally["came"] >= ATTACKS[name.partition("+")[0]][1]
+    return tallies
+
+
+@pytest.fixture(scope="module")
+def at_first(plain: Running) -> int:
+    return peak(plain)
+
+
+def test_every_attack_takes_place() -> None:
+    within_tls = (name.partition("+")[0] for name in WITHIN_TLS)
+    assert {*ALONE, *TOGETHER.split(","), *within_tls} == set(ATTACKS)
+
+
+@pytest.mark.parametrize("attacks", [TOGETHER, *ALONE])
+async def test_a_good_scraper_is_served_beside(attacks: str, plain: Running, at_first: int) -> None:
+    tallies = await stands(plain, Scraper(plain, MODELS), attacks, ELSEWHERE)
+    assert peak(plain) < at_first + MEMORY
+    if attacks == "scrape":
+        assert tallies["scrape"]["503"]
+        assert tallies["scrape"]["200"]
+
+
+async def test_slow_loris_lock_out_nobody_of_their_own_address_either(plain: Running) -> None:
+    await stands(plain, Scraper(plain, MODELS), "loris", HERE)
+
+
+@pytest.mark.parametrize("attack", ["trickle", "sip"])
+async def test_slow_clients_at_the_good_one_s_own_address_give_way_once_they_are_known(
+    attack: str, plain: Running
+) -> None:
+    scraper = Scraper(plain, MODELS)
+    async with attacked(plain, attack, HERE):
+        async with asyncio.timeout(PATIENCE):
+            while not await is_served(plain):  # noqa: ASYNC110 - another process makes it so
+                await asyncio.sleep(EVERY)
+        await scraper.scrape(SCRAPES)
+
+
+async def is_served(running: Running) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(f"{running.url}/metrics")).status_code == 200
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+async def encrypted(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Running, Scraper]]:
+    directory = tmp_path_factory.mktemp("tls")
+    authority = Authority(directory)
+    authority.issue("server", "localhost", "127.0.0.1")
+    config = directory / "web.yml"
+    config.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+    client = {"verify": authority.trusting()}
+    async with serving(1_000, f"--web.config.file={config}", client=client) as running:
+        scraper = Scraper(running, 1_000, **client)
+        await scraper.scrape(4)
+        yield running, scraper
+
+
+@pytest.mark.parametrize("attack", WITHIN_TLS)
+async def test_a_good_scraper_is_served_within_tls_beside(
+    attack: str, encrypted: tuple[Running, Scraper]
+) -> None:
+    running, scraper = encrypted
+    await stands(running, scraper, attack, ELSEWHERE)
+    assert peak(running) < 128 * 1024  # what the manifests grant
