@@ -7,7 +7,7 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit fuzz docs dashboards rules rules-check image manifests bench bench-docs lock clean
+.PHONY: help demo test lint audit fuzz soak docs dashboards rules rules-check image manifests bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ audit: $(VENV)/.audit ## known vulnerabilities of what is locked, and bandit's f
 fuzz: SECONDS ?= 60
 fuzz: $(VENV)/.fuzz ## fuzz what reads foreign bytes, each reader for SECONDS (60); ARGS names some
 	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+soak: $(VENV)/.runtime ## live through a month of faults and clients in minutes; ARGS adds flags
+	$(BIN)/python -m soak $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/metrics.md, docs/configuration.md and the tables of docs/calls.md from the code
 	$(BIN)/python -m docs.generate

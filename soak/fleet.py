@@ -1,0 +1,79 @@
+"""What the API has: models that come, train, step, end, fail, change and vanish, all by the time alone.
+
+Models in slots are the simulator's. Those at rest change their name once a day and their status every three
+hours, one after the other, also to one that no specification has; each training has a metric of its own name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from exporter.simulator import Fleet, Job, at_rest, wire
+from exporter.simulator.catalogue import SLOTS, WANDB
+
+BEGIN = 1_772_323_200.0  # Unix seconds; a midnight
+DAY, HOUR = 86_400.0, 3_600.0
+RESTING = 10
+SELDOM = 2.5  # times as long as in the demo is each slot's period; so something trains two thirds of the time
+STATUSES = (
+    "STATUS_READY",
+    "STATUS_PAUSED",
+    "STATUS_TEMPORARILY_OFFLINE",
+    "STATUS_ARCHIVED",
+    "STATUS_DELETED",
+)
+_LINGER = 600.0  # seconds for which the steps of a model that has left are still there
+# What a name may hold, which has to be escaped somewhere on its way.
+_ODD = ' "quoted" \\ ünï\n<b>&amp;'
+
+Shown = tuple[str, str]
+"""Name and status of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models at one moment, in Unix seconds: as JSON objects, and what is to be shown of each id."""
+
+    at: float
+    models: Sequence[Mapping[str, Any]]
+    shown: Mapping[str, Shown]
+
+
+class SoakFleet:
+    """The models at any moment after `BEGIN`."""
+
+    def __init__(self) -> None:
+        slots = [replace(slot, period=SELDOM * slot.period, age=SELDOM * slot.age) for slot in SLOTS]
+        resting = at_rest(RESTING, until=BEGIN - DAY)
+        self._resting = {job.id: number for number, job in enumerate(resting)}
+        self._fleet = Fleet(resting, slots, start=BEGIN)
+
+    def listing(self, at: float) -> Listing:
+        """Give the models at a Unix time."""
+        jobs = sorted(self._fleet.listed(at), key=lambda job: (job.created_at, job.id))
+        models = [self._model(job, at) for job in jobs]
+        shown = {model["id"]: (model["name"], model["status"]) for model in models}
+        return Listing(at, models, shown)
+
+    def steps(self, model_id: str, at: float, most: int) -> list[dict[str, Any]] | None:
+        """Give the newest step metrics of a model, newest first; None when there is no such model."""
+        job = self._fleet.find(model_id, at) or self._fleet.find(model_id, at - _LINGER)
+        if job is None:
+            return None
+        rows = [wire.step_metrics(job, row) for row in reversed(job.rows(at)[-most:])]
+        for row in rows:
+            row["metrics"][f"eval_{job.name}"] = 0.5
+        return rows
+
+    def _model(self, job: Job, at: float) -> dict[str, Any]:
+        model = wire.model(job, at)
+        number = self._resting.get(job.id)
+        if number is None:
+            return model
+        turns = int((at - BEGIN) // (3 * HOUR)) + number
+        changed_at = BEGIN + (turns - number) * 3 * HOUR
+        model["name"] = f"{job.name} of day {int((at - BEGIN) // DAY)}" + (_ODD if number == 0 else "")
+        model["status"] = STATUSES[turns % len(STATUSES)]
+        model["updated_at"] = wire.timestamp(changed_at, digits=6)
+        model["settings"]["wandb"] = WANDB
+        return model
