@@ -14,6 +14,7 @@ from benchmarks import chart, machine
 from benchmarks.processes import ROOT
 from benchmarks.results import Result, goal_text, number, spread, times
 from benchmarks.table import BENCHMARKS, Benchmark
+from docs.tables import markdown
 
 DOCS = ROOT / "docs"
 CHARTS = {"throughput": "Scrapes a second", "memory": "Resident memory, MiB"}
@@ -119,7 +120,7 @@ def _goals(results: Iterable[Result]) -> str:
         for result in results
         if result.goal
     ]
-    return _table(("what", "goal", "figure", ""), rows)
+    return markdown(("what", "goal", "figure", ""), rows)
 
 
 def _section(benchmark: Benchmark, results: Sequence[Result]) -> str:
@@ -128,7 +129,7 @@ def _section(benchmark: Benchmark, results: Sequence[Result]) -> str:
         return "\n\n".join([*parts, f"Skipped in this run: needs {', '.join(benchmark.needs)}."])
     if benchmark.name in CHARTS:
         parts.append(f"![{CHARTS[benchmark.name]}, as bars](images/{_chart(benchmark.name).name})")
-    parts.append(_table(("case", "contestant", "figure", "least to greatest", "ratio"), _rows(results)))
+    parts.append(markdown(("case", "contestant", "figure", "least to greatest", "ratio"), _rows(results)))
     return "\n\n".join(parts)
 
 
@@ -147,7 +148,3 @@ def _of(name: str, results: Iterable[Result]) -> list[Result]:
 
 def _chart(name: str) -> Path:
     return DOCS / "images" / f"benchmarks-{re.sub('[^a-z]', '-', name)}.svg"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))

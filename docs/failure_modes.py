@@ -1,7 +1,6 @@
 """Write `failure-modes.md`: the tables that the tests play against the exporter, in words for people."""
 
-from collections.abc import Iterable, Sequence
-
+from docs.tables import markdown
 from tests.hostile.modes import MODES
 from tests.hostile.oddities import MODELS, NONSENSE, STEPS, Oddity
 from tests.hostile.scenarios import SCENARIOS
@@ -80,18 +79,13 @@ def failure_modes_page() -> str:
     nonsense = ((row.name, row.says.format(key="finetuned_models", values="400,000")) for row in NONSENSE)
     odd = ("the answer has", "what is shown", "`kind`")
     return _PAGE.format(
-        nonsense=_table(("the answer is", "the log and `check` say"), nonsense),
-        models=_table(odd, map(_oddity, MODELS)),
-        steps=_table(odd, map(_oddity, STEPS)),
-        modes=_table(("the API", "`reason`", "the log and `check` say"), modes),
-        scenarios=_table(("what happens", "what is seen", "how it ends"), scenarios),
+        nonsense=markdown(("the answer is", "the log and `check` say"), nonsense),
+        models=markdown(odd, map(_oddity, MODELS)),
+        steps=markdown(odd, map(_oddity, STEPS)),
+        modes=markdown(("the API", "`reason`", "the log and `check` say"), modes),
+        scenarios=markdown(("what happens", "what is seen", "how it ends"), scenarios),
     )
 
 
 def _oddity(row: Oddity) -> tuple[str, ...]:
     return row.name, row.shown, f"`{row.counted}`" if row.counted else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines)

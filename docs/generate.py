@@ -4,13 +4,14 @@ Run it as `make docs`. Everything that names a metric or an option comes from th
 telemetry's registry and the declaration of the options; only the sentences around them stand here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import Metric
 
 from docs.calls import calls_page
 from docs.failure_modes import failure_modes_page
+from docs.tables import markdown
 from exporter.cohere.transport import Endpoint
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.families import FAMILIES
@@ -33,7 +34,8 @@ sample, and a model that leaves the list leaves the page. When no poll has succe
 {families}
 
 `cohere_finetuned_model_status` has all nine statuses of the API for each model, and exactly one of them is 1:
-{statuses}. A status that the API adds later appears under its own name.
+{statuses}. A status that the API adds later appears under its own name; of more than 32 such,
+`cohere_finetuned_models` counts the rest as `other`.
 
 ## The API and the exporter
 
@@ -113,9 +115,9 @@ def metrics_page() -> str:
     )
     own = list(telemetry.registry.collect())
     return _NOTE + _METRICS.format(
-        families=_table(("family", "labels", "value"), families),
+        families=markdown(("family", "labels", "value"), families),
         statuses=", ".join(f"`{status}`" for status in Status),
-        telemetry=_table(
+        telemetry=markdown(
             ("family", "type", "labels", "meaning"),
             [_own_row(metric) for metric in own],
         ),
@@ -132,7 +134,7 @@ def configuration_page() -> str:
     for name, group in groups().items():
         rows = [_option_row(option) for option in options() if option.group == name]
         title = (group.__doc__ or name).partition(".")[0]
-        sections.append(f"## {title}\n\n{_table(('flag', 'variable', 'default', 'meaning'), rows)}")
+        sections.append(f"## {title}\n\n{markdown(('flag', 'variable', 'default', 'meaning'), rows)}")
     return _NOTE + _CONFIGURATION.format(options="\n\n".join(sections))
 
 
@@ -156,11 +158,6 @@ def _option_row(option: Option) -> tuple[str, ...]:
 
 def _labels(labels: Iterable[str]) -> str:
     return ", ".join(f"`{label}`" for label in labels)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 PAGES = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from docs.tables import markdown
 from soak import chart
 from soak.clients import VISITORS
 from soak.results import Report, trend_cells
@@ -143,21 +144,21 @@ def render(machine_: Mapping[str, str], long: Report, budgeted: Report) -> str:
         ),
         fault_count=len(ROWS),
         faults=_faults(),
-        clients=_table(("who", "asks for", "every"), _visitors()),
+        clients=markdown(("who", "asks for", "every"), _visitors()),
         messages=", ".join(f"`{message}`" for message in EXPLAINED_BY),
         verdict=_verdict(long),
-        counts=_table(("what", "how many"), _cells(long.counts)),
+        counts=markdown(("what", "how many"), _cells(long.counts)),
         reasons=", ".join(f"{count:,} `{reason}`" for reason, count in long.reasons.items()),
-        trends=_table(("", "first quarter", "last quarter", "may grow by", ""), _trends(long)),
+        trends=markdown(("", "first quarter", "last quarter", "may grow by", ""), _trends(long)),
         budget_days=budgeted.hours // 24,
         calls=1000,
-        budget=_table(("what", "how many"), _cells(budgeted.counts)),
+        budget=markdown(("what", "how many"), _cells(budgeted.counts)),
     )
 
 
 def _faults() -> str:
     headings = {LIST: "on the list", LATER: "on its second page", STEPS: "on step metrics", "": "besides"}
-    return _table(
+    return markdown(
         ("where", "what"),
         (
             (heading, "; ".join(row.kind for row in ROWS if row.where == where))
@@ -185,7 +186,3 @@ def _cells(counts: Mapping[str, int]) -> Iterable[Sequence[str]]:
 def _trends(report: Report) -> Iterable[Sequence[str]]:
     for trend in report.trends:
         yield trend.resource.name, *trend_cells(trend), "flat" if trend.is_flat else "**has grown**"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))

@@ -50,6 +50,15 @@ class FakeClock:
         await settle()
 
 
+class HastyClock(FakeClock):
+    """A clock on which every wait is over at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Move time on instead of waiting."""
+        self._now += max(seconds, 0.0)
+        await asyncio.sleep(0)
+
+
 async def settle() -> None:
     """Let every task run until it waits for something."""
     for _ in range(50):

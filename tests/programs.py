@@ -103,24 +103,28 @@ async def exporter(
 
     `client` is what httpx needs to know to be let in.
     """
+    async with started(*arguments, environ=environ) as running:
+        await wait_for_line(running, "serving")
+        running.url = next(event["url"] for event in running.events if event["msg"] == "serving").rstrip("/")
+        await wait_for(f"{running.url}/-/ready", client=client)
+        yield running
+
+
+@asynccontextmanager
+async def started(
+    *arguments: str, environ: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[Running]:
+    """Run the exporter and read its log, without waiting for anything; `options` are those of the process."""
+    flags = ("--web.listen-address=127.0.0.1:0", "--log.format=json")
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "exporter",
-        *arguments,
-        "--web.listen-address=127.0.0.1:0",
-        "--log.format=json",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+        *(sys.executable, "-m", "exporter", *arguments, *(() if "check" in arguments else flags)),
+        **{"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.PIPE, **options},
         env=environment(environ),
         cwd=ROOT,
     )
     running = Running(process)
     reading = asyncio.create_task(_read(running))
     try:
-        await wait_for_line(running, "serving")
-        running.url = next(event["url"] for event in running.events if event["msg"] == "serving").rstrip("/")
-        await wait_for(f"{running.url}/-/ready", client=client)
         yield running
     finally:
         if process.returncode is None:
@@ -130,9 +134,9 @@ async def exporter(
 
 
 async def _read(running: Running) -> None:
-    assert running.process.stderr is not None
-    async for line in running.process.stderr:
-        running.lines.append(line.decode())
+    if running.process.stderr:
+        async for line in running.process.stderr:
+            running.lines.append(line.decode())
 
 
 async def wait_for_line(running: Running, message: str, seconds: float = 30.0) -> None:

@@ -33,6 +33,7 @@ from tests.hostile.scenarios import Scenario, scenario
 from tests.hostile.server import Exchange, Fault, FaultServer, Place
 from tests.hostile.stage import HURRIED, on_stage
 from tests.hostile.witness import Witness
+from tests.programs import missing
 
 pytestmark = pytest.mark.anyio
 
@@ -323,7 +324,7 @@ async def test_an_api_on_ipv6_alone_is_reached(resolver: Resolver, row: Scenario
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
-        pytest.skip("this machine has no IPv6")
+        missing("this machine has no IPv6")
     resolver.addresses = ["::1"]
     async with NamedServer(address="::1") as server, on_stage(server) as stage:
         witness = await Witness.of(stage, row)

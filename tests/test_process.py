@@ -34,6 +34,7 @@ from tests.programs import (
     program,
     run,
     simulated_api,
+    started,
     wait_for,
     wait_for_line,
 )
@@ -75,35 +76,6 @@ def note(event, arguments):
         os.write(2, f"CHANGES: {event} {arguments}\\n".encode())
 sys.addaudithook(note)
 """
-
-
-@asynccontextmanager
-async def started(
-    *arguments: str, environ: dict[str, str] | None = None, **options: Any
-) -> AsyncIterator[Running]:
-    """Run the exporter and read its log, without waiting for anything."""
-    flags = ("--web.listen-address=127.0.0.1:0", "--log.format=json")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "exporter", *arguments, *(() if "check" in arguments else flags)),
-        **{"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.PIPE, **options},
-        env=environment(environ),
-        cwd=ROOT,
-    )
-    running = Running(process)
-    reading = asyncio.create_task(read_log(running))
-    try:
-        yield running
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await reading
-
-
-async def read_log(running: Running) -> None:
-    if running.process.stderr:
-        async for line in running.process.stderr:
-            running.lines.append(line.decode())
 
 
 async def ends_well(running: Running, number: int) -> None:

@@ -27,28 +27,12 @@ from exporter.exposition import Exposition, Format, render
 from exporter.model import Status
 from exporter.poller import Poller
 from exporter.telemetry import Telemetry
+from tests.conftest import HastyClock
 
 SECRET = "wandb-live-secret-0123456789abcdef"
 PROPERTY = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-class HastyClock:
-    """A clock on which every wait is over at once."""
-
-    def __init__(self) -> None:
-        self._now = 1000.0
-
-    def monotonic(self) -> float:
-        return self._now
-
-    def time(self) -> float:
-        return self._now + 1.7e9
-
-    async def sleep(self, seconds: float) -> None:
-        self._now += max(seconds, 0.0)
-        await asyncio.sleep(0)
 
 
 @dataclass

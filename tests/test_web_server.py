@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from exporter.web.limits import Limits
 from exporter.web.server import WebServer, listen
 from tests.conftest import until
+from tests.programs import missing
 
 pytestmark = pytest.mark.anyio
 
@@ -521,8 +522,9 @@ async def test_a_host_is_one_address() -> None:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 async def test_an_ipv6_address_is_one_address() -> None:
+    if not socket.has_dualstack_ipv6():
+        missing("this machine has no IPv6")
     with listen("::1", 0) as listener:
         assert listener.getsockname()[0] == "::1"
 

@@ -25,7 +25,7 @@ from exporter import log as exporter_log
 from exporter.model import PollOutcome
 from exporter.settings import ApiKey, load
 from exporter.web.server import listen
-from tests.conftest import FakeClock
+from tests.conftest import FakeClock, HastyClock
 from tests.hostile.server import WANDB_KEY, FaultServer
 from tests.programs import KEY
 
@@ -36,15 +36,6 @@ HURRY = 0.2  # seconds for one request
 HURRIED = f"--cohere.timeout={HURRY * 1000:g}ms"
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-class HastyClock(FakeClock):
-    """A clock on which every wait is over at once."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Move time on instead of waiting."""
-        self._now += max(seconds, 0.0)
-        await asyncio.sleep(0)
 
 
 @dataclass
