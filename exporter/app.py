@@ -1,20 +1,16 @@
 """The composition root: builds the rooms, joins them, starts and stops them in order.
 
-The only module that sees both the API's side and the pages' side. `serve`, `demo` and `check` are what the
-program does; each returns the exit code.
+The only module that sees both the API's side and the pages' side; what the program does with them stands in
+`commands`.
 """
 
 import asyncio
 import gc
-import logging
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -22,8 +18,7 @@ from starlette.types import ASGIApp
 
 from exporter import REVISION, __version__
 from exporter.aside import OneThread
-from exporter.check import failure, table
-from exporter.clock import Clock, SystemClock
+from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport, open_http
@@ -33,9 +28,7 @@ from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
 from exporter.poller import Poller
 from exporter.settings import ApiKey, Settings, SettingsError
-from exporter.signals import end_in_time, ending
 from exporter.simulator import Simulator
-from exporter.streams import say, show
 from exporter.telemetry import Telemetry
 from exporter.web.access import Access
 from exporter.web.config import WebConfigError
@@ -49,7 +42,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 NAME = "cohere-finetune-exporter"
 SWITCH_INTERVAL = 0.0001  # seconds
-CHECK_INTERVAL = 86_400.0  # seconds; longer than any check takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +170,7 @@ class Exporter:
     def _web_config_read_again(self, result: WebConfig | WebConfigError) -> None:
         if isinstance(result, WebConfig):
             log.info("the web configuration has changed and is in force")
-            _warn_of_access(self._settings, result)
+            warn_of_access(self._settings, result)
             return
         self.telemetry.web_config_reload_failures.inc()
         log.warning(
@@ -201,64 +193,13 @@ class Exporter:
         return value
 
 
-async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> int:
-    """Poll and serve until a signal asks for an end; end with 1 should polling end by itself."""
-    exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
-    access = exporter.open_access()
-    listener = _listen(settings)
-    _warn_of_key(settings, key)
-    if access is not None:
-        _warn_of_access(settings, access.config)
-    if simulated:
-        log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
-    favour_scrapes()
-    stopping = _stop_signal()
-    async with exporter.running(listener, access) as running:
-        log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)
-        ends: tuple[asyncio.Future[Any], ...] = (running.polling, stopping)
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if running.polling.done():
-            log.critical("polling has ended, which it never should", exc_info=running.polling.exception())
-            return 1
-        running.polling.cancel()  # at once: scrapes under way may take their time yet
-        log.info("stopping", signal=stopping.result().name)
-    return 0
-
-
-async def demo(settings: Settings, key: ApiKey) -> int:
-    """Serve what is polled from a simulated API inside this process, over HTTP; `key` is the one it takes."""
+@asynccontextmanager
+async def simulated_api(settings: Settings, key: ApiKey) -> AsyncIterator[Settings]:
+    """Serve a simulated API that takes `key`, and yield the settings that point at it."""
     simulator = Simulator(api_key=key.read(), speed=settings.demo.speed)
     async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
         pointed = settings.cohere.model_copy(update={"base_url": f"http://127.0.0.1:{server.port}"})
-        return await serve(settings.model_copy(update={"cohere": pointed}), key, simulated=True)
-
-
-async def check(settings: Settings, key: ApiKey, *, clock: Clock | None = None) -> int:
-    """Poll once and print what was found, or what is wrong and what to do about it."""
-    if settings.log.level != "debug":
-        logging.disable()  # what is wrong is printed, in more words
-    clock = clock or SystemClock()
-    # Everything is read, for however long it takes and whatever is left of a budget.
-    patient = {
-        "poll": settings.poll.model_copy(
-            update={"interval": CHECK_INTERVAL, "idle_interval": CHECK_INTERVAL}
-        ),
-        "cohere": settings.cohere.model_copy(update={"calls_per_month": 0}),
-    }
-    exporter = Exporter(settings.model_copy(update=patient), key, clock=clock)
-    async with exporter.http:
-        outcome = await exporter.poller.poll()
-        if outcome.reason is None:
-            await exporter.poller.finish()
-    snapshot = exporter.exposition.snapshot
-    if outcome.reason or snapshot is None:
-        say(failure(outcome, settings.cohere.base_url))
-        return 1
-    code = show(table(snapshot, clock.time()))
-    if unread := exporter.poller.unread:
-        models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
-        say(f"step metrics of {models} could not be read: {unread[0]}")
-    return code
+        yield settings.model_copy(update={"cohere": pointed})
 
 
 def _open_http(settings: Settings, *, trust_env: bool) -> httpx.AsyncClient:
@@ -293,7 +234,8 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen_on(settings: Settings) -> socket.socket:
+    """Return the listening socket; SettingsError names the option when there can be none."""
     try:
         return listen(*settings.web.listen_address)
     except OSError as error:
@@ -314,34 +256,7 @@ def _url(host: str, port: int, scheme: str) -> str:
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
-def _stop_signal() -> asyncio.Future[signal.Signals]:
-    """Give a future that ends with the first signal that asks for an end."""
-    loop = asyncio.get_running_loop()
-    stopping: asyncio.Future[signal.Signals] = loop.create_future()
-
-    def stop(number: signal.Signals) -> None:
-        if not stopping.done():
-            stopping.set_result(number)
-
-    for number in ending():
-        loop.add_signal_handler(number, stop, number)
-    # The loop still wakes and calls `stop`; its own handlers, which do nothing, make room for ones that act
-    # even while the loop is held up.
-    end_in_time()
-    return stopping
-
-
-def _warn_of_key(settings: Settings, key: ApiKey) -> None:
-    """Warn when the key would cross a network for everybody to read, or is missing where one may be meant."""
-    file, base_url = settings.cohere.api_key_file, settings.cohere.base_url
-    if file and not key.read():
-        log.warning("the API key file is empty; no key is sent until it holds one", file=str(file))
-    url = urlsplit(base_url)
-    if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)
-
-
-def _warn_of_access(settings: Settings, config: WebConfig) -> None:
+def warn_of_access(settings: Settings, config: WebConfig) -> None:
     """Say what in the web configuration is not as whoever wrote it may think."""
     local = settings.web.listen_address.host in ("localhost", "127.0.0.1", "::1")
     for remark in config.remarks(local=local):

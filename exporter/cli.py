@@ -13,13 +13,13 @@ from io import TextIOWrapper
 
 import structlog
 
-from exporter import app, log
+from exporter import commands, log
 from exporter.settings import ApiKey, SettingsError, Verb, load, resolve_key, unknown_variables
 from exporter.settings.flags import PROGRAM
 from exporter.simulator import DEMO_API_KEY
 from exporter.streams import Outlet, flush, open_streams, say
 
-_VERBS = {Verb.SERVE: app.serve, Verb.DEMO: app.demo, Verb.CHECK: app.check}
+_VERBS = {Verb.SERVE: commands.serve, Verb.DEMO: commands.demo, Verb.CHECK: commands.check}
 
 
 def run() -> None:

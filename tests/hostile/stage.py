@@ -20,7 +20,7 @@ import pytest
 import structlog
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporter import app
+from exporter import app, commands
 from exporter import log as exporter_log
 from exporter.model import PollOutcome
 from exporter.settings import ApiKey, load
@@ -116,7 +116,7 @@ class Stage:
         out, err = io.StringIO(), io.StringIO()
         try:
             with redirect_stdout(out), redirect_stderr(err):
-                code = await app.check(self.settings, self.key, clock=HastyClock())
+                code = await commands.check(self.settings, self.key, clock=HastyClock())
         finally:
             logging.disable(logging.NOTSET)
         text = out.getvalue() + err.getvalue()

@@ -1,0 +1,106 @@
+"""What each subcommand does; each returns the exit code."""
+
+import asyncio
+import logging
+import signal
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from exporter import __version__
+from exporter.app import Exporter, favour_scrapes, listen_on, simulated_api, warn_of_access
+from exporter.check import failure, table
+from exporter.clock import Clock, SystemClock
+from exporter.settings import ApiKey, Settings
+from exporter.signals import end_in_time, ending
+from exporter.streams import say, show
+
+log = structlog.stdlib.get_logger(__name__)
+
+CHECK_INTERVAL = 86_400.0  # seconds; longer than any check takes
+
+
+async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> int:
+    """Poll and serve until a signal asks for an end; end with 1 should polling end by itself."""
+    exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
+    access = exporter.open_access()
+    listener = listen_on(settings)
+    _warn_of_key(settings, key)
+    if access is not None:
+        warn_of_access(settings, access.config)
+    if simulated:
+        log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
+    favour_scrapes()
+    stopping = _stop_signal()
+    async with exporter.running(listener, access) as running:
+        log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)
+        ends: tuple[asyncio.Future[Any], ...] = (running.polling, stopping)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if running.polling.done():
+            log.critical("polling has ended, which it never should", exc_info=running.polling.exception())
+            return 1
+        running.polling.cancel()  # at once: scrapes under way may take their time yet
+        log.info("stopping", signal=stopping.result().name)
+    return 0
+
+
+async def demo(settings: Settings, key: ApiKey) -> int:
+    """Serve what is polled from a simulated API inside this process; `key` is the one it takes."""
+    async with simulated_api(settings, key) as pointed:
+        return await serve(pointed, key, simulated=True)
+
+
+async def check(settings: Settings, key: ApiKey, *, clock: Clock | None = None) -> int:
+    """Poll once and print what was found, or what is wrong and what to do about it."""
+    if settings.log.level != "debug":
+        logging.disable()  # what is wrong is printed, in more words
+    clock = clock or SystemClock()
+    # Everything is read, for however long it takes and whatever is left of a budget.
+    patient = {
+        "poll": settings.poll.model_copy(
+            update={"interval": CHECK_INTERVAL, "idle_interval": CHECK_INTERVAL}
+        ),
+        "cohere": settings.cohere.model_copy(update={"calls_per_month": 0}),
+    }
+    exporter = Exporter(settings.model_copy(update=patient), key, clock=clock)
+    async with exporter.http:
+        outcome = await exporter.poller.poll()
+        if outcome.reason is None:
+            await exporter.poller.finish()
+    snapshot = exporter.exposition.snapshot
+    if outcome.reason or snapshot is None:
+        say(failure(outcome, settings.cohere.base_url))
+        return 1
+    code = show(table(snapshot, clock.time()))
+    if unread := exporter.poller.unread:
+        models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
+        say(f"step metrics of {models} could not be read: {unread[0]}")
+    return code
+
+
+def _stop_signal() -> asyncio.Future[signal.Signals]:
+    """Give a future that ends with the first signal that asks for an end."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def stop(number: signal.Signals) -> None:
+        if not stopping.done():
+            stopping.set_result(number)
+
+    for number in ending():
+        loop.add_signal_handler(number, stop, number)
+    # The loop still wakes and calls `stop`; its own handlers, which do nothing, make room for ones that act
+    # even while the loop is held up.
+    end_in_time()
+    return stopping
+
+
+def _warn_of_key(settings: Settings, key: ApiKey) -> None:
+    """Warn when the key would cross a network for everybody to read, or is missing where one may be meant."""
+    file, base_url = settings.cohere.api_key_file, settings.cohere.base_url
+    if file and not key.read():
+        log.warning("the API key file is empty; no key is sent until it holds one", file=str(file))
+    url = urlsplit(base_url)
+    if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)
