@@ -14,9 +14,9 @@ from grafana.board import as_json
 
 FOLDER = Path(__file__).with_name("dashboards")
 DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
-    "fleet.json": fleet.build,
-    "model.json": model.build,
-    "exporter.json": exporter.build,
+    "cohere-finetuning-fleet.json": fleet.build,
+    "cohere-finetuning-model.json": model.build,
+    "cohere-finetuning-exporter.json": exporter.build,
 }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 BOARDS: dict[str, dict[str, Any]] = {
-    file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(FOLDER.glob("*.json"))
+    file.stem.removeprefix("cohere-finetuning-"): json.loads(file.read_text(encoding="utf-8"))
+    for file in sorted(FOLDER.glob("*.json"))
 }
 PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"]]
 PANEL_IDS = [f"{name}: {panel['title']}" for name, panel in PANELS]

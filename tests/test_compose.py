@@ -143,7 +143,7 @@ def test_grafana_finds_the_dashboards_where_its_provider_looks() -> None:
     (file,) = providers.iterdir()
     (provider,) = yaml.safe_load(file.read_text())["providers"]
     folder = mounted_file("grafana", provider["options"]["path"])
-    assert {path.stem for path in folder.glob("*.json")} == set(BOARDS)
+    assert {path.stem for path in folder.glob("*.json")} == {f"cohere-finetuning-{name}" for name in BOARDS}
     home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert (folder / home.name).is_file()
     assert str(home.parent) == provider["options"]["path"]

@@ -71,9 +71,10 @@ def main(prometheus: str, minutes: str, folder: str) -> None:
     model_id, age = longest_trained(prometheus)
     variables = {"model_id": model_id, "instance": ".*"}
     for file in sorted(DASHBOARDS.glob("*.json")):
-        seconds = age + 60 if file.stem == "model" else int(minutes) * 60
+        name = file.stem.removeprefix("cohere-finetuning-")
+        seconds = age + 60 if name == "model" else int(minutes) * 60
         data = {"prometheus": prometheus, "from": now - seconds, "to": now, "variables": variables}
-        target = Path(folder).resolve() / f"dashboard-{file.stem}.png"
+        target = Path(folder).resolve() / f"dashboard-{name}.png"
         picture(json.loads(file.read_text(encoding="utf-8")), data, target)
 
 
