@@ -29,10 +29,10 @@ audit: $(VENV)/.audit ## known vulnerabilities of what is locked, and bandit's f
 
 fuzz: SECONDS ?= 60
 fuzz: $(VENV)/.fuzz ## fuzz what reads foreign bytes, each reader for SECONDS (60); ARGS names some
-	$(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+	$(BIN)/python -m tools.fuzz --seconds $(SECONDS) $(ARGS)
 
 soak: $(VENV)/.runtime ## live through a month of faults and clients in minutes; ARGS adds flags
-	$(BIN)/python -m soak $(ARGS)
+	$(BIN)/python -m tools.soak $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/metrics.md, docs/configuration.md and the tables of docs/calls.md from the code
 	$(BIN)/python -m docs.generate
@@ -61,10 +61,10 @@ manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, re
 	$(BIN)/python -m pytest tests/test_kubernetes.py tests/test_helm.py $(ARGS)
 
 bench: $(VENV)/.runtime ## measure scrapes, polls, memory beside nginx and others (wants wrk, nginx, node_exporter); ARGS names some
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m tools.benchmarks $(ARGS)
 
 bench-docs: $(VENV)/.runtime ## the same, and write docs/benchmarks.md and its charts
-	@$(BIN)/python -m benchmarks --write
+	@$(BIN)/python -m tools.benchmarks --write
 
 lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \

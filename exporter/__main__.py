@@ -6,7 +6,7 @@ that is shutting down. Before this module nothing but the interpreter itself run
 
 import sys
 
-from exporter import signals
+from exporter.runtime import signals
 
 
 def run() -> None:

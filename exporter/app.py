@@ -17,7 +17,6 @@ import structlog
 from starlette.types import ASGIApp
 
 from exporter import REVISION, __version__
-from exporter.aside import OneThread
 from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
@@ -27,6 +26,7 @@ from exporter.exposition import Exposition, Format, Live
 from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
 from exporter.poller import Poller
+from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
@@ -82,13 +82,13 @@ class Exporter:
             observer=self.telemetry,
             clock=clock,
         )
-        aside = OneThread()
+        worker = WorkerThread()
         client = CohereClient(
             transport,
             observer=self.telemetry,
             page_size=cohere.page_size,
             metric_limit=settings.training.metric_limit,
-            aside=aside,
+            worker=worker,
         )
         exclude = settings.metrics.exclude
         self.poller = Poller(
@@ -108,7 +108,7 @@ class Exporter:
         )
         self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
-            clock=clock, stale_after=lambda: self.poller.stale_after, exclude=exclude, aside=aside
+            clock=clock, stale_after=lambda: self.poller.stale_after, exclude=exclude, worker=worker
         )
 
     def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:

@@ -13,11 +13,12 @@ from io import TextIOWrapper
 
 import structlog
 
-from exporter import commands, log
+from exporter import commands
+from exporter.runtime import log
+from exporter.runtime.streams import Outlet, flush, open_streams, say
 from exporter.settings import ApiKey, SettingsError, Verb, load, resolve_key, unknown_variables
 from exporter.settings.flags import PROGRAM
 from exporter.simulator import DEMO_API_KEY
-from exporter.streams import Outlet, flush, open_streams, say
 
 _VERBS = {Verb.SERVE: commands.serve, Verb.DEMO: commands.demo, Verb.CHECK: commands.check}
 

@@ -12,9 +12,9 @@ from exporter import __version__
 from exporter.app import Exporter, favour_scrapes, listen_on, simulated_api, warn_of_access
 from exporter.check import failure, table
 from exporter.clock import Clock, SystemClock
+from exporter.runtime.signals import end_in_time, ending
+from exporter.runtime.streams import say, show
 from exporter.settings import ApiKey, Settings
-from exporter.signals import end_in_time, ending
-from exporter.streams import say, show
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import (
+from tests.programs import ROOT, program
+from tools.benchmarks import (
     __main__ as command,
 )
-from benchmarks import (
+from tools.benchmarks import (
     chart,
     during_poll,
     latency,
@@ -30,16 +31,15 @@ from benchmarks import (
     table,
     throughput,
 )
-from benchmarks.api import MODELS
-from benchmarks.exporters import polled
-from benchmarks.fleets import FULL, LEAN, Fleet
-from benchmarks.inside import Heartbeat
-from benchmarks.load import GZIP, PLAIN, headers
-from benchmarks.machine import cpu_seconds
-from benchmarks.processes import Missing, fetch
-from benchmarks.results import Figure, Goal, Result, goal_text, lines, number, percentile
-from benchmarks.table import BENCHMARKS
-from tests.programs import ROOT, program
+from tools.benchmarks.api import MODELS
+from tools.benchmarks.exporters import polled
+from tools.benchmarks.fleets import FULL, LEAN, Fleet
+from tools.benchmarks.inside import Heartbeat
+from tools.benchmarks.load import GZIP, PLAIN, headers
+from tools.benchmarks.machine import cpu_seconds
+from tools.benchmarks.processes import Missing, fetch
+from tools.benchmarks.results import Figure, Goal, Result, goal_text, lines, number, percentile
+from tools.benchmarks.table import BENCHMARKS
 
 FEW = Fleet(LEAN, 12)
 
@@ -206,8 +206,8 @@ def test_a_part_of_the_benchmarks_cannot_be_written(capsys: pytest.CaptureFixtur
 
 def test_nothing_is_left_running_when_the_run_is_killed() -> None:
     code = (
-        "from benchmarks.processes import python\n"
-        "with python('benchmarks.api', 'lean', '1') as api: print(api.pid, flush=True); input()"
+        "from tools.benchmarks.processes import python\n"
+        "with python('tools.benchmarks.api', 'lean', '1') as api: print(api.pid, flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -238,7 +238,7 @@ def test_a_fleet_has_the_series_that_it_says(kind: str) -> None:
 
 
 def test_a_fleet_that_changes_does_so_in_every_model_and_one_that_stays_in_none() -> None:
-    with processes.python("benchmarks.api", LEAN, "3") as api:
+    with processes.python("tools.benchmarks.api", LEAN, "3") as api:
         first, second = listed(api), listed(api)
         fetch(f"{api.url}/-/control?changing=1")
         third, fourth = listed(api), listed(api)

@@ -29,12 +29,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import log
 from exporter.app import Exporter
 from exporter.errors import REASONS
 from exporter.exposition import Format
 from exporter.families import FAMILIES, PROGRESS_FAMILIES
 from exporter.model import PollOutcome, Status
+from exporter.runtime import log
 from exporter.settings import ApiKey, load
 from exporter.web.landing import render
 from tests.leaping import LeapingLoop, LoopClock

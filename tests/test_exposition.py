@@ -313,7 +313,7 @@ async def test_two_that_are_published_at_once_are_served_in_their_order(clock: F
 
         return await asyncio.to_thread(work)
 
-    subject = Exposition(clock=clock, stale_after=lambda: STALE_AFTER, aside=slowly)
+    subject = Exposition(clock=clock, stale_after=lambda: STALE_AFTER, worker=slowly)
     first = asyncio.create_task(subject.publish(SNAPSHOT))
     await until(begun.is_set)
     begun.clear()

@@ -5,12 +5,12 @@ import re
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from benchmarks.client_server import samples as samples_of
 from exporter.exposition import Exposition, Format
 from exporter.families import FAMILIES, Family, FleetFamily
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from tests.conftest import FakeClock
 from tests.goldens import GOLDEN, assert_golden, is_updating
+from tools.benchmarks.client_server import samples as samples_of
 
 MODEL_LABELS = ("model_id", "model_name")
 

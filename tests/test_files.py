@@ -6,7 +6,7 @@ from threading import Timer
 
 import pytest
 
-from exporter.files import Unreadable, read_again, read_once
+from exporter.runtime.files import Unreadable, read_again, read_once
 
 both = pytest.mark.parametrize("read", [read_again, read_once])
 Read = Callable[[Path, int], bytes]

@@ -7,9 +7,9 @@ import pytest
 
 from exporter.cohere.wire import Page
 from exporter.model import FinetunedModel
-from fuzz.__main__ import main
-from fuzz.mutation import mutated
-from fuzz.targets import CORPUS, JSON_TARGETS, SECRET, TARGETS, models
+from tools.fuzz.__main__ import main
+from tools.fuzz.mutation import mutated
+from tools.fuzz.targets import CORPUS, JSON_TARGETS, SECRET, TARGETS, models
 
 INPUTS = [path for target in TARGETS for path in sorted((CORPUS / target).iterdir())]
 MODEL = {"id": "m", "name": "n", "settings": {"wandb": {"api_key": SECRET}}}
@@ -70,7 +70,7 @@ def test_a_reader_that_lets_more_through_falls(
         fields = {name: secret if value == SECRET else value for name, value in broken.items()}
         return Page([FinetunedModel(**{"id": "m", **fields})], "")  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fuzz.targets.read_models", careless)
+    monkeypatch.setattr("tools.fuzz.targets.read_models", careless)
     with pytest.raises((AssertionError, UnicodeEncodeError)):
         models(json.dumps({"finetuned_models": [MODEL]}).encode())
 
@@ -79,7 +79,7 @@ def test_a_reader_that_raises_anything_else_falls(monkeypatch: pytest.MonkeyPatc
     def raising(_body: bytes, _reject: object) -> None:
         raise ValueError("nobody foresaw it")
 
-    monkeypatch.setattr("fuzz.targets.read_models", raising)
+    monkeypatch.setattr("tools.fuzz.targets.read_models", raising)
     with pytest.raises(ValueError, match="foresaw"):
         models(b"{}")
 
@@ -95,7 +95,7 @@ def test_a_reader_that_raises_anything_else_falls(monkeypatch: pytest.MonkeyPatc
 def test_what_cannot_be_done_is_said_in_one_line(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fuzz.__main__.find_spec", lambda _: None)
+    monkeypatch.setattr("tools.fuzz.__main__.find_spec", lambda _: None)
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
-    assert capsys.readouterr().err.splitlines()[-1] == f"python -m fuzz: error: {said}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"python -m tools.fuzz: error: {said}"

@@ -10,11 +10,11 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from benchmarks.client_server import samples
 from exporter.exposition import Format, render
 from exporter.exposition.lines import fleet_lines, head, identity, model_lines
 from exporter.families import FAMILIES, IDENTITY, Family, FleetFamily, ModelFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
+from tools.benchmarks.client_server import samples
 
 # What `cohere.wire` lets through: text that UTF-8 can carry, and any number.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(

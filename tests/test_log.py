@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import log as exporter_log
+from exporter.runtime import log as exporter_log
 
 FIELD = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|[^ "=\\]*)(?: |$)')
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))

@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from exporter import log as exporter_log
 from exporter.clock import SystemClock
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport, open_http
 from exporter.errors import ConnectionFailed
+from exporter.runtime import log as exporter_log
 from exporter.settings import ApiKey, SettingsError, load
 from exporter.simulator import LIST_MODELS, LIST_STEPS
 from exporter.telemetry import Telemetry
@@ -33,7 +33,7 @@ from tests.audit import REASONED, code
 from tests.certificates import HASH, PASSWORD
 from tests.programs import KEY as API_KEY
 from tests.programs import ROOT, Running, environment, eventually, exporter, run, simulated_api
-from tests.test_secrecy import SPELLINGS
+from tests.test_redaction import SPELLINGS
 
 DOCUMENT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 LOCKS = sorted(ROOT.glob("requirements*.lock"))

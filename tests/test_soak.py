@@ -24,24 +24,24 @@ from exporter.model import PollOutcome
 from exporter.patience import Patience
 from exporter.poller import Poller
 from exporter.telemetry import Telemetry
-from soak import __main__ as command
-from soak import document, pages, run
-from soak.faults import KINDS
-from soak.fleet import BEGIN, HOUR, SoakFleet
-from soak.ledger import Window
-from soak.resources import RESOURCES, trends
-from soak.results import Report, lines
-from soak.schedule import LATER, LIST, ROWS, STEPS, between
-from soak.virtual import VirtualLoop
-from soak.watch import KEY_PREFIX, MOST, Findings, LogReader
 from tests.programs import ROOT
+from tools.soak import __main__ as command
+from tools.soak import document, pages, run
+from tools.soak.faults import KINDS
+from tools.soak.fleet import BEGIN, HOUR, SoakFleet
+from tools.soak.ledger import Window
+from tools.soak.resources import RESOURCES, trends
+from tools.soak.results import Report, lines
+from tools.soak.schedule import LATER, LIST, ROWS, STEPS, between
+from tools.soak.virtual import VirtualLoop
+from tools.soak.watch import KEY_PREFIX, MOST, Findings, LogReader
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def test_a_day_among_faults_and_clients_finds_nothing() -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "soak", "--days", "1"],
+        [sys.executable, "-m", "tools.soak", "--days", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -245,7 +245,7 @@ def test_what_never_goes_on_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> Non
         loop.watch(is_busy=lambda: True, on_turn=lambda: None)
         await asyncio.sleep(1)
 
-    monkeypatch.setattr("soak.virtual.STUCK", 0.05)
+    monkeypatch.setattr("tools.soak.virtual.STUCK", 0.05)
     with pytest.raises(TimeoutError, match="has not gone on"):
         in_virtual_time(main)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.streams import Outlet, say, show
+from exporter.runtime.streams import Outlet, say, show
 
 PAGE = 4096  # bytes; the least that a pipe may hold
 

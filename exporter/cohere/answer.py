@@ -28,7 +28,7 @@ from exporter.errors import (
     Timeout,
     Unauthorized,
 )
-from exporter.secrecy import hide
+from exporter.runtime.redaction import redact
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
@@ -118,7 +118,7 @@ def _words(response: httpx.Response, body: bytes) -> str:
 def _shown(text: str, secret: str) -> str:
     """Give one line of at most 300 characters that no terminal acts on, without the secret."""
     printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(hide(printable, [secret]).split())[:_MESSAGE_LIMIT]
+    return " ".join(redact(printable, [secret]).split())[:_MESSAGE_LIMIT]
 
 
 def _phrase(status: int) -> str:

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import structlog
 
-from exporter.aside import Aside
 from exporter.cohere import wire
 from exporter.cohere.answer import Answer
 from exporter.cohere.memo import Known, Reader, RememberingReader
@@ -21,6 +20,7 @@ from exporter.cohere.progress import is_descending, latest
 from exporter.cohere.transport import Endpoint, Observer, Transport
 from exporter.errors import Endless, InvalidResponse
 from exporter.model import FinetunedModel, TrainingProgress
+from exporter.runtime.worker import Worker
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -64,13 +64,13 @@ class CohereClient:
         observer: Observer,
         page_size: int = 0,
         metric_limit: int = 0,
-        aside: Aside = asyncio.to_thread,
+        worker: Worker = asyncio.to_thread,
     ) -> None:
         self._transport = transport
         self._observer = observer
         self._page_size = page_size
         self._metric_limit = metric_limit
-        self._aside = aside
+        self._worker = worker
         self._known: Known[FinetunedModel] = {}
 
     async def list_models(self) -> Listing:
@@ -141,7 +141,7 @@ class CohereClient:
         try:
             if len(answer.body) < _READ_IN_THREAD:
                 return read(answer.body, self._reject)
-            return await self._aside(read, answer.body, self._reject)
+            return await self._worker(read, answer.body, self._reject)
         except InvalidResponse as error:
             error.trace_id = answer.trace_id
             raise

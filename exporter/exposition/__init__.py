@@ -16,12 +16,12 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
-from exporter.aside import Aside
 from exporter.clock import Clock
 from exporter.exposition.block import Block
 from exporter.exposition.rendering import Renderer
 from exporter.families import FAMILIES
 from exporter.model import Snapshot
+from exporter.runtime.worker import Worker
 
 SHARED_FOR = 1.0  # seconds
 
@@ -82,9 +82,9 @@ class Exposition:
         clock: Clock,
         stale_after: Callable[[], float],
         exclude: re.Pattern[str] | None = None,
-        aside: Aside = asyncio.to_thread,
+        worker: Worker = asyncio.to_thread,
     ) -> None:
-        self._aside = aside
+        self._worker = worker
         self._clock = clock
         self._stale_after = stale_after
         families = [family for family in FAMILIES if not (exclude and exclude.fullmatch(family.name))]
@@ -104,7 +104,7 @@ class Exposition:
         """Serve `snapshot` from now on; one that says nothing new is not rendered again."""
         async with self._publishing:  # first come, first served: the newest is published last
             # To compare two large fleets takes a while, too.
-            self._block = await self._aside(self._rendered, snapshot)
+            self._block = await self._worker(self._rendered, snapshot)
             self._snapshot = snapshot
             self._pages.clear()  # else a page that nobody asks for again would keep its snapshot
             # Step metrics may come long after the list; they make it no younger.

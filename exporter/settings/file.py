@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from exporter.files import Unreadable, read_once
+from exporter.runtime.files import Unreadable, read_once
+from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader
 from exporter.settings.catalog import groups, options
 from exporter.settings.flags import suggestion
 from exporter.settings.options import SettingsError
-from exporter.unique_keys import StandsTwice, UniqueKeyLoader
 
 _LARGEST = 1 << 20  # bytes
 
@@ -41,7 +41,7 @@ def _parse(path: str) -> object:
     try:
         return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        what = "a key stands twice" if isinstance(error, StandsTwice) else "is not valid YAML"
+        what = "a key stands twice" if isinstance(error, DuplicateKey) else "is not valid YAML"
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise SettingsError(f"{path}: {what}{where}") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):

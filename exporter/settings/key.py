@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter.files import Unreadable, read_again
+from exporter.runtime.files import Unreadable, read_again
 from exporter.settings.options import Settings, SettingsError
 
 KEY_VARIABLES = ("COHERE_API_KEY", "CO_API_KEY")

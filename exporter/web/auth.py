@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from exporter.aside import OneThread
+from exporter.runtime.worker import WorkerThread
 
 _REMEMBERED = 100  # results of each kind; as in the toolkit
 _WAITING = 64
@@ -45,7 +45,7 @@ class Logins:
         self._key = secrets.token_bytes(32)
         self._good, self._bad = _Memory(), _Memory()
         # Not asyncio's own threads, all of which a resolver that hangs may hold.
-        self._aside = OneThread()
+        self._worker = WorkerThread()
         self._checking = asyncio.Lock()
         self._waiting: Counter[str] = Counter()
 
@@ -65,7 +65,7 @@ class Logins:
             async with self._checking:
                 known = self._known(digest)  # another request may have found out meanwhile
                 if known is None:
-                    known = await self._aside(self._verify, *credentials)
+                    known = await self._worker(self._verify, *credentials)
                     (self._good if known else self._bad).add(digest)
         return known
 

@@ -21,8 +21,8 @@ import structlog
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter import app, commands
-from exporter import log as exporter_log
 from exporter.model import PollOutcome
+from exporter.runtime import log as exporter_log
 from exporter.settings import ApiKey, load
 from exporter.web.server import listen
 from tests.conftest import FakeClock, HastyClock

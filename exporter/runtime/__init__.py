@@ -1,0 +1,1 @@
+"""What any long-running program needs; nothing here knows of this exporter."""

@@ -1,0 +1,42 @@
+"""YAML in which no key stands twice, and which no merging makes large.
+
+PyYAML lets the last of two equal keys win without a word, so a line meant to replace another, further up, is
+dropped or drops the other. And `<<: [*a, *a]`, repeated, doubles a mapping with each line.
+"""
+
+import yaml
+
+_MERGE = "tag:yaml.org,2002:merge"
+_MOST_MERGED = 10_000  # keys
+
+
+class DuplicateKey(yaml.MarkedYAMLError):
+    """A key stands twice in a mapping."""
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, stricter."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[yaml.Node] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse a key that stands twice, before merged keys are put beside it."""
+        # Once only: afterwards what was merged stands beside what the mapping has instead.
+        if node not in self._checked:
+            self._checked.add(node)
+            _refuse_twins(node)
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_MERGED:
+            raise yaml.MarkedYAMLError(problem="too many keys", problem_mark=node.start_mark)
+
+
+def _refuse_twins(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in seen:
+            raise DuplicateKey(problem="the key stands twice", problem_mark=key.start_mark)
+        seen.add(key.value)

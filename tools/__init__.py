@@ -1,0 +1,1 @@
+"""Programs run by hand or nightly, not shipped: benchmarks, soak, fuzz."""

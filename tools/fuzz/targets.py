@@ -1,0 +1,150 @@
+"""What must hold for any bytes at all: one function a reader of foreign bytes, which raises when it does not.
+
+`models` and `steps` read a page of the API, `answers` a whole answer (the status, headers, an empty line, the
+body), `web_config` the file of --web.config.file.
+"""
+
+import asyncio
+import re
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from exporter.cohere.answer import error_of, read_body
+from exporter.cohere.memo import Reader, RememberingReader
+from exporter.cohere.progress import is_descending, latest
+from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
+from exporter.errors import REASONS, InvalidResponse
+from exporter.model import FinetunedModel, ModelState
+from exporter.web.config import WebConfigError, read_config
+from tools.fuzz import judge
+
+CORPUS = Path(__file__).parent / "corpus"
+KEY = "key-that-nobody-may-see"
+SECRET = "s3cr3t-value"  # noqa: S105 - stands in the seeds, so that it can be looked for
+_METRIC_LIMIT = 3
+_BODY_LIMIT = 4096
+_LONGEST_MESSAGE = 400
+T = TypeVar("T")
+
+
+def models(data: bytes) -> None:
+    """Read a page of models, twice: the second time it is known."""
+    page = _read(read_models, data)
+    if page is None:
+        return
+    for model in page.items:
+        judge.model(model)
+    judge.rendering(map(ModelState, {model.id: model for model in page.items}.values()))
+    if bodies := judge.secretless(data):
+        assert _read(read_models, bodies[0]) == _read(read_models, bodies[1]), "a secret was read"
+
+
+def steps(data: bytes) -> None:
+    """Read a page of step metrics, and take the latest of each."""
+    page = _read(read_steps, data)
+    if page is None:
+        return
+    for row in page.items:
+        judge.row(row)
+    progress = latest(page.items, limit=_METRIC_LIMIT)
+    assert (progress is None) == (not page.items)
+    if progress is None:
+        return
+    names = sorted({name for row in page.items for name in row.metrics})
+    assert progress.step == max(row.step for row in page.items)
+    assert list(progress.metrics) == names[:_METRIC_LIMIT]
+    assert progress.dropped == len(names[_METRIC_LIMIT:])
+    for name, value in progress.metrics.items():
+        highest = max(row.step for row in page.items if name in row.metrics)
+        assert any(
+            row.metrics[name] is value for row in page.items if row.step == highest and name in row.metrics
+        )
+    if is_descending(page.items):
+        assert page.items[0].step == progress.step > page.items[-1].step
+    judge.rendering([ModelState(FinetunedModel(id="m"), progress)])
+
+
+def answers(data: bytes) -> None:
+    """Read an answer as it comes, in two chunks, and take it for an error."""
+    head, _, body = data.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    status = int(first) if re.fullmatch(rb"[1-5][0-9][0-9]", first) else 500
+    headers = [(name.strip(), value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
+    response = httpx.Response(status, headers=headers, stream=_Chunks(body))
+    try:
+        read = asyncio.run(read_body(response, _BODY_LIMIT))
+    except InvalidResponse as refusal:
+        judge.line(refusal.message, _LONGEST_MESSAGE)
+        return
+    assert len(read) <= _BODY_LIMIT
+    error = error_of(response, read, secret=KEY, now=1.7e9)
+    judge.line(error.message, _LONGEST_MESSAGE)
+    assert KEY not in error.message
+    assert error.reason in REASONS
+    assert error.retry_after is None or error.retry_after >= 0.0
+
+
+def web_config(data: bytes) -> None:
+    """Read a web configuration; a refusal is one line that repeats no value."""
+    with tempfile.NamedTemporaryFile(dir=_memory()) as file:
+        file.write(data)
+        file.flush()
+        try:
+            config = read_config(Path(file.name))
+        except WebConfigError as refusal:
+            message = str(refusal)
+            assert message.isprintable()
+            assert SECRET not in message
+            assert len(message) < 1000
+        else:
+            assert all(map(str.isprintable, config.remarks()))
+
+
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "models": models,
+    "steps": steps,
+    "answers": answers,
+    "web_config": web_config,
+}
+JSON_TARGETS = ("models", "steps")
+
+
+def _read(read: Reader[T], body: bytes) -> Page[T] | None:
+    """Read a body, and again; None when it is refused, which only `InvalidResponse` may do."""
+    rejected: list[tuple[str, str]] = []
+    again: list[tuple[str, str]] = []
+    reader = RememberingReader(read, {})
+    try:
+        page = reader(body, lambda kind, name: rejected.append((kind, name)))
+    except InvalidResponse as refusal:
+        judge.line(refusal.message, _LONGEST_MESSAGE)
+        return None
+    assert RememberingReader(read, reader.pages)(body, lambda kind, name: again.append((kind, name))) is page
+    assert Counter(rejected) == Counter(again)
+    for kind, name in rejected:
+        assert kind in REJECTED_KINDS
+        judge.text(name)
+    page.next_token.encode()
+    return page
+
+
+class _Chunks(httpx.AsyncByteStream):
+    """A body that comes in two chunks."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        half = len(self._body) // 2
+        yield self._body[:half]
+        yield self._body[half:]
+
+
+def _memory() -> str | None:
+    """Give a directory that lies in memory, where there is one."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a file of its own in it
