@@ -19,8 +19,9 @@ from starlette.types import ASGIApp
 from exporter import REVISION, __version__
 from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
+from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
-from exporter.cohere.transport import Endpoint, Transport, open_http
+from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.exposition import Exposition, Format, Live
 from exporter.families import PROGRESS_FAMILIES

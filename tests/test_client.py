@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.cohere.client import BOUNDS, CIRCLE, MODELS_PATH, Bounds, CohereClient
+from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
-from exporter.cohere.transport import Endpoint, Transport, open_http
+from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
 from exporter.errors import ApiError, Gone, InvalidResponse
 from exporter.model import TrainingProgress

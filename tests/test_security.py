@@ -20,8 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from exporter.clock import SystemClock
+from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
-from exporter.cohere.transport import Endpoint, Transport, open_http
+from exporter.cohere.transport import Endpoint, Transport
 from exporter.errors import ConnectionFailed
 from exporter.runtime import log as exporter_log
 from exporter.settings import ApiKey, SettingsError, load

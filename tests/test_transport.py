@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import (
     ATTEMPTS,
@@ -25,7 +26,6 @@ from exporter.cohere.transport import (
     LONGEST_HOLD,
     Endpoint,
     Transport,
-    open_http,
 )
 from exporter.errors import (
     ApiError,
@@ -253,11 +253,19 @@ class TestARequest:
             await api.get()
         assert "cookie" not in api.requests[1].headers
 
-    async def test_takes_any_2xx_for_an_answer_and_a_gzipped_one(self) -> None:
+    @pytest.mark.parametrize("status", [200, 203])
+    async def test_may_be_answered_in_gzip(self, status: int) -> None:
         body = gzip.compress(b'{"a": 1}')
-        async with an_api(script(reply(206, body, content_encoding="gzip"))) as api:
+        async with an_api(script(reply(status, body, content_encoding="gzip"))) as api:
             assert await api.get() == b'{"a": 1}'
-        assert api.observer.requests == [("list_finetuned_models", "206")]
+        assert api.observer.requests == [("list_finetuned_models", str(status))]
+
+    @pytest.mark.parametrize("status", [204, 205, 206])
+    async def test_takes_no_empty_or_partial_response_for_the_whole(self, status: int) -> None:
+        async with an_api(script(reply(status))) as api:
+            error = await api.fail()
+        assert (type(error), len(api.requests)) == (InvalidResponse, 1)
+        assert str(error) == f"HTTP {status}: an empty or partial response where a whole one belongs"
 
 
 @pytest.mark.anyio

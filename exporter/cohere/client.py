@@ -14,9 +14,9 @@ from urllib.parse import quote
 import structlog
 
 from exporter.cohere import wire
-from exporter.cohere.answer import Answer
 from exporter.cohere.memo import Known, Reader, RememberingReader
 from exporter.cohere.progress import is_descending, latest
+from exporter.cohere.response import ApiResponse
 from exporter.cohere.transport import Endpoint, Observer, Transport
 from exporter.errors import Endless, InvalidResponse
 from exporter.model import FinetunedModel, TrainingProgress
@@ -137,7 +137,7 @@ class CohereClient:
             query["page_token"] = page.next_token
         raise Endless(f"the list has no end within {bounds.pages} pages")
 
-    async def _read(self, read: Reader[P], answer: Answer) -> wire.Page[P]:
+    async def _read(self, read: Reader[P], answer: ApiResponse) -> wire.Page[P]:
         try:
             if len(answer.body) < _READ_IN_THREAD:
                 return read(answer.body, self._reject)

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from enum import StrEnum
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Protocol
 
 import httpx
@@ -17,10 +16,9 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from exporter.clock import Clock
-from exporter.cohere.answer import Answer, error_of, read_body, trace_of
-from exporter.cohere.causes import Way
+from exporter.cohere.connection import ConnectionTrace, connection_error
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
-from exporter.cohere.tunnels import Client
+from exporter.cohere.response import ApiResponse, debug_trace_id, error_of, is_whole, read_body
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
 
 log = structlog.stdlib.get_logger(__name__)
@@ -64,38 +62,8 @@ class Observer(Protocol):
         ...
 
 
-def open_http(
-    base_url: str, *, client_name: str, user_agent: str, connections: int, trust_env: bool = True
-) -> httpx.AsyncClient:
-    """Open the HTTP client: no redirects, no cookies, and deadlines left to `Transport`.
-
-    `trust_env` lets the environment name proxies and certificate authorities, as users of httpx expect.
-    Raises ImportError, OSError, ValueError or httpx.InvalidURL where it names what cannot be used.
-    """
-    return Client(
-        base_url=base_url,
-        verify=httpx.create_ssl_context(trust_env=trust_env),  # read once, for every proxy too
-        timeout=None,
-        trust_env=trust_env,
-        event_hooks={"response": [_forget_location]},
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        limits=httpx.Limits(max_connections=connections),
-        headers={
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": user_agent,
-            "X-Client-Name": client_name,
-        },
-    )
-
-
-async def _forget_location(response: httpx.Response) -> None:
-    # httpx reads where a redirect leads even if it is not followed, and raises what it likes when it cannot.
-    response.headers.pop("location", None)
-
-
 class Transport:
-    """Sends requests; `timeout` is the deadline in seconds of one whole request."""
+    """Sends requests through `proxy`, an address or ""; `timeout` is that of a whole request in seconds."""
 
     def __init__(
         self,
@@ -108,8 +76,10 @@ class Transport:
         budget: MonthlyBudget,
         observer: Observer,
         clock: Clock,
+        proxy: str = "",
     ) -> None:
         self._http = http
+        self._proxy = proxy
         self._key = key
         self._timeout = timeout
         self._slots = asyncio.Semaphore(concurrency)
@@ -132,7 +102,7 @@ class Transport:
         *,
         page: int = 0,
         placed: bool = False,
-    ) -> Answer:
+    ) -> ApiResponse:
         """Give a successful answer, page `page` of a chain; raise `ApiError` when there is none to be had."""
         retrying = AsyncRetrying(
             retry=retry_if_exception(lambda error: _may_pass(error) and self._budget.has_spare),
@@ -153,7 +123,7 @@ class Transport:
         query: Mapping[str, str],
         page: int,
         place: AbstractAsyncContextManager[None],
-    ) -> Answer:
+    ) -> ApiResponse:
         async with place:
             self._observer.throttled(await self._limiter.acquire())
             self._budget.spend(spare=endpoint is not Endpoint.LIST_FINETUNED_MODELS, page=page)
@@ -164,22 +134,22 @@ class Transport:
                     self._limiter.hold(error.retry_after)
                 raise
 
-    async def _send(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> Answer:
+    async def _send(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> ApiResponse:
         code = "error"
         started = self._clock.monotonic()
-        key, way = self._key(), Way(self._http.base_url)
+        key, trace = self._key(), ConnectionTrace(self._http.base_url, self._proxy)
         failure: ApiError | None = None
         trace_id: str | None = None
         try:
             async with (
                 asyncio.timeout(self._timeout),
                 self._http.stream(
-                    "GET", path, params=query, headers=_authorization(key), extensions={"trace": way}
+                    "GET", path, params=query, headers=_authorization(key), extensions={"trace": trace}
                 ) as response,
             ):
-                code, trace_id = str(response.status_code), trace_of(response)
-                if response.is_success:
-                    return Answer(await read_body(response, BODY_LIMIT[endpoint]), trace_id)
+                code, trace_id = str(response.status_code), debug_trace_id(response)
+                if is_whole(response):
+                    return ApiResponse(await read_body(response, BODY_LIMIT[endpoint]), trace_id)
                 # A refusal is known by its head, whatever becomes of its body.
                 failure = error_of(response, b"", secret=key, now=self._clock.time())
                 body = await read_body(response, ERROR_BODY_LIMIT)
@@ -187,7 +157,7 @@ class Transport:
         except TimeoutError:
             failure = failure or Timeout(f"no whole answer within {self._timeout:g} s")
         except (httpx.HTTPError, OSError) as error:
-            failure = failure or ConnectionFailed(way.broke(error))
+            failure = failure or connection_error(error, trace)
         except InvalidResponse as error:
             failure = failure or error
         finally:
@@ -195,7 +165,7 @@ class Transport:
             log.debug("API request", endpoint=endpoint.value, code=code, seconds=round(seconds, 3))
             self._observer.request(endpoint, code, seconds)
         failure.trace_id = trace_id
-        raise failure
+        raise trace.located(failure)
 
 
 def _authorization(key: str) -> dict[str, str]:

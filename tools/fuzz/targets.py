@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import httpx
 
-from exporter.cohere.answer import error_of, read_body
 from exporter.cohere.memo import Reader, RememberingReader
 from exporter.cohere.progress import is_descending, latest
+from exporter.cohere.response import error_of, read_body
 from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
 from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState

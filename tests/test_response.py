@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.cohere.answer import error_of, read_body
+from exporter.cohere.response import error_of, read_body
 from exporter.errors import (
     REASONS,
     ApiError,

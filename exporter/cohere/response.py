@@ -45,17 +45,22 @@ _TRACE_LIMIT = 100
 _STRUCTURED = re.compile(r"[{}<>]")  # data or a page by a wrong name, which may hold anything
 
 
-class Answer(NamedTuple):
+class ApiResponse(NamedTuple):
     """The body of a successful answer; `trace_id` helps the API's own people to find it in their logs."""
 
     body: bytes
     trace_id: str | None
 
 
-def trace_of(response: httpx.Response) -> str | None:
+def debug_trace_id(response: httpx.Response) -> str | None:
     """Give the API's `x-debug-trace-id`, which comes with every answer of its own."""
     trace_id: str | None = response.headers.get("x-debug-trace-id")
     return trace_id and trace_id[:_TRACE_LIMIT]
+
+
+def is_whole(response: httpx.Response) -> bool:
+    """Return whether this is a success with the whole content, never an empty or partial one."""
+    return response.is_success and response.status_code not in (204, 205, 206)
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes:
@@ -98,7 +103,7 @@ def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) 
     return kind(
         f"HTTP {status}: {words or _phrase(status)}",
         status=status,
-        trace_id=trace_of(response),
+        trace_id=debug_trace_id(response),
         retry_after=_longest_rest(response.headers.get_list("retry-after"), now),
     )
 
@@ -124,6 +129,8 @@ def _shown(text: str, secret: str) -> str:
 def _phrase(status: int) -> str:
     if 300 <= status < 400:
         return "a redirect, which is not followed; give the final address as --cohere.base-url"
+    if 200 <= status < 300:
+        return "an empty or partial response where a whole one belongs"
     try:
         return HTTPStatus(status).phrase
     except ValueError:

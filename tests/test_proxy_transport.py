@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from exporter.cohere.tunnels import Client, Tunnels
+from exporter.cohere.proxy_transport import Client, Tunnels
 
 pytestmark = pytest.mark.anyio
 

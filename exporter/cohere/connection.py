@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from exporter.errors import ApiError, ConnectionFailed
+
 _UNKNOWN_AUTHORITY = "its certificate is from an authority not known here; SSL_CERT_FILE may name it"
 _WRONG_NAME = "its certificate is for another name"
 _NO_TLS = "it does not speak TLS; is it http instead of https?"
@@ -46,32 +48,46 @@ _HANDSHAKES: Mapping[str, str] = MappingProxyType(
 )
 
 
-class Way:
-    """The way of one request to `url`, by a proxy or not; as an httpx trace it sees where connections go."""
+class ConnectionTrace:
+    """Follows the connection of one request to `url`, through `proxy` ("" for none), as an httpx trace."""
 
-    def __init__(self, url: httpx.URL) -> None:
+    def __init__(self, url: httpx.URL, proxy: str = "") -> None:
         port = url.port or (443 if url.scheme == "https" else 80)
-        self._api = self._first = _address(url.raw_host.decode("ascii"), port)
+        self._api = address(url.raw_host.decode("ascii"), port)
+        self._through = f" through the proxy {proxy}" if proxy else ""
         self._stream: Any = None
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of what httpcore does; close what it leaves open when the deadline ends a handshake."""
+        """Close the connection that httpcore leaves open when the timeout ends a TLS handshake."""
         if event == "connection.connect_tcp.started":
-            self._first = _address(info["host"], info["port"])
+            first = address(info["host"], info["port"])
+            self._through = f" through the proxy {first}" if first != self._api else ""
         elif event == "connection.connect_tcp.complete":
             self._stream = info["return_value"]
         elif event == "connection.start_tls.failed":
             await self._stream.aclose()
 
-    def broke(self, error: BaseException) -> str:
-        """Say in one line what broke where, and why."""
+    def describe(self, error: BaseException) -> str:
+        """Return one line that says what broke where, and why."""
         never_stood = isinstance(error, httpx.ConnectError | httpx.ProxyError)
         what = "cannot connect to" if never_stood else "lost the connection to"
-        proxy = f" through the proxy {self._first}" if self._first != self._api else ""
-        return f"{what} {self._api}{proxy}: {_why(error)}"
+        return f"{what} {self._api}{self._through}: {_why(error)}"
+
+    def located(self, error: ApiError) -> ApiError:
+        """Return `error`, which names the proxy that was used."""
+        if self._through and self._through not in error.message:
+            error.message += f" ({self._through.strip()})"
+            error.args = (error.message,)
+        return error
 
 
-def _address(host: str, port: int) -> str:
+def connection_error(error: BaseException, trace: ConnectionTrace) -> ApiError:
+    """Return the error of the API for what httpx or the operating system raised."""
+    return ConnectionFailed(trace.describe(error))
+
+
+def address(host: str, port: int) -> str:
+    """Return `host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
