@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests import editions
+
 
 class FakeClock:
     """A clock that stands still until a test moves it; sleepers wake in order.
@@ -80,3 +82,10 @@ def anyio_backend() -> str:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture
+def edition(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> editions.Edition:
+    """Run the test with the programs of one edition."""
+    monkeypatch.setattr(editions, "in_use", request.param)
+    return editions.in_use

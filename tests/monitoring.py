@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.programs import free_port, program, wait_for
+from tests.programs import program, unused_port, wait_for
 
 Query: TypeAlias = Callable[[str], Awaitable[list[tuple[dict[str, str], float]]]]
 """A query of Prometheus → its series: labels, value."""
@@ -62,7 +62,7 @@ def _own(labels: dict[str, str]) -> dict[str, str]:
 @asynccontextmanager
 async def serving(name: str, *flags: str, port: int = 0) -> AsyncIterator[str]:
     """Run a program of the Prometheus family, by its Debian name, until it is ready; give its URL."""
-    url = f"http://127.0.0.1:{port or free_port()}"
+    url = f"http://127.0.0.1:{port or unused_port()}"
     process = await asyncio.create_subprocess_exec(
         program(name),
         *flags,

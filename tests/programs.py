@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -17,15 +16,19 @@ import pytest
 
 from exporter.simulator import Simulator
 from exporter.web.server import WebServer, listen
+from tests import editions
 
 ROOT = Path(__file__).parents[1]
 KEY = "a-key-that-nobody-may-see"
 
 
 def program(name: str) -> str:
-    """Give the path of a program; skip the test where it is missing, fail it where all tests are required."""
-    path = shutil.which(name)
-    return path if path is not None else missing(f"{name} is not installed")
+    """Return the path of a program; skip the test where it is missing, fail it where all tests are required.
+
+    Of a program of the Prometheus family it is the edition that the test runs for (see `editions`).
+    """
+    path = editions.path(name)
+    return path if path is not None else missing(f"{name} ({editions.describe(name)}) is not installed")
 
 
 def missing(reason: str) -> NoReturn:
@@ -43,10 +46,18 @@ async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
         yield simulator, f"http://127.0.0.1:{server.port}"
 
 
-def free_port() -> int:
-    """Give a port of the loopback where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def unused_port() -> int:
+    """Return a port of the loopback that refuses connections, kept for this process until it ends.
+
+    Nobody else is given it. A program can still listen there, since like all servers it sets SO_REUSEADDR and
+    this socket does not listen.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    holder.detach()  # the descriptor stays open and holds the port
+    return port
 
 
 async def run(

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.editions import every_edition
 from tests.monitoring import prometheus, serving
 from tests.programs import ROOT, exporter
 
@@ -24,9 +25,10 @@ Alerts: TypeAlias = dict[str, dict[str, Any]]
 """The alerts that a model failed, by the model's name."""
 
 
+@every_edition
 async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list(tmp_path: Path) -> None:
     async with (
-        serving("prometheus-alertmanager", *alertmanager_flags(tmp_path)) as alertmanager,
+        serving("alertmanager", *alertmanager_flags(tmp_path)) as alertmanager,
         exporter("demo", f"--demo.speed={SPEED}", "--poll.interval=1s") as demo,
         prometheus(tmp_path, config(scraped=demo.url, told=alertmanager)),
         httpx.AsyncClient(base_url=alertmanager, trust_env=False) as client,

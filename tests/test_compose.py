@@ -16,8 +16,9 @@ import yaml
 import exporter as package
 from exporter.settings import load
 from tests.dashboards import BOARDS, everywhere
+from tests.editions import every_edition
 from tests.monitoring import serving
-from tests.programs import ROOT, eventually, exporter, free_port, program, run
+from tests.programs import ROOT, eventually, exporter, program, run, unused_port
 
 pytestmark = pytest.mark.anyio
 
@@ -151,10 +152,11 @@ def test_grafana_finds_the_dashboards_where_its_provider_looks() -> None:
     assert kinds == {"${datasource}"}
 
 
+@every_edition
 async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_path: Path) -> None:
     async with (
         exporter("demo", "--demo.speed=480", "--poll.interval=1s") as demo,
-        as_compose_runs_it("alertmanager", "prometheus-alertmanager", tmp_path) as alertmanager,
+        as_compose_runs_it("alertmanager", "alertmanager", tmp_path) as alertmanager,
         as_compose_runs_it(
             "prometheus",
             "prometheus",
@@ -230,7 +232,7 @@ async def as_compose_runs_it(
     name: str, binary: str, folder: Path, changes: Mapping[str, str] = MappingProxyType({})
 ) -> AsyncIterator[str]:
     """Run a service's command with the files it mounts, under `folder`; its own address is changed, too."""
-    port = free_port()
+    port = unused_port()
     own = SERVICES[name]["ports"][0].rpartition(":")[2]
     for target, (source, _) in mounts(SERVICES[name]).items():
         if source in COMPOSE["volumes"]:

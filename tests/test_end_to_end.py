@@ -17,16 +17,17 @@ from exporter.model import Status
 from exporter.settings import ApiKey, load
 from exporter.simulator import LIST_STEPS, WANDB_API_KEY, at_rest
 from tests.conftest import FakeClock, until
+from tests.editions import every_edition
 from tests.monitoring import scraping, target
 from tests.programs import (
     KEY,
     ROOT,
     environment,
     exporter,
-    free_port,
     program,
     run,
     simulated_api,
+    unused_port,
 )
 
 pytestmark = pytest.mark.anyio
@@ -72,6 +73,7 @@ async def test_the_demo_shows_a_living_fleet_and_ends_at_once_on_interrupt() -> 
     assert not any("Traceback" in line for line in running.lines)
 
 
+@every_edition
 async def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     promtool = program("promtool")
     async with exporter("demo") as running:
@@ -81,6 +83,7 @@ async def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
         assert await running.stop(signal.SIGTERM) == 0
 
 
+@every_edition
 async def test_a_real_prometheus_scrapes_the_exporter_and_answers_for_it(tmp_path: Path) -> None:
     async with (
         simulated_api() as (_, api),
@@ -155,7 +158,7 @@ async def test_check_names_a_refused_key_and_what_to_do() -> None:
 
 
 async def test_check_names_a_port_where_nobody_listens() -> None:
-    port = free_port()
+    port = unused_port()
     code, out, err = await check(f"--cohere.base-url=http://127.0.0.1:{port}")
     assert (code, out) == (1, "")
     assert err.startswith(f"cannot poll http://127.0.0.1:{port}: cannot connect to 127.0.0.1:{port}: ")

@@ -26,6 +26,7 @@ from exporter.families import FAMILIES, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from exporter.telemetry import Telemetry
 from tests.conftest import FakeClock, settle, until
+from tests.editions import every_edition
 from tests.programs import program
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +145,7 @@ def test_no_text_in_a_label_breaks_the_page(text: str) -> None:
     assert found["cohere_finetuned_model_info"][0][0]["dataset_id"] == text
 
 
+@every_edition
 async def test_text_with_telemetry_is_clean_to_promtool(clock: FakeClock) -> None:
     promtool = program("promtool")
     subject = exposition(clock)

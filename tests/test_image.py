@@ -24,7 +24,7 @@ from exporter.simulator import at_rest
 from tests.certificates import Authority
 from tests.containers import DOCKERFILE, HOST, Container, Engine, base_image
 from tests.manifests import Manifest, kustomized, parsed, pod_of, the
-from tests.programs import KEY, ROOT, free_port, program, run, simulated_api, wait_for
+from tests.programs import KEY, ROOT, program, run, simulated_api, unused_port, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -300,7 +300,7 @@ async def test_podmans_image_is_saved_under_the_name_that_a_node_looks_for(
 
 async def test_the_demo_runs_as_a_pod(engine: Engine, image: str) -> None:
     demo = parsed(kustomized(KUBERNETES / "overlays/demo"))
-    async with engine.pod(demo, free_port()) as pod:
+    async with engine.pod(demo, unused_port()) as pod:
         await answers_its_probes(pod, demo)
         await until_metrics(pod.address, "^cohere_finetuned_models{", 9)
         await assert_restricted(pod, memory=512)
@@ -309,7 +309,7 @@ async def test_the_demo_runs_as_a_pod(engine: Engine, image: str) -> None:
 async def test_the_deployment_runs_as_a_pod_and_takes_up_a_rotated_secret(engine: Engine, image: str) -> None:
     async with simulated_api(jobs=at_rest(20)) as (_, api):
         manifests = [*of_an_api(outside(api)), secret("a-key-of-last-year")]
-        async with engine.pod(manifests, free_port()) as pod:
+        async with engine.pod(manifests, unused_port()) as pod:
             await answers_its_probes(pod, manifests)
             await until_metrics(
                 pod.address, '^cohere_exporter_poll_failures_total{reason="unauthorized"} [1-9]'

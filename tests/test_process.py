@@ -30,11 +30,11 @@ from tests.programs import (
     environment,
     eventually,
     exporter,
-    free_port,
     program,
     run,
     simulated_api,
     started,
+    unused_port,
     wait_for,
     wait_for_line,
 )
@@ -298,7 +298,7 @@ async def test_the_exporter_outlives_its_log() -> None:
 
 async def outlives(log: int | None, reader: int | None = None) -> None:
     """Run the exporter with this for a log, None being closed streams: it must serve, and end well."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{unused_port()}"
     closing = () if log else ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
     flags = ("demo", "--log.level=debug", "--poll.interval=1s", f"--web.listen-address={address}")
     process = await asyncio.create_subprocess_exec(
@@ -356,7 +356,13 @@ async def test_check_does_what_it_can_with_the_streams_it_has() -> None:
 
 
 async def test_a_check_that_fails_says_so_even_when_nobody_listens() -> None:
-    command = (sys.executable, "-m", "exporter", "check", f"--cohere.base-url=http://127.0.0.1:{free_port()}")
+    command = (
+        sys.executable,
+        "-m",
+        "exporter",
+        "check",
+        f"--cohere.base-url=http://127.0.0.1:{unused_port()}",
+    )
     code, out, _ = await run("bash", "-c", '"$@" 2> >(exec true); echo $?', "bash", *command)
     assert (code, out) == (0, "1\n")
 

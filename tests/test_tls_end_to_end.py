@@ -12,6 +12,7 @@ import pytest
 
 from tests.certificates import HASH, PASSWORD, Authority
 from tests.conftest import until
+from tests.editions import every_edition
 from tests.monitoring import scraping, target
 from tests.programs import Running, eventually, exporter, run
 
@@ -38,6 +39,7 @@ def job(name: str, running: Running, tls: dict[str, str], **options: Any) -> dic
     return target(running.url, name, tls_config=tls, **options)
 
 
+@every_edition
 async def test_a_real_prometheus_comes_in_by_password_or_certificate_and_only_so(
     authority: Authority, tmp_path: Path
 ) -> None:

@@ -1,0 +1,68 @@
+"""The editions of the Prometheus family's programs that tests run against: the one place that names them.
+
+A test marked `@every_edition` runs once for each edition; any other test runs with the first. The
+current edition is built by tools/programs/build.sh into a cache outside the checkout.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+_CACHE = (
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cohere-finetune-exporter/programs"
+)
+CURRENT = Path(os.environ.get("PROGRAMS") or _CACHE) / "bin"
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Where the programs of one edition are found, and under which names where these differ."""
+
+    name: str
+    folder: Path | None = None  # None: on the PATH
+    names: tuple[tuple[str, str], ...] = ()
+
+    def find(self, program: str) -> str | None:
+        """Return the path of a program, None where it is not installed."""
+        return shutil.which(dict(self.names).get(program, program), path=self.folder)
+
+
+DEBIAN = Edition("debian", names=(("alertmanager", "prometheus-alertmanager"),))
+EDITIONS = (DEBIAN, Edition("current", folder=CURRENT))
+PROGRAMS = ("prometheus", "promtool", "alertmanager", "amtool")
+
+in_use = DEBIAN
+"""The edition of the test that runs; the fixture `edition` sets it."""
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+
+def every_edition(test: Test) -> Test:
+    """Run a test once for each edition."""
+    each = pytest.mark.parametrize("edition", EDITIONS, ids=lambda edition: edition.name, indirect=True)
+    marked: Test = pytest.mark.usefixtures("edition")(each(test))
+    return marked
+
+
+def path(program: str) -> str | None:
+    """Return the path of a program in the edition in use, None where it is not installed."""
+    return (in_use if program in PROGRAMS else DEBIAN).find(program)
+
+
+def describe(program: str) -> str:
+    """Return where a program comes from, for the reason of a skipped test."""
+    return "tools/programs/build.sh" if program in PROGRAMS and in_use is not DEBIAN else "a Debian package"
+
+
+def version(edition: Edition, program: str) -> str | None:
+    """Return the version a program prints of itself, None where it is not installed."""
+    if (found := edition.find(program)) is None:
+        return None
+    done = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    return (done.stdout or done.stderr).split("version ")[1].split()[0].rstrip(",")
