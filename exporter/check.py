@@ -1,63 +1,138 @@
-"""One poll as a table for people: what the verb `check` prints.
+"""One poll for people and for programs: what the subcommand `check` prints.
 
-Text of the API is foreign: what a terminal might act on is shown as `?`.
+Text of the API is foreign: what a terminal might act on is shown as `?`. Colour only repeats what a word
+says. A number is shown whole or not at all: half of it would be another number.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from textwrap import fill
+from typing import Any
 
+from exporter.columns import Column, fit, join, lines
 from exporter.families import bounded_counts
 from exporter.model import ModelState, PollOutcome, Snapshot
+from exporter.triage import Tone, by_urgency, loss_of, score_of, short_status, tone
 
-_HEADER = ("NAME", "STATUS", "BASE MODEL", "STEP", "LATEST METRICS", "AGE", "ID")
-_WIDEST = 60
-
-
-def table(snapshot: Snapshot, now: float) -> str:
-    """Give the models, newest first, and a line that counts them; `now` is in Unix seconds."""
-    bounded = bounded_counts(snapshot.status_counts).items()
-    counts = ", ".join(f"{count} {_short(status)}" for status, count in bounded if count)
-    total = sum(snapshot.status_counts.values())
-    summary = f"{total} model{'' if total == 1 else 's'}{': ' if counts else ''}{_printable(counts)}"
-    if snapshot.dropped:
-        summary += f"; {snapshot.dropped} of them left out by --models.limit"
-    if not snapshot.states:
-        return summary
-    rows = [_HEADER, *(_row(state, now) for state in snapshot.states)]
-    return f"{_aligned(rows)}\n\n{summary}"
+_PAINTS = {Tone.ALARM: "1;31", Tone.BUSY: "36", Tone.WARN: "33", Tone.GOOD: "32", Tone.QUIET: "2"}
+_TIMES = ("created_at", "updated_at", "completed_at", "last_used", "step_at")
 
 
-def failure(outcome: PollOutcome, api_url: str) -> str:
-    """Say in a few lines that the API cannot be polled, why not, and what to do about it."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which API was asked."""
+
+    url: str
+    simulated: bool = False
+
+    def __str__(self) -> str:
+        return "the simulated API" if self.simulated else self.url
+
+
+def table(snapshot: Snapshot, asked: Asked, now: float, *, room: int | None, colour: bool = False) -> str:
+    """Return the models, failed ones first, and a line that counts them.
+
+    `now` is in Unix seconds; `room` is the width to fit into, None for all columns in full.
+    """
+    states = by_urgency(snapshot.states)
+    if not states:
+        return _summary(snapshot, asked, room)
+    header, *rows = lines(fit(_columns(states, now, in_full=room is None), room))
+    if colour:
+        header = [_paint("1", cell) for cell in header]
+        rows = [
+            [_paint(_PAINTS[tone(state.model.status)], row[0]), *row[1:]]
+            for state, row in zip(states, rows, strict=True)
+        ]
+    return "\n".join([*map(join, (header, *rows)), "", _summary(snapshot, asked, room)])
+
+
+def document(snapshot: Snapshot, asked: Asked, unread: Sequence[str]) -> str:
+    """Return the models as JSON: names as the API has them, what it did not give is absent."""
+    models = []
+    for state in snapshot.states:
+        model = _given(asdict(state.model))
+        if state.progress is not None:
+            model["training"] = _given(asdict(state.progress))
+        models.append(model)
+    return _json(
+        {
+            "api": _api(asked),
+            "models": models,
+            "statuses": dict(snapshot.status_counts),
+            "dropped": snapshot.dropped,
+            "unread": list(unread),
+        }
+    )
+
+
+def failure(outcome: PollOutcome, asked: Asked) -> str:
+    """Return a few lines: that the API cannot be polled, why not, and what to do about it."""
     return (
-        f"cannot poll {api_url}: {_printable(outcome.message)}"
+        f"cannot poll {asked}: {_printable(outcome.message)}"
         f"\n  reason:     {outcome.reason}"
         f"\n  what to do: {outcome.advice}"
     )
 
 
-def _row(state: ModelState, now: float) -> tuple[str, ...]:
-    model, progress = state.model, state.progress
-    cells = (
-        model.name,
-        model.status,
-        " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type,
-        str(progress.step) if progress else "",
-        _metrics(progress.metrics) if progress else "",
-        _age(now - model.created_at) if model.created_at else "",
-        model.id,
-    )
-    return tuple(_short(_printable(cell)) or "-" for cell in cells)
+def failure_document(outcome: PollOutcome, asked: Asked) -> str:
+    """Return the failure as JSON."""
+    error = {"reason": outcome.reason, "message": outcome.message, "advice": outcome.advice}
+    return _json({"api": _api(asked), "error": error})
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    """Give as many metrics as fit, each whole: half a number would be another number."""
-    shown = ""
-    for name in sorted(metrics):
-        longer = f"{shown} {name}={metrics[name]:.4g}".lstrip()
-        if len(longer) > _WIDEST - 2:
-            return f"{shown} …".lstrip()
-        shown = longer
-    return shown
+def _api(asked: Asked) -> dict[str, Any]:
+    return {"simulated": True} if asked.simulated else {"url": asked.url}
+
+
+def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
+    bounded = bounded_counts(snapshot.status_counts)
+    counted = [f"{bounded[status]} {short_status(status)}" for status in bounded if bounded[status]]
+    counts = _printable(", ".join(counted))
+    total = sum(snapshot.status_counts.values())
+    summary = f"{total} model{'' if total == 1 else 's'} at {asked}{': ' if counts else ''}{counts}"
+    if snapshot.dropped:
+        summary += f"; {snapshot.dropped} of them left out by --models.limit"
+    return summary if room is None else fill(summary, room)
+
+
+def _columns(states: Sequence[ModelState], now: float, *, in_full: bool) -> list[Column]:
+    models = [state.model for state in states]
+    progress = [state.progress for state in states]
+    metrics = [latest.metrics if latest else {} for latest in progress]
+    if in_full:
+        shown = [_column("LATEST METRICS", [_written(given, sorted(given)) for given in metrics], 5)]
+    else:
+        shown = [
+            _column("LOSS", [_written(given, loss_of(given)) for given in metrics], 5),
+            _column("SCORE", [_written(given, score_of(given)) for given in metrics], 4),
+        ]
+    ages = [_age(now - model.created_at) if model.created_at is not None else "" for model in models]
+    return [
+        _column("STATUS", [short_status(model.status) for model in models], 7, least=12),
+        _column("NAME", [model.name for model in models], 8, least=14),
+        _column("STEP", [str(latest.step) if latest else "" for latest in progress], 6),
+        *shown,
+        _column("AGE", ages, 3),
+        _column("BASE MODEL", [_base_model(state) for state in states], 2, least=14),
+        _column("ID", [model.id for model in models], 1),
+    ]
+
+
+def _column(header: str, cells: Sequence[str], priority: int, least: int | None = None) -> Column:
+    return Column(header, [_printable(cell) or "-" for cell in cells], priority, least)
+
+
+def _base_model(state: ModelState) -> str:
+    model = state.model
+    return " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type
+
+
+def _written(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    return " ".join(f"{name}={metrics[name]:.4g}" for name in names)
 
 
 def _age(seconds: float) -> str:
@@ -67,15 +142,37 @@ def _age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f}s"
 
 
+def _paint(code: str, cell: str) -> str:
+    word = cell.rstrip()
+    return f"\x1b[{code}m{word}\x1b[0m{cell[len(word) :]}"
+
+
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def _short(cell: str) -> str:
-    return cell if len(cell) <= _WIDEST else cell[: _WIDEST - 1] + "…"
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _moment(value) if name in _TIMES else value
+        for name, value in values.items()
+        if value not in ("", None)
+    }
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(content), ensure_ascii=True, allow_nan=False, indent=2)
+
+
+def _finite(value: Any) -> Any:
+    """Write NaN and the infinities as protobuf's JSON does: they are no numbers of JSON."""
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,4 +1,4 @@
-"""The command: arguments and environment → a verb that runs, and its exit code.
+"""The command: arguments and environment → a subcommand that runs, and its exit code.
 
 0 after a clean stop, 1 when `check` cannot poll the API or print what it found, 2 when what the user gave
 cannot be used: then one line on standard error says what to do. Nothing is left to the interpreter's own end,
@@ -16,11 +16,15 @@ import structlog
 from exporter import commands
 from exporter.runtime import log
 from exporter.runtime.streams import Outlet, flush, open_streams, say
-from exporter.settings import ApiKey, SettingsError, Verb, load, resolve_key, unknown_variables
+from exporter.settings import ApiKey, SettingsError, Subcommand, load, resolve_key, unknown_variables
 from exporter.settings.flags import PROGRAM
 from exporter.simulator import DEMO_API_KEY
 
-_VERBS = {Verb.SERVE: commands.serve, Verb.DEMO: commands.demo, Verb.CHECK: commands.check}
+_COMMANDS = {
+    Subcommand.SERVE: commands.serve,
+    Subcommand.DEMO: commands.demo,
+    Subcommand.CHECK: commands.check,
+}
 
 
 def run() -> None:
@@ -47,17 +51,17 @@ def main(
     """
 
     async def command() -> int:
-        code = await _VERBS[verb](settings, key)
+        code = await _COMMANDS[called.subcommand](settings, key, called)
         # Not after asyncio.run(): it waits for threads, one of which may ask a name server that is silent.
         at_end(code)
         return code
 
     try:
-        verb, settings = load(argv, environ)
-        key = ApiKey(DEMO_API_KEY) if verb is Verb.DEMO else resolve_key(settings, environ)
+        called, settings = load(argv, environ)
+        key = ApiKey(DEMO_API_KEY) if called.simulated else resolve_key(settings, environ)
         log.configure(settings.log.level, settings.log.format, log_to, secrets=key.secrets)
-        for name in unknown_variables(environ):
-            structlog.stdlib.get_logger(__name__).warning("unknown variable is ignored", variable=name)
+        for name, hint in unknown_variables(environ).items():
+            structlog.stdlib.get_logger(__name__).warning(f"unknown variable is ignored{hint}", variable=name)
         return asyncio.run(command())
     except SettingsError as error:
         say(f"{PROGRAM}: {error}")

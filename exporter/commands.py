@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
+import shutil
 import signal
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,19 +13,21 @@ import structlog
 
 from exporter import __version__
 from exporter.app import Exporter, favour_scrapes, listen_on, simulated_api, warn_of_access
-from exporter.check import failure, table
+from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
+from exporter.model import Snapshot
 from exporter.runtime.signals import end_in_time, ending
 from exporter.runtime.streams import say, show
-from exporter.settings import ApiKey, Settings
+from exporter.settings import ApiKey, Command, Settings
 
 log = structlog.stdlib.get_logger(__name__)
 
 CHECK_INTERVAL = 86_400.0  # seconds; longer than any check takes
 
 
-async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> int:
+async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     """Poll and serve until a signal asks for an end; end with 1 should polling end by itself."""
+    simulated = command.simulated
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
     access = exporter.open_access()
     listener = listen_on(settings)
@@ -35,6 +40,8 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
     stopping = _stop_signal()
     async with exporter.running(listener, access) as running:
         log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)
+        if simulated:
+            show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
         ends: tuple[asyncio.Future[Any], ...] = (running.polling, stopping)
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if running.polling.done():
@@ -45,17 +52,23 @@ async def serve(settings: Settings, key: ApiKey, *, simulated: bool = False) -> 
     return 0
 
 
-async def demo(settings: Settings, key: ApiKey) -> int:
+async def demo(settings: Settings, key: ApiKey, command: Command) -> int:
     """Serve what is polled from a simulated API inside this process; `key` is the one it takes."""
     async with simulated_api(settings, key) as pointed:
-        return await serve(pointed, key, simulated=True)
+        return await serve(pointed, key, command)
 
 
-async def check(settings: Settings, key: ApiKey, *, clock: Clock | None = None) -> int:
+async def check(settings: Settings, key: ApiKey, command: Command, *, clock: Clock | None = None) -> int:
     """Poll once and print what was found, or what is wrong and what to do about it."""
     if settings.log.level != "debug":
         logging.disable()  # what is wrong is printed, in more words
-    clock = clock or SystemClock()
+    if command.simulated:
+        async with simulated_api(settings, key) as pointed:
+            return await _check(pointed, key, command, clock or SystemClock())
+    return await _check(settings, key, command, clock or SystemClock())
+
+
+async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock) -> int:
     # Everything is read, for however long it takes and whatever is left of a budget.
     patient = {
         "poll": settings.poll.model_copy(
@@ -63,20 +76,37 @@ async def check(settings: Settings, key: ApiKey, *, clock: Clock | None = None) 
         ),
         "cohere": settings.cohere.model_copy(update={"calls_per_month": 0}),
     }
-    exporter = Exporter(settings.model_copy(update=patient), key, clock=clock)
+    exporter = Exporter(settings.model_copy(update=patient), key, clock=clock, simulated=command.simulated)
     async with exporter.http:
         outcome = await exporter.poller.poll()
         if outcome.reason is None:
             await exporter.poller.finish()
+    asked = Asked(settings.cohere.base_url, command.simulated)
+    output = command.flags.get("--output", "table")
     snapshot = exporter.exposition.snapshot
     if outcome.reason or snapshot is None:
-        say(failure(outcome, settings.cohere.base_url))
+        if output == "json":
+            show(failure_document(outcome, asked))
+        else:
+            say(failure(outcome, asked))
         return 1
-    code = show(table(snapshot, clock.time()))
-    if unread := exporter.poller.unread:
+    unread = exporter.poller.unread
+    if output == "json":
+        return show(document(snapshot, asked, [str(error) for error in unread]))
+    code = show(_table(snapshot, asked, clock.time(), in_full=output == "wide"))
+    if unread:
         models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
         say(f"step metrics of {models} could not be read: {unread[0]}")
     return code
+
+
+def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> str:
+    is_terminal = sys.stdout.isatty()
+    # What a program reads is not shortened, unless COLUMNS asks for it.
+    fits = not in_full and (is_terminal or bool(os.environ.get("COLUMNS")))
+    colour = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    room = shutil.get_terminal_size().columns if fits else None
+    return table(snapshot, asked, now, room=room, colour=colour)
 
 
 def _stop_signal() -> asyncio.Future[signal.Signals]:

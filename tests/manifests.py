@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from exporter.settings import Settings, Verb, load
+from exporter.settings import Command, Settings, load
 from tests.programs import ROOT, environment, missing, program
 
 Manifest = dict[str, Any]
@@ -95,7 +95,7 @@ def policy_findings(files: Iterable[Path]) -> set[str]:
     return {check["check_id"] for check in report["results"]["failed_checks"]}
 
 
-def settings_of(manifests: Sequence[Manifest], folder: Path) -> tuple[Verb, Settings]:
+def settings_of(manifests: Sequence[Manifest], folder: Path) -> tuple[Command, Settings]:
     """Read the settings as the container would, its ConfigMap laid out below `folder`."""
     (container,) = pod_of(manifests)["containers"]
     arguments = [str(argument) for argument in container["args"]]

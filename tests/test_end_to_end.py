@@ -1,6 +1,7 @@
 """The real process, over real HTTP, as its users run it."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -141,9 +142,15 @@ async def test_check_prints_the_models_as_a_table() -> None:
         code, out, err = await check(f"--cohere.base-url={api}", environ={"CO_API_KEY": KEY})
     assert (code, err) == (0, "")
     header, *rows = out.splitlines()
-    assert header.split() == ["NAME", "STATUS", "BASE", "MODEL", "STEP", "LATEST", "METRICS", "AGE", "ID"]
-    assert any(row.startswith("onboarding-chat-v3") and "STATUS_PAUSED" in row for row in rows)
-    assert rows[-1].startswith("13 models: ")
+    assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "METRICS", "AGE", "BASE", "MODEL", "ID"]
+    assert any(row.startswith("PAUSED  ") and "onboarding-chat-v3" in row for row in rows)
+    assert rows[-1].startswith(f"13 models at {api}: ")
+
+
+async def test_check_of_the_simulated_api_needs_no_key() -> None:
+    code, out, err = await check("--demo", "--output=json")
+    assert (code, err) == (0, "")
+    assert len(json.loads(out)["models"]) == 13
 
 
 async def test_check_names_a_refused_key_and_what_to_do() -> None:

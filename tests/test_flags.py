@@ -1,7 +1,7 @@
 import pytest
 
 from exporter import REVISION, __version__
-from exporter.settings import Option, SettingsError, Verb, options, parse
+from exporter.settings import Command, Option, SettingsError, Subcommand, options, parse
 
 
 def refusal(*argv: str) -> str:
@@ -11,22 +11,22 @@ def refusal(*argv: str) -> str:
 
 
 def test_no_arguments_mean_serve() -> None:
-    assert parse([]) == (Verb.SERVE, {})
+    assert parse([]) == (Command(Subcommand.SERVE), {})
 
 
-@pytest.mark.parametrize("verb", ["serve", "demo", "check"])
-def test_a_verb_may_stand_before_between_and_after_flags(verb: str) -> None:
+@pytest.mark.parametrize("subcommand", list(Subcommand)[:3])
+def test_a_subcommand_may_stand_before_between_and_after_flags(subcommand: Subcommand) -> None:
     flags = ["--poll.interval", "5s", "--log.level=debug"]
-    expected = (verb, {"poll": {"interval": "5s"}, "log": {"level": "debug"}})
+    expected = (Command(subcommand), {"poll": {"interval": "5s"}, "log": {"level": "debug"}})
 
-    assert parse([verb, *flags]) == expected
-    assert parse([*flags[:2], verb, *flags[2:]]) == expected
-    assert parse([*flags, verb]) == expected
+    assert parse([subcommand, *flags]) == expected
+    assert parse([*flags[:2], subcommand, *flags[2:]]) == expected
+    assert parse([*flags, subcommand]) == expected
 
 
 @pytest.mark.parametrize("option", [option for option in options() if option.metavar], ids=lambda o: o.key)
 def test_every_option_is_a_flag(option: Option) -> None:
-    expected = (Verb.SERVE, {option.group: {option.name: "x"}})
+    expected = (Command(Subcommand.SERVE), {option.group: {option.name: "x"}})
 
     assert parse([option.flag, "x"]) == expected
     assert parse([f"{option.flag}=x"]) == expected
@@ -37,11 +37,24 @@ def test_a_switch_is_turned_on_and_off() -> None:
 
     assert parse([on])[1] == {"web": {"disable_exporter_metrics": True}}
     assert parse([off])[1] == {"web": {"disable_exporter_metrics": False}}
-    assert parse([on, off])[1] == {"web": {"disable_exporter_metrics": False}}
 
 
-def test_the_last_of_two_equal_flags_wins() -> None:
-    assert parse(["--models.limit=1", "--models.limit=2"])[1] == {"models": {"limit": "2"}}
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--models.limit=1", "--models.limit=2"),
+        ("--web.disable-exporter-metrics", "--no-web.disable-exporter-metrics"),
+        ("--output=json", "--output=table", "check"),
+    ],
+)
+def test_a_flag_given_twice_is_refused(flags: tuple[str, ...]) -> None:
+    assert refusal(*flags) == f"{flags[1].partition('=')[0]}: given twice"
+
+
+def test_check_has_flags_of_its_own() -> None:
+    command, _ = parse(["check", "--demo", "--output=json"])
+    assert command == Command(Subcommand.CHECK, (), {"--demo": True, "--output": "json"})
+    assert command.simulated
 
 
 def test_a_value_may_begin_with_a_dash_after_an_equals_sign() -> None:
@@ -64,9 +77,16 @@ def test_an_empty_value_is_a_value() -> None:
         (["--poll.interval", "--log.level=info"], "--poll.interval: needs a value"),
         (["--web.disable-exporter-metrics=true"], "--web.disable-exporter-metrics: takes no value"),
         (["--help=me"], "-h: takes no value"),
-        (["chek"], "unknown verb; did you mean check?; the verbs are serve, demo, check"),
-        (["xyzzy"], "unknown verb; the verbs are serve, demo, check"),
-        (["serve", "demo"], "more than one verb; see --help"),
+        (["--interval", "5s"], "unknown flag --interval; did you mean --poll.interval?"),
+        (["--idle-interval", "5s"], "unknown flag --idle-interval; did you mean --poll.idle-interval?"),
+        (["--json"], "unknown flag --json; see --help"),
+        (["--port=1"], "unknown flag --port; see --help"),
+        (["chek"], f"unknown subcommand; did you mean check?; the subcommands are {', '.join(Subcommand)}"),
+        (["xyzzy"], f"unknown subcommand; the subcommands are {', '.join(Subcommand)}"),
+        (["serve", "demo"], "serve takes nothing but flags; see --help"),
+        (["check", "--output=yaml"], "--output: must be table, wide or json"),
+        (["check", "--output"], "--output: needs a value"),
+        (["serve", "--output=json"], "--output: only with check"),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_to_do(argv: list[str], message: str) -> None:
@@ -133,6 +153,6 @@ def test_help_names_every_flag_with_its_meaning_and_default(help_text: str) -> N
         assert not (option.default and option.metavar) or f"(default: {option.default})" in joined
 
 
-def test_help_names_the_verbs_the_key_variables_and_the_rule_for_variables(help_text: str) -> None:
-    for word in (*Verb, "COHERE_API_KEY", "CO_API_KEY", "COHERE_EXPORTER_POLL_INTERVAL", "--version"):
+def test_help_names_the_subcommands_the_key_variables_and_the_rule_for_variables(help_text: str) -> None:
+    for word in (*Subcommand, "COHERE_API_KEY", "CO_API_KEY", "COHERE_EXPORTER_POLL_INTERVAL", "--version"):
         assert word in help_text

@@ -14,7 +14,7 @@ import yaml
 
 from deploy.kubernetes.generate import MANIFEST, RULES, prometheus_rule
 from exporter import __version__
-from exporter.settings import ApiKey, Verb, load
+from exporter.settings import ApiKey, Subcommand, load
 from tests.manifests import (
     NEWEST,
     OLDEST,
@@ -224,8 +224,8 @@ def test_every_way_in_leads_to_the_port_that_the_exporter_listens_on(
 def test_the_exporter_takes_its_arguments_and_its_configuration(
     rendered: Render, overlay: str, tmp_path: Path
 ) -> None:
-    verb, settings = settings_of(rendered(overlay), tmp_path)
-    assert verb is (Verb.DEMO if overlay == "demo" else Verb.SERVE)
+    command, settings = settings_of(rendered(overlay), tmp_path)
+    assert command.subcommand is (Subcommand.DEMO if overlay == "demo" else Subcommand.SERVE)
     assert settings.log.format == "json"
 
 

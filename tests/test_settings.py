@@ -195,7 +195,7 @@ KUBERNETES = {
 
 def test_what_kubernetes_injects_is_neither_fatal_nor_reported() -> None:
     assert load([], KUBERNETES)[1] == Settings()
-    assert unknown_variables(KUBERNETES) == []
+    assert unknown_variables(KUBERNETES) == {}
 
 
 def test_unknown_variables_of_ours_are_reported_but_not_fatal() -> None:
@@ -209,11 +209,18 @@ def test_unknown_variables_of_ours_are_reported_but_not_fatal() -> None:
     }
 
     assert load([], environ)[1].log.level == "warn"
-    assert unknown_variables(environ) == [
-        "COHERE_EXPORTER_POLL",
-        "COHERE_EXPORTER_POLL_INTERVALL",
-        "COHERE_EXPORTER_WEB_PORT",
-    ]
+    assert unknown_variables(environ) == {
+        "COHERE_EXPORTER_POLL": "",
+        "COHERE_EXPORTER_POLL_INTERVALL": "; did you mean COHERE_EXPORTER_POLL_INTERVAL?",
+        "COHERE_EXPORTER_WEB_PORT": "",
+    }
+
+
+@pytest.mark.parametrize("flag", ["--cohere.base-url=https://x.example", "--cohere.api-key-file=key"])
+@pytest.mark.parametrize("command", ["demo", "check --demo"])
+def test_a_flag_that_points_at_an_api_is_refused_where_it_is_simulated(command: str, flag: str) -> None:
+    name = flag.partition("=")[0]
+    assert refusal(*command.split(), flag) == f"{name}: makes no sense with the simulated API of {command}"
 
 
 # The file
@@ -263,9 +270,23 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
             f"cohere: {{api_key: {SECRET}}}",
             "cohere.api-key: the API key has no place here; set COHERE_API_KEY or cohere.api-key-file",
         ),
-        (f"poll:\n  interval: '{SECRET}\n", "is not valid YAML (line 3)"),
-        (f"poll: {{}}\n\t{SECRET}\n", "is not valid YAML (line 2)"),
-        (f"poll: !!{SECRET} 1", "is not valid YAML (line 1)"),
+        (f"poll:\n  interval: '{SECRET}\n", "is not valid YAML (line 3): a quote is not closed"),
+        (f"poll: {{}}\n\t{SECRET}\n", "is not valid YAML (line 2): indent with spaces, not tabs"),
+        (
+            f"poll: !!{SECRET} 1",
+            (
+                "is not valid YAML (line 1): "
+                "a tag (!) that is not known; a value that begins with ! must be in quotes"
+            ),
+        ),
+        (
+            f"cohere:\n  client-name: {SECRET}: x",
+            "is not valid YAML (line 2): a value that holds a colon must be in quotes",
+        ),
+        (
+            f"poll:\n  interval: 1s\n timeout: {SECRET}",
+            "is not valid YAML (line 3): the indentation does not match the lines above",
+        ),
         ("poll: {interval: 2024-13-45}", "is not valid YAML"),
         ("[" * 10_000, "is not valid YAML"),
         ("a: \x00", "is not valid YAML"),

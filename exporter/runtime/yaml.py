@@ -40,3 +40,26 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         if key.value in seen:
             raise DuplicateKey(problem="the key stands twice", problem_mark=key.start_mark)
         seen.add(key.value)
+
+
+# Words of the parser, which are fixed, and what they mean to whoever wrote the file. It also quotes the text,
+# which may hold a secret, so nothing of the parser's own message is repeated.
+_CAUSES = (
+    ("mapping values are not allowed", "a value that holds a colon must be in quotes"),
+    ("character '\\t'", "indent with spaces, not tabs"),
+    ("cannot start any token", "a value that begins with a special character must be in quotes"),
+    ("expected ',' or", "a bracket or brace is not closed, or a comma is missing"),
+    ("unexpected end of stream", "a quote is not closed"),
+    ("expected <block end>", "the indentation does not match the lines above"),
+    ("could not find expected ':'", "a key without a colon"),
+    ("undefined alias", "an alias (*) without its anchor; a value that begins with * must be in quotes"),
+    ("unknown escape character", "an unknown escape (\\) in double quotes; use single quotes"),
+    ("constructor for the tag", "a tag (!) that is not known; a value that begins with ! must be in quotes"),
+    ("found another document", "more than one document (---)"),
+)
+
+
+def cause(error: yaml.MarkedYAMLError) -> str:
+    """Return ": …" with what is wrong and free of the file's text, or "" when that is not known."""
+    problem = error.problem or ""
+    return next((f": {words}" for sign, words in _CAUSES if sign in problem), "")

@@ -8,19 +8,21 @@ thing that is never a setting: the API key. Whatever is wrong becomes a `Setting
 
 from exporter.settings.catalog import Option, options
 from exporter.settings.durations import format_duration, parse_duration
-from exporter.settings.flags import Verb, parse
+from exporter.settings.flags import parse
 from exporter.settings.key import ApiKey, resolve_key
 from exporter.settings.options import Settings, SettingsError
 from exporter.settings.sources import load, unknown_variables
+from exporter.settings.subcommands import Command, Subcommand
 from exporter.settings.values import ListenAddress
 
 __all__ = [
     "ApiKey",
+    "Command",
     "ListenAddress",
     "Option",
     "Settings",
     "SettingsError",
-    "Verb",
+    "Subcommand",
     "format_duration",
     "load",
     "options",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter.settings.options import ENV_PREFIX, Settings
-from exporter.settings.values import Metavar, Spelled
+from exporter.settings.values import Metavar, Repeatable, Spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Option:
     """One option, as the command line, the environment, the file and the documentation need it.
 
     `name` is the field's, `spelling` what users write; `default` is what they would write, "" when there is
-    none; `metavar` is "" for a switch.
+    none; `metavar` is "" for a switch. A `repeatable` one is a list of texts when it comes by flags.
     """
 
     group: str
@@ -29,6 +29,7 @@ class Option:
     metavar: str
     meaning: str
     spelling: str
+    repeatable: bool = False
 
     @property
     def key(self) -> str:
@@ -56,7 +57,13 @@ def options() -> Iterator[Option]:
     for group, declared in groups().items():
         for name, field in declared.model_fields.items():
             yield Option(
-                group, name, _default(field), _metavar(field), field.description or "", _spelling(name, field)
+                group,
+                name,
+                _default(field),
+                _metavar(field),
+                field.description or "",
+                _spelling(name, field),
+                any(isinstance(entry, Repeatable) for entry in field.metadata),
             )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from exporter.runtime.files import Unreadable, read_once
-from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader
+from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader, cause
 from exporter.settings.catalog import groups, options
-from exporter.settings.flags import suggestion
 from exporter.settings.options import SettingsError
+from exporter.suggestions import suggestion
 
 _LARGEST = 1 << 20  # bytes
 
@@ -43,7 +43,7 @@ def _parse(path: str) -> object:
     except yaml.MarkedYAMLError as error:
         what = "a key stands twice" if isinstance(error, DuplicateKey) else "is not valid YAML"
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise SettingsError(f"{path}: {what}{where}") from None
+        raise SettingsError(f"{path}: {what}{where}{cause(error)}") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         # Besides its own errors the parser lets those of dates and numbers it cannot build pass.
         raise SettingsError(f"{path}: is not valid YAML") from None

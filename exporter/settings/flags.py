@@ -1,32 +1,26 @@
-"""The command line: a verb and flags, by a plain parser built from the declared options.
+"""The command line: a subcommand and flags, by a plain parser built from the declared options.
 
-A flag is spelled out in full; given twice, the last one wins. No message repeats what was typed as a value,
-or in the place of a verb: somebody may type the API key there.
+A flag is spelled out in full and given once. No message repeats what was typed as a value or as a subcommand:
+somebody may type the API key there.
 """
 
 import argparse
 import re
-from collections.abc import Sequence
-from difflib import get_close_matches
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from exporter import REVISION, __version__
 from exporter.settings.catalog import Option, groups, options
 from exporter.settings.options import SettingsError
+from exporter.settings.subcommands import SUBCOMMANDS, Command, OwnFlag, Subcommand
+from exporter.suggestions import suggestion
 
 PROGRAM = "cohere-finetune-exporter"
 # Flags have neither digits nor capitals; a key typed in their place has, and is not repeated.
 _REPEATABLE = re.compile(r"--?[a-z][a-z._-]{0,60}")
 _KEY_LIKE = re.compile(r"api.?key", re.IGNORECASE)
 
-_DESCRIPTION = """\
-Prometheus exporter for fine-tuning on Cohere's API.
-
-verbs:
-  serve    poll the API and serve the metrics until SIGTERM (the default)
-  demo     the same, on a simulated API; needs no key and no network
-  check    poll once, print the models found, say what is wrong"""
+_DESCRIPTION = "Prometheus exporter for fine-tuning on Cohere's API.\n\nsubcommands:\n"
 
 _EPILOG = """\
 Every flag is also an environment variable, COHERE_EXPORTER_ and its name:
@@ -40,21 +34,46 @@ CO_API_KEY), or --cohere.api-key-file.
 A DURATION is written as Prometheus does (45s, 1m30s, 2h) or in plain seconds."""
 
 
-class Verb(StrEnum):
-    """What the program is to do."""
-
-    SERVE = "serve"
-    DEMO = "demo"
-    CHECK = "check"
-
-
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=80, max_help_position=6)
 
 
-def parse(argv: Sequence[str]) -> tuple[Verb, dict[str, dict[str, Any]]]:
-    """Read the arguments after the program's name: the verb, and by group the values of the flags given.
+class _Once(argparse.Action):
+    """Store a value; refuse a second one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is the library's
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        _refuse_twice(self.dest, namespace, option_string)
+        setattr(namespace, self.dest, values)
+
+
+class _SwitchOnce(argparse.BooleanOptionalAction):
+    """Turn a switch on or off; refuse to do either again."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        _refuse_twice(self.dest, namespace, option_string)
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _refuse_twice(name: str, namespace: argparse.Namespace, flag: str | None) -> None:
+    if hasattr(namespace, name):
+        raise SettingsError(f"{flag}: given twice")
+
+
+def parse(argv: Sequence[str]) -> tuple[Command, dict[str, dict[str, Any]]]:
+    """Read the arguments after the program's name: the command, and by group the values of the flags given.
 
     Raises SettingsError; `--help` and `--version` print to standard output and raise SystemExit(0).
     """
@@ -67,20 +86,14 @@ def parse(argv: Sequence[str]) -> tuple[Verb, dict[str, dict[str, Any]]]:
     for option in options():
         if option.key in values:
             flags.setdefault(option.group, {})[option.name] = values[option.key]
-    return _verb(rest), flags
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """Give "; did you mean …?" with what is nearest to `word`, or "" when nothing is near."""
-    nearest = get_close_matches(word, known, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    return _command(rest, values), flags
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        usage=f"{PROGRAM} [serve | demo | check] [FLAG ...]",
-        description=_DESCRIPTION,
+        usage=f"{PROGRAM} [SUBCOMMAND] [FLAG ...]",
+        description=_DESCRIPTION + "\n".join(_described()),
         epilog=_EPILOG,
         formatter_class=_Formatter,
         argument_default=argparse.SUPPRESS,
@@ -95,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         version=f"{PROGRAM} {__version__} (revision {REVISION})",
         help="Print name, version and revision.",
     )
+    for subcommand, row in SUBCOMMANDS.items():
+        if row.flags:
+            own = parser.add_argument_group(f"Only with {subcommand}")
+            for flag in row.flags:
+                _add_own(own, flag)
     sections = {
         name: parser.add_argument_group((group.__doc__ or name).partition(".")[0])
         for name, group in groups().items()
@@ -104,33 +122,80 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _described() -> list[str]:
+    names = {f"{name} {row.operands}".strip(): row.meaning for name, row in SUBCOMMANDS.items()}
+    width = max(map(len, names))
+    return [f"  {name:{width}}  {meaning}" for name, meaning in names.items()]
+
+
+def _add_own(section: argparse._ArgumentGroup, flag: OwnFlag) -> None:
+    if flag.repeatable:
+        section.add_argument(
+            flag.name, dest=flag.name, metavar=flag.metavar, action="append", help=flag.meaning
+        )
+    elif flag.metavar:
+        metavar = "|".join(flag.choices) or flag.metavar
+        section.add_argument(flag.name, dest=flag.name, metavar=metavar, action=_Once, help=flag.meaning)
+    else:
+        section.add_argument(flag.name, dest=flag.name, action="store_true", help=flag.meaning)
+
+
 def _add(section: argparse._ArgumentGroup, option: Option) -> None:
     meaning = option.meaning.replace("%", "%%")
     if not option.metavar:
-        section.add_argument(
-            option.flag, dest=option.key, action=argparse.BooleanOptionalAction, help=meaning
-        )
+        section.add_argument(option.flag, dest=option.key, action=_SwitchOnce, help=meaning)
         return
     default = f" (default: {option.default})" if option.default else ""
-    section.add_argument(option.flag, dest=option.key, metavar=option.metavar, help=meaning + default)
+    section.add_argument(
+        option.flag,
+        dest=option.key,
+        metavar=option.metavar,
+        action="append" if option.repeatable else _Once,
+        help=meaning + default,
+    )
 
 
 def _refuse_argument(error: argparse.ArgumentError) -> NoReturn:
     name = (error.argument_name or "").split("/")[0]
-    takes_value = any(option.metavar for option in options() if option.flag == name)
-    raise SettingsError(f"{name}: {'needs a value' if takes_value else 'takes no value'}") from None
+    valued = [option.flag for option in options() if option.metavar]
+    valued += [flag.name for row in SUBCOMMANDS.values() for flag in row.flags if flag.metavar]
+    raise SettingsError(f"{name}: {'needs a value' if name in valued else 'takes no value'}") from None
 
 
-def _verb(rest: Sequence[str]) -> Verb:
-    """Give the verb among the arguments that are no known flags; it may stand anywhere."""
+def _command(rest: Sequence[str], values: Mapping[str, Any]) -> Command:
+    """Return the subcommand among the arguments that are no known flags, which may stand anywhere."""
     for argument in rest:
         if argument.startswith("-"):
             _refuse_flag(argument.partition("=")[0])
-    if len(rest) > 1:
-        raise SettingsError("more than one verb; see --help")
-    if rest and rest[0] not in list(Verb):
-        raise SettingsError(f"unknown verb{suggestion(rest[0], list(Verb))}; the verbs are {', '.join(Verb)}")
-    return Verb(rest[0]) if rest else Verb.SERVE
+    subcommand = _subcommand(rest[0]) if rest else Subcommand.SERVE
+    operands = tuple(rest[1:])
+    row = SUBCOMMANDS[subcommand]
+    if len(operands) < row.least or (row.most is not None and len(operands) > row.most):
+        raise SettingsError(f"{subcommand} takes {row.operands or 'nothing but flags'}; see --help")
+    return Command(subcommand, operands, _own_flags(subcommand, values))
+
+
+def _own_flags(subcommand: Subcommand, values: Mapping[str, Any]) -> dict[str, object]:
+    own: dict[str, object] = {}
+    for owner, row in SUBCOMMANDS.items():
+        for flag in row.flags:
+            if flag.name not in values:
+                continue
+            if owner is not subcommand:
+                raise SettingsError(f"{flag.name}: only with {owner}")
+            if flag.choices and values[flag.name] not in flag.choices:
+                raise SettingsError(
+                    f"{flag.name}: must be {', '.join(flag.choices[:-1])} or {flag.choices[-1]}"
+                )
+            own[flag.name] = values[flag.name]
+    return own
+
+
+def _subcommand(word: str) -> Subcommand:
+    if word not in list(Subcommand):
+        hint = suggestion(word, Subcommand)
+        raise SettingsError(f"unknown subcommand{hint}; the subcommands are {', '.join(Subcommand)}")
+    return Subcommand(word)
 
 
 def _refuse_flag(name: str) -> NoReturn:
@@ -139,5 +204,6 @@ def _refuse_flag(name: str) -> NoReturn:
             "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
         )
     shown = f"unknown flag {name}" if _REPEATABLE.fullmatch(name) else "unknown flag"
-    known = ["--help", "--version", *(option.flag for option in options())]
+    own = [flag.name for row in SUBCOMMANDS.values() for flag in row.flags]
+    known = ["--help", "--version", *own, *(option.flag for option in options())]
     raise SettingsError(f"{shown}{suggestion(name, known) or '; see --help'}")

@@ -17,10 +17,13 @@ from pydantic_settings import EnvSettingsSource
 from exporter.settings.catalog import Option, options
 from exporter.settings.durations import format_duration
 from exporter.settings.file import read_file
-from exporter.settings.flags import Verb, parse
+from exporter.settings.flags import parse
 from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
+from exporter.settings.subcommands import SUBCOMMANDS, Command, Subcommand
+from exporter.suggestions import suggestion
 
 _SDK_BASE_URL = "CO_API_URL"
+_REAL_API = frozenset({"base_url", "api_key_file"})
 # A demo in which nothing moves for a minute shows little.
 _DEMO = {"poll": {"interval": "5s"}}
 # What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
@@ -39,12 +42,15 @@ class _Layer:
     name: Callable[[Option], str]
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Verb, Settings]:
-    """Read verb and settings; `argv` is without the program's name.
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Command, Settings]:
+    """Read command and settings; `argv` is without the program's name.
 
     Raises SettingsError for the first thing that is wrong, and SystemExit(0) after `--help` and `--version`.
     """
-    verb, flags = parse(argv)
+    command, flags = parse(argv)
+    if not SUBCOMMANDS[command.subcommand].reads_settings:
+        return command, Settings()
+    _refuse_in_demo(command, flags)
     layers = [
         _Layer(flags, lambda option: option.flag),
         _Layer(_environment(environ), lambda option: option.variable),
@@ -52,20 +58,23 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Verb, Setting
     ]
     if path := _join(layers)[0].get("config", {}).get("file", "").strip():
         layers.append(_Layer(read_file(path), lambda option: f"{path}: {option.key}"))
-    if verb is Verb.DEMO:
+    if command.subcommand is Subcommand.DEMO:
         layers.append(_Layer(_DEMO, lambda option: option.flag))
     values, origins = _join(layers)
     try:
-        return verb, Settings.build(values, origins)
+        return command, Settings.build(values, origins)
     except ValidationError as error:
         # The library's own message would repeat the value.
         raise SettingsError(_explain(error.errors()[0], origins)) from None
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Name the variables with our prefix that are no option, but for those Kubernetes makes of Services."""
-    known = {option.variable for option in options()}
-    return sorted(
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with our prefix that are no option, each with a suggestion or "".
+
+    Those that Kubernetes makes of Services are none of ours.
+    """
+    known = {option.variable: option for option in options()}
+    names = sorted(
         name
         for name, value in environ.items()
         if name.startswith(ENV_PREFIX)
@@ -73,6 +82,23 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
         and name not in known
         and not _KUBERNETES.fullmatch(f"{name.removeprefix(ENV_PREFIX)}={value}")
     )
+    return {name: suggestion(name, known, ENV_PREFIX) for name in names}
+
+
+def _refuse_in_demo(command: Command, flags: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse flags that point at an API where the simulated one is asked for.
+
+    Variables and the file may be there for other runs; they are ignored.
+    """
+    given = flags.get("cohere", {})
+    for option in options():
+        if (
+            command.simulated
+            and option.group == "cohere"
+            and option.name in given
+            and option.name in _REAL_API
+        ):
+            raise SettingsError(f"{option.flag}: makes no sense with the simulated API of {command.words}")
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -38,6 +38,10 @@ class Spelled:
     name: str
 
 
+class Repeatable:
+    """Mark an option whose flag may be given several times; its values arrive as a list."""
+
+
 class ListenAddress(NamedTuple):
     """Where the pages are served; a `host` of "" is every address of the machine."""
 

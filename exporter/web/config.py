@@ -5,12 +5,12 @@ user's choosing: in the wrong place, each may be a secret.
 """
 
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from exporter.suggestions import suggestion
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.strict_yaml import NotYaml, parse
 
@@ -103,5 +103,4 @@ def _refusal(error: ErrorDetails) -> str:
 def _suggestion(location: Sequence[int | str]) -> str:
     section = _SECTIONS.get(str(location[0])) if len(location) > 1 else WebConfig
     known = list(section.model_fields) if section else []
-    nearest = get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
+    return suggestion(str(location[-1]), known) or f"; known are {', '.join(known)}"

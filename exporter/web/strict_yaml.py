@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader
+from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader, cause
 
 _TEXT_TAGS = ("int", "float", "bool", "timestamp", "binary", "value")
 
@@ -50,7 +50,8 @@ def parse(text: str) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise NotYaml(
-            str(error.problem) if isinstance(error, DuplicateKey) else "is not valid YAML", line
+            str(error.problem) if isinstance(error, DuplicateKey) else f"is not valid YAML{cause(error)}",
+            line,
         ) from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
         # Besides its own errors the parser lets those of values it cannot build pass.

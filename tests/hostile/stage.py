@@ -23,7 +23,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter import app, commands
 from exporter.model import PollOutcome
 from exporter.runtime import log as exporter_log
-from exporter.settings import ApiKey, load
+from exporter.settings import ApiKey, Command, Subcommand, load
 from exporter.web.server import listen
 from tests.conftest import FakeClock, HastyClock
 from tests.hostile.server import WANDB_KEY, FaultServer
@@ -116,7 +116,9 @@ class Stage:
         out, err = io.StringIO(), io.StringIO()
         try:
             with redirect_stdout(out), redirect_stderr(err):
-                code = await commands.check(self.settings, self.key, clock=HastyClock())
+                code = await commands.check(
+                    self.settings, self.key, Command(Subcommand.CHECK), clock=HastyClock()
+                )
         finally:
             logging.disable(logging.NOTSET)
         text = out.getvalue() + err.getvalue()

@@ -1,0 +1,78 @@
+"""The subcommands, and the flags and operands that only one of them takes: one row each.
+
+Flags of this kind are questions asked once, at a terminal; they have no variable and no YAML key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Subcommand(StrEnum):
+    """What the program is to do."""
+
+    SERVE = "serve"
+    DEMO = "demo"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFlag:
+    """A flag of one subcommand; without `metavar` a switch, with `choices` one of them."""
+
+    name: str
+    meaning: str
+    metavar: str = ""
+    choices: Sequence[str] = ()
+    repeatable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a subcommand is for, and what it takes beside the options; `most` operands of None: any number."""
+
+    meaning: str
+    flags: Sequence[OwnFlag] = ()
+    operands: str = ""
+    least: int = 0
+    most: int | None = 0
+    reads_settings: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand as it was called."""
+
+    subcommand: Subcommand
+    operands: tuple[str, ...] = ()
+    flags: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the API is a simulated one inside this process."""
+        return self.subcommand is Subcommand.DEMO or bool(self.flags.get("--demo"))
+
+    @property
+    def words(self) -> str:
+        """What asks for the simulated API."""
+        return "demo" if self.subcommand is Subcommand.DEMO else f"{self.subcommand} --demo"
+
+
+OUTPUTS = ("table", "wide", "json")
+
+SUBCOMMANDS: Mapping[Subcommand, Row] = {
+    Subcommand.SERVE: Row("poll the API and serve the metrics until SIGTERM (the default)"),
+    Subcommand.DEMO: Row("the same against a simulated API; needs no key and no network"),
+    Subcommand.CHECK: Row(
+        "poll once, print the models found, say what is wrong",
+        (
+            OwnFlag(
+                "--output",
+                "Print a table that fits the terminal, all columns in full (wide), or JSON (default: table).",
+                "FORMAT",
+                OUTPUTS,
+            ),
+            OwnFlag("--demo", "Check the simulated API; needs no key and no network."),
+        ),
+    ),
+}
