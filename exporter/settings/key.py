@@ -76,7 +76,7 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
         raise SettingsError(
             f"{origin}: {file} is empty"
             if file
-            else "no API key: set COHERE_API_KEY or --cohere.api-key-file; the verb demo needs none"
+            else "no API key: set COHERE_API_KEY or --cohere.api-key-file; the subcommand demo needs none"
         )
     return key
 

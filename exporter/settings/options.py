@@ -181,7 +181,7 @@ class Config(_Group):
 
 
 class Demo(_Group):
-    """The simulated API of the verb demo."""
+    """The simulated API of demo and check --demo."""
 
     speed: Number = _option(
         "60", "How many times faster than life the simulated fleet lives.", ge=0.01, le=10_000

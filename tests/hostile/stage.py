@@ -133,14 +133,14 @@ async def on_stage(
     server: FaultServer, *flags: str, environ: Mapping[str, str] | None = None, key: ApiKey | None = None
 ) -> AsyncIterator[Stage]:
     """Run the exporter against `server`, before its first poll."""
-    argv = [
-        f"--cohere.base-url={server.url}",
-        f"--poll.interval={INTERVAL:g}s",
-        "--cohere.timeout=10s",
-        "--web.listen-address=127.0.0.1:0",
-        *flags,
-    ]
-    _, settings = load(argv, environ or {})
+    defaults = {
+        "--cohere.base-url": server.url,
+        "--poll.interval": f"{INTERVAL:g}s",
+        "--cohere.timeout": "10s",
+        "--web.listen-address": "127.0.0.1:0",
+    }
+    chosen = defaults | dict(flag.split("=", 1) for flag in flags)
+    _, settings = load([f"{flag}={value}" for flag, value in chosen.items()], environ or {})
     is_fixed, key, clock = key is None, key or ApiKey(KEY), FakeClock()
     with _logging_to(key) as stream, pytest.MonkeyPatch.context() as patch:
         # None, but for those of SSL_CERT_FILE: all of the system's take longer to read than a poll.
