@@ -72,6 +72,8 @@ class Exporter:
             calls_left=(lambda: self._budget.left) if cohere.calls_per_month else None,
             process_metrics=not settings.web.disable_exporter_metrics,
         )
+        if cohere.api_key_file:
+            self._show_reload("api_key", successful=True)
         self.http = _open_http(settings, trust_env=not simulated)
         transport = Transport(
             self.http,
@@ -184,7 +186,10 @@ class Exporter:
 
     def _read_key(self) -> str:
         """Read the key; log and count when it can no longer be read, and log when it can again."""
+        before = self._key.secrets()
         value = self._key.read()
+        if self._key.secrets() != before or self._key.error != self._key_error:
+            self._show_reload("api_key", successful=self._key.error is None)
         if self._key.error and self._key.error != self._key_error:
             self.telemetry.key_reload_failures.inc()
             log.warning("the API key file cannot be used; the last good key stays", error=self._key.error)
@@ -192,6 +197,9 @@ class Exporter:
             log.info("the API key file can be used again")
         self._key_error = self._key.error
         return value
+
+    def _show_reload(self, file: str, *, successful: bool) -> None:
+        self.telemetry.reloaded(file, successful=successful, now=self._clock.time())
 
 
 @asynccontextmanager

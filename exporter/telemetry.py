@@ -116,6 +116,16 @@ class Telemetry:
             "cohere_exporter_web_config_reload_failures",
             "Changes to the web configuration that could not be used; the last good one stays in force.",
         )
+        self.reload_successful = gauge(
+            "cohere_exporter_reload_successful",
+            "1 when the last reload of the file succeeded; the last good content stays in use.",
+            ["file"],
+        )
+        self.reload_success = gauge(
+            "cohere_exporter_reload_success_timestamp_seconds",
+            "Unix time at which the file was last loaded successfully.",
+            ["file"],
+        )
         self.scrapes_rejected = counter(
             "cohere_exporter_scrapes_rejected", "Scrapes refused because of --web.max-requests."
         )
@@ -161,6 +171,14 @@ class Telemetry:
     def rejected(self, kind: str) -> None:
         """Count a part of an answer that was skipped."""
         self.rejected_items.labels(kind).inc()
+
+    # What is read again when it changes.
+
+    def reloaded(self, file: str, *, successful: bool, now: float) -> None:
+        """Show how a file was last loaded, at Unix time `now`; a file counts from its first time."""
+        self.reload_successful.labels(file).set(successful)
+        if successful:
+            self.reload_success.labels(file).set(now)
 
     # What the poller reports.
 

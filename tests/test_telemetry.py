@@ -38,6 +38,8 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
 ADDED: dict[str, tuple[str, set[str]]] = {
     "cohere_exporter_api_key_reload_failures": ("counter", set()),
     "cohere_exporter_web_config_reload_failures": ("counter", set()),
+    "cohere_exporter_reload_successful": ("gauge", {"file"}),
+    "cohere_exporter_reload_success_timestamp_seconds": ("gauge", {"file"}),
     "cohere_exporter_scrapes_rejected": ("counter", set()),
     "cohere_exporter_api_calls_left": ("gauge", set()),
 }
@@ -89,7 +91,9 @@ def test_every_family_of_the_contract_is_there_before_anything_happened() -> Non
 
 @pytest.mark.parametrize("name", CONTRACT | ADDED)
 def test_a_family_has_exactly_its_labels(name: str) -> None:
-    samples = families(telemetry())[name].samples
+    subject = telemetry()
+    subject.reloaded("ca", successful=True, now=1.0)  # files have series of their own once they are loaded
+    samples = families(subject)[name].samples
     assert samples, "no sample before the first event"
     for sample in samples:
         assert set(sample.labels) - {"le"} == (CONTRACT | ADDED)[name][1]
@@ -116,6 +120,14 @@ def test_every_endpoint_is_there_at_0(endpoint: str) -> None:
     for code in ("200", "error"):
         labels = {"endpoint": endpoint, "code": code}
         assert value(subject, "cohere_exporter_api_requests_total", labels) == 0.0
+
+
+def test_a_failed_reload_leaves_the_time_of_the_last_good_one() -> None:
+    subject = telemetry()
+    subject.reloaded("ca", successful=True, now=5.0)
+    subject.reloaded("ca", successful=False, now=6.0)
+    assert value(subject, "cohere_exporter_reload_successful", {"file": "ca"}) == 0.0
+    assert value(subject, "cohere_exporter_reload_success_timestamp_seconds", {"file": "ca"}) == 5.0
 
 
 def test_every_kind_that_can_be_rejected_is_there_at_0() -> None:
