@@ -205,7 +205,8 @@ class Exporter:
 @asynccontextmanager
 async def simulated_api(settings: Settings, key: ApiKey) -> AsyncIterator[Settings]:
     """Serve a simulated API that takes `key`, and yield the settings that point at it."""
-    simulator = Simulator(api_key=key.read(), speed=settings.demo.speed)
+    demo = settings.demo
+    simulator = Simulator(api_key=key.read(), speed=demo.speed, seed=demo.seed, models=demo.models)
     async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
         pointed = settings.cohere.model_copy(update={"base_url": f"http://127.0.0.1:{server.port}"})
         yield settings.model_copy(update={"cohere": pointed})

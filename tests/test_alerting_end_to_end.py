@@ -17,8 +17,8 @@ from tests.programs import ROOT, exporter
 pytestmark = pytest.mark.anyio
 
 DEPLOY = ROOT / "deploy/prometheus"
-# A model fails every few seconds and leaves the list some ten seconds later.
-SPEED = 480
+# A model fails every few seconds, and the fleet is so small that it leaves the list half a minute later.
+FLEET = ("--demo.speed=900", "--demo.models=10")
 FAILED_LONG_AGO = "intent-router-v5"
 
 Alerts: TypeAlias = dict[str, dict[str, Any]]
@@ -29,7 +29,7 @@ Alerts: TypeAlias = dict[str, dict[str, Any]]
 async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list(tmp_path: Path) -> None:
     async with (
         serving("alertmanager", *alertmanager_flags(tmp_path)) as alertmanager,
-        exporter("demo", f"--demo.speed={SPEED}", "--poll.interval=1s") as demo,
+        exporter("demo", *FLEET, "--poll.interval=1s") as demo,
         prometheus(tmp_path, config(scraped=demo.url, told=alertmanager)),
         httpx.AsyncClient(base_url=alertmanager, trust_env=False) as client,
     ):

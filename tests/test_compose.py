@@ -155,7 +155,7 @@ def test_grafana_finds_the_dashboards_where_its_provider_looks() -> None:
 @every_edition
 async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_path: Path) -> None:
     async with (
-        exporter("demo", "--demo.speed=480", "--poll.interval=1s") as demo,
+        exporter("demo", "--demo.speed=900", "--poll.interval=1s") as demo,
         as_compose_runs_it("alertmanager", "alertmanager", tmp_path) as alertmanager,
         as_compose_runs_it(
             "prometheus",

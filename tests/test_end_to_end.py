@@ -144,13 +144,13 @@ async def test_check_prints_the_models_as_a_table() -> None:
     header, *rows = out.splitlines()
     assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "METRICS", "AGE", "BASE", "MODEL", "ID"]
     assert any(row.startswith("PAUSED  ") and "onboarding-chat-v3" in row for row in rows)
-    assert rows[-1].startswith(f"13 models at {api}: ")
+    assert rows[-1].startswith(f"20 models at {api}: ")
 
 
 async def test_check_of_the_simulated_api_needs_no_key() -> None:
     code, out, err = await check("--demo", "--output=json")
     assert (code, err) == (0, "")
-    assert len(json.loads(out)["models"]) == 13
+    assert len(json.loads(out)["models"]) == 20
 
 
 async def test_check_names_a_refused_key_and_what_to_do() -> None:

@@ -54,6 +54,8 @@ def test_every_default_is_the_one_of_the_contract() -> None:
         "--log.level": "info",
         "--log.format": "logfmt",
         "--demo.speed": "60",
+        "--demo.seed": "",
+        "--demo.models": "",
     }
 
 
@@ -101,6 +103,7 @@ def test_defaults_are_typed() -> None:
         None,
     )
     assert defaults.demo.speed == 60.0
+    assert (defaults.demo.seed, defaults.demo.models) == (None, None)
 
 
 def test_settings_are_frozen_and_know_nothing_else() -> None:
@@ -344,6 +347,9 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--training.metric-limit", "-1", "must be at least 0"),
         ("--web.max-requests", "-1", "must be at least 0"),
         ("--demo.speed", "0", "must be at least 0.01"),
+        ("--demo.models", "9", "must be at least 10"),
+        ("--demo.models", "10001", "must be at most 10000"),
+        ("--demo.seed", "lucky", "must be a whole number"),
         ("--demo.speed", "nan", "must be a number"),
         ("--demo.speed", "fast", "must be a number"),
         ("--log.level", "warning", "must be 'debug', 'info', 'warn' or 'error'"),

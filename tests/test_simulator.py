@@ -76,9 +76,13 @@ async def models(api: httpx.AsyncClient) -> list[dict[str, Any]]:
     return listed
 
 
-async def find(api: httpx.AsyncClient, title: str) -> dict[str, Any]:
-    """Give the newest version of a model."""
-    return [model for model in await models(api) if model["name"].startswith(f"{title}-v")][-1]
+async def find(api: httpx.AsyncClient, title: str, status: str = "") -> dict[str, Any]:
+    """Return the newest version of a model, or the newest in a status."""
+    return [
+        model
+        for model in await models(api)
+        if model["name"].startswith(f"{title}-v") and status in model.get("status", "")
+    ][-1]
 
 
 def steps_of(model: dict[str, Any]) -> str:
@@ -153,9 +157,15 @@ async def test_models_have_six_and_steps_nine_fractional_digits(api: httpx.Async
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", row["created_at"])
 
 
-async def test_one_model_leaks_its_wandb_key_as_the_real_api_does(api: httpx.AsyncClient) -> None:
-    leaks = [model["settings"]["wandb"] for model in await models(api) if "wandb" in model["settings"]]
-    assert leaks == [{"project": "assistants", "entity": "example-research", "api_key": WANDB_API_KEY}]
+async def test_some_models_leak_their_wandb_key_as_the_real_api_does(api: httpx.AsyncClient) -> None:
+    leaks = {
+        model["status"]: model["settings"]["wandb"]
+        for model in await models(api)
+        if "wandb" in model["settings"]
+    }
+    assert {"STATUS_READY", "STATUS_FINETUNING"} <= leaks.keys()
+    for leak in leaks.values():
+        assert leak == {"project": "assistants", "entity": "example-research", "api_key": WANDB_API_KEY}
 
 
 # Pages
@@ -397,44 +407,9 @@ async def test_requests_are_counted_by_endpoint_whatever_comes_of_them(
 # The fleet
 
 
-async def test_every_status_is_there_at_the_start(api: httpx.AsyncClient) -> None:
-    shown = {model.get("status", "STATUS_UNSPECIFIED") for model in await models(api)}
-    assert shown == {str(status) for status in Status}
-
-
 async def test_every_base_type_is_there(api: httpx.AsyncClient) -> None:
     types = {model["settings"]["base_model"]["base_type"] for model in await models(api)}
     assert types == {f"BASE_TYPE_{kind}" for kind in ("GENERATIVE", "CLASSIFICATION", "RERANK", "CHAT")}
-
-
-async def test_one_model_is_well_into_its_training_at_the_start(api: httpx.AsyncClient) -> None:
-    model = await find(api, "support-chat")
-    assert model["name"] == "support-chat-v12"
-    assert model["status"] == "STATUS_FINETUNING"
-    assert len(await rows(api, model)) > 30
-
-
-def test_some_model_is_in_training_with_rows_at_any_moment() -> None:
-    fleet = demo_fleet(START)
-    for now in moments(hours=6, every=3.7):
-        assert any(job.status(now) is Status.FINETUNING and job.rows(now) for job in fleet.listed(now))
-
-
-def test_the_fleet_stays_bounded_and_its_models_distinct_for_days() -> None:
-    fleet = demo_fleet(START)
-    for now in itertools.chain(moments(hours=6, every=3.7), (START + 30 * 86400.0 + n for n in range(600))):
-        jobs = fleet.listed(now)
-        assert 10 <= len(jobs) <= 16
-        assert len({job.id for job in jobs}) == len({job.name for job in jobs}) == len(jobs)
-
-
-def test_something_visible_happens_every_few_seconds() -> None:
-    fleet = demo_fleet(START)
-    seen = [
-        {(job.id, job.status(now), len(job.rows(now))) for job in fleet.listed(now)}
-        for now in moments(hours=0.5, every=3)
-    ]
-    assert all(before != after for before, after in itertools.pairwise(seen))
 
 
 async def test_a_job_fails_within_the_first_two_minutes(api: httpx.AsyncClient, moment: Moment) -> None:
@@ -454,11 +429,13 @@ async def test_a_failed_job_keeps_its_rows_and_was_never_completed(api: httpx.As
     assert await rows(api, model)
 
 
-@pytest.mark.parametrize(("speed", "seconds"), [(60.0, 50 / 60), (1.0, 50.0)])
-async def test_speed_shortens_life_but_not_the_clock(moment: Moment, speed: float, seconds: float) -> None:
+@pytest.mark.parametrize("speed", [60.0, 1.0])
+async def test_speed_shortens_life_but_not_the_clock(moment: Moment, speed: float) -> None:
     async with client(Simulator(moment, speed=speed)) as api:
-        latest, before, *_ = await rows(api, await find(api, "support-chat"))
-    assert unix(latest["created_at"]) - unix(before["created_at"]) == pytest.approx(seconds, abs=1e-5)
+        latest, before, *_ = await rows(api, await find(api, "support-chat", "STATUS_FINETUNING"))
+    seconds = unix(latest["created_at"]) - unix(before["created_at"])
+    # About as often as in the specification's example job.
+    assert 40 < seconds * speed < 75
     assert latest["step_number"] - before["step_number"] == 10
     assert 0 <= moment.now - unix(latest["created_at"]) <= seconds
 
@@ -470,24 +447,23 @@ def test_a_speed_that_goes_nowhere_is_refused(moment: Moment, speed: float) -> N
 
 
 async def test_a_job_lives_through_its_phases_in_order(api: httpx.AsyncClient, moment: Moment) -> None:
-    model_id, lives = "", []
-    for moment.now in moments(hours=0.1, every=0.5):
-        model = await find(api, "product-copy")
-        model_id = model_id or (model["id"] if model["name"] == "product-copy-v8" else "")
-        if model["id"] == model_id:
-            lives.append((moment.now, model))
+    model_id = (await find(api, "ticket-triage"))["id"]
+    lives = []
+    for moment.now in moments(hours=0.15, every=0.5):
+        lives += [(moment.now, model) for model in await models(api) if model["id"] == model_id]
     statuses = [status for status, _ in itertools.groupby(model["status"] for _, model in lives)]
     assert statuses == ["STATUS_QUEUED", "STATUS_FINETUNING", "STATUS_DEPLOYING_API", "STATUS_READY"]
-    for status in statuses:
-        now, model = next((now, model) for now, model in lives if model["status"] == status)
-        assert 0 <= now - unix(model["updated_at"]) <= 0.501
+    for status in statuses[1:]:
+        # A moment after the change, its time is in the record too.
+        now, model = next((now - 0.5, model) for now, model in lives[1:] if model["status"] == status)
+        settled = next(model for at, model in lives if at >= now + 1 and model["status"] == status)
+        assert 0 <= now + 1 - unix(settled["updated_at"]) <= 1.001
         assert ("completed_at" in model) == (status in {"STATUS_DEPLOYING_API", "STATUS_READY"})
-    deploying, ready = (
-        next(model for _, model in lives if model["status"] == status) for status in statuses[2:]
-    )
-    assert deploying["completed_at"] == deploying["updated_at"] == ready["completed_at"]
+    deploying = next(model for _, model in lives if model["status"] == statuses[2])
+    ready = next(model for _, model in lives if model["status"] == statuses[3])
+    assert unix(deploying["completed_at"]) <= unix(ready["updated_at"])
+    assert deploying["completed_at"] == ready["completed_at"]
     assert "last_used" not in ready
-    assert unix(lives[-1][1]["last_used"]) > unix(lives[-1][1]["updated_at"])
 
 
 async def test_training_is_silent_before_its_first_row(api: httpx.AsyncClient, moment: Moment) -> None:
@@ -500,20 +476,6 @@ async def test_training_is_silent_before_its_first_row(api: httpx.AsyncClient, m
     assert moment.now - training_at > 5
     moment.now = job.first_row_at + 0.1
     assert len(await rows(api, model)) == 1
-
-
-async def test_the_next_version_follows_and_the_last_one_leaves(
-    api: httpx.AsyncClient, moment: Moment
-) -> None:
-    old = await find(api, "ticket-triage")
-    moment.now += 95
-    new = await find(api, "ticket-triage")
-    assert (old["name"], new["name"]) == ("ticket-triage-v21", "ticket-triage-v22")
-    assert new["id"] != old["id"]
-    assert old["id"] in {model["id"] for model in await models(api)}
-    moment.now += 30
-    assert old["id"] not in {model["id"] for model in await models(api)}
-    assert (await api.get(steps_of(old))).status_code == 404
 
 
 async def test_no_time_lies_in_the_future(api: httpx.AsyncClient, moment: Moment) -> None:
@@ -579,8 +541,21 @@ LOSSES = {"loss", "cross_entropy", "generation_cross_entropy"}
 async def test_metrics_are_named_by_base_type(api: httpx.AsyncClient) -> None:
     for model in await models(api):
         for row in await rows(api, model):
-            names = NAMES[model["settings"]["base_model"]["base_type"]]
-            assert set(row["metrics"]) == names | {"step"}
+            names = NAMES[model["settings"]["base_model"]["base_type"]] | {"step"}
+            found = {name for name in row["metrics"] if not name.startswith("f1/")}
+            # Some are not on every row.
+            assert found == names if row["metrics"]["step"] % 50 == 0 else found <= names
+
+
+async def test_some_metrics_are_of_one_class_and_some_not_on_every_row(moment: Moment) -> None:
+    moment.now = START
+    async with client(Simulator(moment)) as api:
+        moment.now += 400
+        classes = [set(row["metrics"]) for row in await rows(api, await find(api, "ticket-triage"))]
+        chat = [set(row["metrics"]) for row in await rows(api, await find(api, "support-chat"))]
+    assert all(len({name for name in names if name.startswith("f1/")}) == 8 for names in classes)
+    assert 0.1 < sum("generation_accuracy" in names for names in chat) / len(chat) < 0.3
+    assert all("accuracy" in names for names in chat)
 
 
 @pytest.mark.parametrize("base_type", NAMES)

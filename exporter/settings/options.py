@@ -22,6 +22,7 @@ from exporter.settings.values import (
     Integer,
     Number,
     OptionalFile,
+    OptionalInteger,
     OptionalPattern,
     Spelled,
     Switch,
@@ -184,8 +185,12 @@ class Demo(_Group):
     """The simulated API of demo and check --demo."""
 
     speed: Number = _option(
-        "60", "How many times faster than life the simulated fleet lives.", ge=0.01, le=10_000
+        "60", "How many times faster than real time the simulated fleet runs.", ge=0.01, le=10_000
     )
+    seed: OptionalInteger = _option(
+        None, "Makes every start simulate the same models, ids included; by default each start has new ones."
+    )
+    models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
 
 
 class Settings(BaseSettings):

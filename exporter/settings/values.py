@@ -65,6 +65,10 @@ def _integer(value: object) -> int:
     return int(text)
 
 
+def _optional_integer(value: object) -> int | None:
+    return None if value is None else _integer(value)
+
+
 def _number(value: object) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
@@ -165,6 +169,7 @@ def _telemetry_path(value: object) -> str:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Metavar("DURATION")]
 Integer = Annotated[int, BeforeValidator(_integer), Metavar("NUMBER")]
+OptionalInteger = Annotated[int | None, BeforeValidator(_optional_integer), Metavar("NUMBER")]
 Number = Annotated[float, BeforeValidator(_number), Metavar("NUMBER")]
 Switch = Annotated[bool, PlainValidator(_switch), Metavar("")]
 HeaderText = Annotated[str, PlainValidator(_header), Metavar("TEXT")]

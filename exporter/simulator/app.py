@@ -36,7 +36,7 @@ DESCENDING = frozenset({"created_at desc"})
 
 
 class Simulator(Faults):
-    """The API on a clock; `jobs` is the fleet when given, else the demo's fleet starts now.
+    """The API on a clock; `jobs` is the fleet when given, else the demo's, of `models` models, starts now.
 
     `clock` gives Unix seconds; the demo's life goes `speed` times faster than it. An `api_key` of "" demands
     no Authorization, as a private deployment may. `ascending_steps` turns the order of step metrics round:
@@ -51,13 +51,17 @@ class Simulator(Faults):
         api_key: str = DEMO_API_KEY,
         prefix: str = "",
         speed: float = 60.0,
-        seed: int = 0,
+        seed: int | None = None,
+        models: int | None = None,
         jobs: Iterable[Job] | None = None,
         ascending_steps: bool = False,
     ) -> None:
         super().__init__()
         self.clock = clock
-        self.fleet = demo_fleet(clock(), speed=speed, seed=seed) if jobs is None else Fleet(jobs)
+        if jobs is None:
+            self.fleet = demo_fleet(clock(), speed=speed, seed=seed, models=models)
+        else:
+            self.fleet = Fleet(jobs)
         self.requests: Counter[str] = Counter()
         self._api_key = api_key
         self._ascending_steps = ascending_steps

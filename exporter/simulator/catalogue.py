@@ -1,41 +1,54 @@
 """The models of the demo, as tables: what is trained, how long it takes, where it stands at the start.
 
-Times are minutes of simulated time; days are real ones, for models at rest are older than the demo.
-Two slots, STEADY, share one period, stand half of it apart and record rows for more than half of it: so at
-any moment at least one model is in training with rows. All nine statuses are there at the start.
+Times are minutes of simulated time; days are real ones, for models at rest are older than the demo. A title
+ends each name, so that a name tells the work it comes from.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from exporter.simulator.jobs import Plan, Recipe, Status
 
 WANDB_API_KEY = "fake-wandb-key-that-must-never-be-shown"
-"""The fake Weights & Biases key of one model: the real API lists such keys in clear text."""
+"""The fake Weights & Biases key of some models: the real API lists such keys in clear text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """Work that recurs: every `period` minutes a new version of the model is trained.
+class Work:
+    """What a team submits once a day: `runs` runs on one dataset, of about `minutes` after their first row.
 
-    At the start the job under way is version `version` and `age` minutes old. A job leaves the list after
-    one and a quarter periods, so a slot has one or two jobs.
+    Run k takes its hyperparameters from `sweep`. The dataset has a new edition every `edition_days` days.
+    `fails` and `overfits` are shares of the runs; one run in `diverges_every` (0: none) ends in NaN. Unless
+    `versioned`, every run has the same name. `version` is that of the first run of the demo, or later.
     """
 
     recipe: Recipe
-    plan: Plan
-    period: float
-    age: float
-    version: int
+    dataset: str
+    minutes: float
+    runs: int = 1
+    version: int = 1
+    versioned: bool = True
+    is_renamed: bool = False
+    sweep: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    edition_days: int = 3
+    fails: float = 0.1
+    overfits: float = 0.3
+    diverges_every: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """A model made `days` before the start that has come to rest, in `status`."""
+    """A model made `days` before the start that has come to rest, in `status`.
+
+    A READY one is used until `unused_days` before the start. One that is DEPLOYING_API was paused and is just
+    waking up, and is READY soon after the start.
+    """
 
     recipe: Recipe
     version: int
     days: float
     status: Status
+    unused_days: float = 0.0
 
 
 CHAT = Recipe(
@@ -82,25 +95,80 @@ RERANK = Recipe(
 )
 WANDB = {"project": "assistants", "entity": "example-research", "api_key": WANDB_API_KEY}
 HOT = {**CHAT.hyperparameters, "learning_rate": 0.01, "lora_target_modules": "LORA_TARGET_MODULES_QKVO_FFN"}
+PATIENT = {**CHAT.hyperparameters, "early_stopping_patience": 10, "early_stopping_threshold": 0.001}
+UNHURRIED = {name: value for name, value in CHAT.hyperparameters.items() if "early" not in name}
+# Generating texts takes longer than scoring them, so it is done on every fifth evaluation.
+SELDOM = {"generation_accuracy": 5, "generation_cross_entropy": 5}
+QUEUES = ("billing", "delivery", "login", "outage", "refund", "returns", "security", "spam")
 
-STEADY = Plan(queue=3, silence=10, training=108, deployment=6, used_every=7)
-SHORT = Plan(queue=3, silence=7, training=60, deployment=12)
-FAILING = Plan(queue=2, silence=5, training=50, fails=True)
-DIVERGING = Plan(queue=6, silence=9, training=90, fails=True, diverges=True)
-
-SLOTS = (
-    Slot(recipe=replace(CHAT, title="support-chat"), plan=STEADY, period=180, age=60, version=12),
-    Slot(recipe=replace(GENERATIVE, title="product-copy"), plan=STEADY, period=180, age=150, version=7),
-    Slot(recipe=replace(RERANK, title="docs-rerank"), plan=SHORT, period=140, age=72, version=4),
-    Slot(recipe=replace(CLASSIFICATION, title="ticket-triage"), plan=FAILING, period=100, age=10, version=21),
-    Slot(
-        recipe=replace(CHAT, title="tool-use-chat", creator="research", hyperparameters=HOT),
-        plan=DIVERGING,
-        period=160,
-        age=1,
+PROGRAM = (
+    Work(
+        recipe=replace(RERANK, title="docs-rerank"),
+        dataset="docs-queries",
+        minutes=85,
+        versioned=False,
+        edition_days=2,
+    ),
+    Work(
+        recipe=replace(CHAT, title="tool-use-chat", creator="research", hyperparameters=HOT, sparse=SELDOM),
+        dataset="tool-calls",
+        minutes=140,
         version=3,
+        diverges_every=2,
+    ),
+    Work(
+        recipe=replace(CHAT, title="support-chat", hyperparameters=PATIENT, wandb=WANDB, sparse=SELDOM),
+        dataset="support-conversations",
+        minutes=190,
+        runs=3,
+        version=12,
+        is_renamed=True,
+        sweep={"learning_rate": (0.00005, 0.0001, 0.0002), "lora_rank": (8, 16, 16)},
+        overfits=0.5,
+    ),
+    Work(
+        recipe=replace(CLASSIFICATION, title="ticket-triage", classes=QUEUES),
+        dataset="tickets",
+        minutes=55,
+        runs=2,
+        version=21,
+        sweep={"learning_rate": (0.00002, 0.00005)},
+        fails=0.25,
+    ),
+    Work(
+        recipe=replace(GENERATIVE, title="product-copy", creator="marketing", sparse=SELDOM),
+        dataset="product-texts",
+        minutes=105,
+        runs=2,
+        version=7,
+        sweep={"train_epochs": (1, 3)},
+    ),
+    Work(
+        recipe=replace(CLASSIFICATION, title="topic-labels", multi_label=True),
+        dataset="tickets",
+        minutes=50,
+        version=5,
+    ),
+    Work(
+        recipe=replace(RERANK, title="shop-rerank", hyperparameters={}),
+        dataset="shop-queries",
+        minutes=75,
+        version=4,
+    ),
+    Work(
+        recipe=replace(CHAT, title="handover-chat", hyperparameters=UNHURRIED),
+        dataset="support-conversations",
+        minutes=140,
+        version=2,
+        overfits=0.6,
     ),
 )
+RUNS_PER_DAY = sum(work.runs for work in PROGRAM)
+SHOWN_FIRST = 2  # the place in PROGRAM whose last run is near its end when the demo starts
+REPAIRED = (3, 4, 0)  # the places whose first run fails and is repaired, one each day in turn
+
+STEADY = Plan(queue=3, silence=10, training=108, deployment=6, used_every=7)
+WAKING_UP = 4.0  # minutes from the start of the demo
 
 RESTING = (
     Rest(recipe=replace(CHAT, title="sales-chat", wandb=WANDB), version=9, days=6, status=Status.READY),
@@ -110,6 +178,7 @@ RESTING = (
         days=3,
         status=Status.FAILED,
     ),
+    Rest(recipe=replace(CHAT, title="onboarding-chat"), version=3, days=12, status=Status.PAUSED),
     Rest(recipe=replace(GENERATIVE, title="legal-summary"), version=2, days=40, status=Status.DELETED),
     Rest(
         recipe=replace(RERANK, title="catalogue-rerank"),
@@ -117,6 +186,13 @@ RESTING = (
         days=21,
         status=Status.TEMPORARILY_OFFLINE,
     ),
-    Rest(recipe=replace(CHAT, title="onboarding-chat"), version=3, days=12, status=Status.PAUSED),
     Rest(recipe=replace(GENERATIVE, title="legacy-faq"), version=1, days=90, status=Status.UNSPECIFIED),
+    Rest(recipe=replace(CHAT, title="returns-chat"), version=2, days=18, status=Status.DEPLOYING_API),
+    Rest(
+        recipe=replace(CHAT, title="pricing-chat"),
+        version=1,
+        days=60,
+        status=Status.READY,
+        unused_days=41,
+    ),
 )

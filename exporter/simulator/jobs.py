@@ -4,7 +4,8 @@
                                              └→ FAILED, its rows kept
 
 A job never changes: what the API would say at a moment is asked of it with that moment, in Unix seconds,
-and nothing it answers lies later than the moment asked about.
+and nothing it answers lies later than the moment asked about. A failed run that staff repair is a second job
+with the same id, whose history begins with that of the first.
 """
 
 import math
@@ -36,7 +37,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is trained and how: all that stays the same from one version of a model to the next."""
+    """What is trained and how: all that stays the same from one version of a model to the next.
+
+    `sparse` names metrics that are measured on every so many rows only, `classes` those with an F1 of each.
+    """
 
     title: str
     base_type: str
@@ -47,6 +51,8 @@ class Recipe:
     hyperparameters: Mapping[str, float | str] = field(default_factory=dict)
     multi_label: bool = False
     wandb: Mapping[str, str] = field(default_factory=dict)
+    sparse: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,8 @@ class Plan:
 class Job:
     """One job; `history` is each status with the time it began, earliest first.
 
-    Row i is recorded at `first_row_at + i * row_interval`. The list has the job until `leaves_at`.
+    Row i of the `recorded` ones is recorded at `first_row_at + i * row_interval`. The list has the job until
+    `leaves_at`. A change is written to the record, as `updated_at`, `lag` seconds after it happened.
     """
 
     id: str
@@ -83,48 +90,64 @@ class Job:
     recipe: Recipe
     history: tuple[tuple[float, Status], ...]
     curve: Curve
+    recorded: int
     first_row_at: float
     row_interval: float
+    dataset: str = ""
     used_every: float = 0.0
+    used_until: float = math.inf
     leaves_at: float = math.inf
+    lag: float = 0.0
+    renamed: tuple[float, str] | None = None
 
     @property
     def created_at(self) -> float:
-        """When the job was made."""
+        """The time the job was made."""
         return self.history[0][0]
 
+    @property
+    def dataset_id(self) -> str:
+        """The dataset it is trained on; one of its own unless it shares one."""
+        return self.dataset or f"{self.recipe.title}-{self.id[:6]}"
+
     def is_listed(self, now: float) -> bool:
-        """Tell whether the API knows the job."""
+        """Return whether the API knows the job."""
         return self.created_at <= now < self.leaves_at
 
+    def name_at(self, now: float) -> str:
+        """Return the name in force."""
+        return self.renamed[1] if self.renamed and self.renamed[0] <= now else self.name
+
     def status(self, now: float) -> Status:
-        """Give the status in force."""
+        """Return the status in force."""
         return self._latest(now)[1]
 
     def updated_at(self, now: float) -> float:
-        """Give the time of the last change of status."""
-        return self._latest(now)[0]
+        """Return the time at which the record was last written."""
+        changes = [at + self.lag for at, _ in self.history[1:]] + ([self.renamed[0]] if self.renamed else [])
+        return max((at for at in changes if at <= now), default=self.created_at)
 
     def completed_at(self, now: float) -> float | None:
-        """Give the end of a training that went well; None before it, and for good when it failed."""
+        """Return the end of a training that went well; None before it, and for good when it failed."""
         ends = (at for at, status in self.history if status is Status.DEPLOYING_API and at <= now)
         return next(ends, None)
 
     def last_used(self, now: float) -> float | None:
-        """Give the last use of a model that is READY; None when there was none."""
+        """Return the last use of a model that is READY; None when there was none."""
         since, status = self._latest(now)
+        now = min(now, self.used_until)
         if status is not Status.READY or not self.used_every or now < since + self.used_every:
             return None
         return min(now, since + (now - since) // self.used_every * self.used_every)
 
     def row_at(self, row: int) -> float:
-        """Give the time at which `row` is recorded."""
+        """Return the time at which `row` is recorded."""
         return self.first_row_at + row * self.row_interval
 
     def rows(self, now: float) -> range:
-        """Give the rows recorded so far."""
+        """Return the rows recorded so far."""
         # Asked of row_at itself, so that rounding cannot show a row before its time.
-        return range(bisect_right(range(self.curve.rows), now, key=self.row_at))
+        return range(bisect_right(range(self.recorded), now, key=self.row_at))
 
     def _latest(self, now: float) -> tuple[float, Status]:
         # A moment before the job was made is answered as its first.
@@ -159,6 +182,7 @@ def start_job(
         curve=Curve(
             base_type=recipe.base_type, seed=f"{seed}:{name}", rows=plan.rows, diverges=plan.diverges
         ),
+        recorded=plan.rows,
         first_row_at=first_row_at,
         row_interval=ROW_SECONDS / speed,
         used_every=plan.used_every * minute,

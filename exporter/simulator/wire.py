@@ -19,10 +19,10 @@ def model(job: Job, now: float) -> dict[str, Any]:
     return without_zeros(
         {
             "id": job.id,
-            "name": job.name,
+            "name": job.name_at(now),
             "creator_id": _owner(job.recipe.creator),
             "organization_id": _owner("example-organization"),
-            "settings": _settings(job.recipe, f"{job.recipe.title}-{job.id[:6]}"),
+            "settings": _settings(job.recipe, job.dataset_id),
             "status": job.status(now),
             "created_at": timestamp(job.created_at, digits=6),
             "updated_at": timestamp(job.updated_at(now), digits=6),

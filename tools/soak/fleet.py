@@ -1,20 +1,22 @@
 """What the API has: models that come, train, step, end, fail, change and vanish, all by the time alone.
 
-Models in slots are the simulator's. Those at rest change their name once a day and their status every three
-hours, one after the other, also to one that no specification has; each training has a metric of its own name.
+Models in training are those of the simulator's account. Those at rest change their name once a day and their
+status every three hours, one after the other, also to one that no specification has; each training run has a
+metric of its own name.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from exporter.simulator import Fleet, Job, at_rest, wire
-from exporter.simulator.catalogue import SLOTS, WANDB
+from exporter.simulator import Account, Fleet, Job, at_rest, wire
+from exporter.simulator.catalogue import WANDB
 
 BEGIN = 1_772_323_200.0  # Unix seconds; a midnight
 DAY, HOUR = 86_400.0, 3_600.0
 RESTING = 10
-SELDOM = 2.5  # times as long as in the demo is each slot's period; so something trains two thirds of the time
+COMING = 8  # models that come, train and leave
+PERIOD = 2160.0  # minutes between two days' work; so something trains two thirds of the time
 STATUSES = (
     "STATUS_READY",
     "STATUS_PAUSED",
@@ -43,10 +45,9 @@ class SoakFleet:
     """The models at any moment after `BEGIN`."""
 
     def __init__(self) -> None:
-        slots = [replace(slot, period=SELDOM * slot.period, age=SELDOM * slot.age) for slot in SLOTS]
         resting = at_rest(RESTING, until=BEGIN - DAY)
         self._resting = {job.id: number for number, job in enumerate(resting)}
-        self._fleet = Fleet(resting, slots, start=BEGIN)
+        self._fleet = Fleet(resting, Account(BEGIN, keep=COMING, period=PERIOD))
 
     def listing(self, at: float) -> Listing:
         """Give the models at a Unix time."""
