@@ -6,6 +6,7 @@ which would wait for threads and in which no signal is handled any more.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from io import TextIOWrapper
 import structlog
 
 from exporter import commands
-from exporter.runtime import log
+from exporter.runtime import journal, log
 from exporter.runtime.streams import Outlet, flush, open_streams, say
 from exporter.settings import ApiKey, SettingsError, Subcommand, load, resolve_key, unknown_variables
 from exporter.settings.flags import PROGRAM
@@ -34,7 +35,8 @@ def run() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # names in the API's answers may be any text
     try:
-        _end(main(sys.argv[1:], os.environ, at_end=_end, log_to=Outlet(sys.stderr)))
+        in_journal = journal.reads(sys.stderr.fileno(), os.environ)
+        _end(main(sys.argv[1:], os.environ, at_end=_end, log_to=Outlet(sys.stderr), in_journal=in_journal))
     except SystemExit:
         _end(0)  # after --help and --version
 
@@ -44,8 +46,12 @@ def main(
     environ: Mapping[str, str],
     at_end: Callable[[int], None] = lambda _: None,
     log_to: log.Stream | None = None,
+    *,
+    in_journal: bool = False,
 ) -> int:
     """Run the command; `argv` is without the program's name, `at_end` is told the exit code to come.
+
+    `in_journal` puts a priority in front of each line on standard error.
 
     Raises SystemExit after `--help` and `--version`.
     """
@@ -59,12 +65,14 @@ def main(
     try:
         called, settings = load(argv, environ)
         key = ApiKey(DEMO_API_KEY) if called.simulated else resolve_key(settings, environ)
-        log.configure(settings.log.level, settings.log.format, log_to, secrets=key.secrets)
+        log.configure(
+            settings.log.level, settings.log.format, log_to, secrets=key.secrets, with_priority=in_journal
+        )
         for name, hint in unknown_variables(environ).items():
             structlog.stdlib.get_logger(__name__).warning(f"unknown variable is ignored{hint}", variable=name)
         return asyncio.run(command())
     except SettingsError as error:
-        say(f"{PROGRAM}: {error}")
+        say(f"{journal.priority(logging.ERROR) if in_journal else ''}{PROGRAM}: {error}")
         return 2
 
 

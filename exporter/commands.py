@@ -16,6 +16,7 @@ from exporter.app import Exporter, favour_scrapes, listen_on, simulated_api, war
 from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.model import Snapshot
+from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import end_in_time, ending
 from exporter.runtime.streams import say, show
 from exporter.settings import ApiKey, Command, Settings
@@ -38,7 +39,11 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
         log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
     favour_scrapes()
     stopping = _stop_signal()
-    async with exporter.running(listener, access) as running:
+    manager = ServiceManager(os.environ)
+    async with (
+        exporter.running(listener, access) as running,
+        manager.serving(f"serving {running.url}", lambda: not running.polling.done()),
+    ):
         log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)
         if simulated:
             show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")

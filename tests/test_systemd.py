@@ -54,6 +54,7 @@ CHECK_API, CHECK_SERVICE = commands("Check")
 INSTALL_PROGRAM, INSTALL_UNIT, GIVE_KEY, START = commands("Install")
 RESTART, ROTATION = commands("Change the configuration or the key")
 GIVE_TLS, USE_TLS = commands("TLS and passwords")
+INSTALL_INSTANCE, START_INSTANCE = commands("Several accounts")
 WEB_PAGE = (ROOT / "docs/web-configuration.md").read_text(encoding="utf-8")
 
 
@@ -71,7 +72,7 @@ def test_the_unit_and_the_readme_speak_of_the_same_paths() -> None:
     assert f"-m venv {venv}\n" in INSTALL_PROGRAM
     assert f" {config.removeprefix('--config.file=')}\n" in INSTALL_UNIT
     name, key_file = service["LoadCredential"].split(":")
-    assert service["Environment"].endswith(f"=%d/{name}")
+    assert f"API_KEY_FILE=%d/{name}\n" in (FOLDER / UNIT).read_text(encoding="utf-8")
     assert f"install -m 600 /dev/null {key_file}\n" in INSTALL_UNIT
     assert f"cat > {key_file}\n" == GIVE_KEY
     assert settings_of(FOLDER / "key-rotation.conf")["Environment"].endswith(f"={key_file}")
@@ -170,7 +171,8 @@ async def test_installed_as_the_readme_tells_it_serves_and_stops(opt: Path) -> N
             assert KEY not in text
         log = await system.output(f"journalctl --output=cat --unit={UNIT}")
         assert "msg=serving" in log
-        assert not [line for line in log.splitlines() if re.search(r"level=(warn|err|crit)|Traceback", line)]
+        told = [line for line in log.splitlines() if "BUDGET_FILE" not in line]
+        assert not [line for line in told if re.search(r"level=(warn|err|crit)|Traceback", line)]
         assert KEY not in log
         await system.output(f"systemctl stop {UNIT}")
         assert await properties(system, "Result", "ExecMainStatus") == {
@@ -198,7 +200,7 @@ async def test_the_process_has_no_rights_and_sees_nothing_of_the_host(opt: Path)
         inside = f"nsenter --target={pid} --mount -- {as_user} -- /bin/sh -c"
         writable = "find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true"
         found = await system.output(f"{inside} '{writable}'")
-        assert set(found.split()) == {"/tmp", "/var/tmp"}
+        assert set(found.split()) == {"/tmp", "/var/tmp", "/var/lib/private/cohere-finetune-exporter"}
         assert "systemd-private" in await system.output(f"grep ' /tmp ' /proc/{pid}/mountinfo")
         for name in ("ipc", "user", "mnt"):
             own, first = (f"readlink /proc/{process}/ns/{name}" for process in (pid, "1"))
@@ -265,18 +267,73 @@ async def test_an_empty_key_file_is_no_key(opt: Path) -> None:
         assert await properties(system, "ActiveState") == {"ActiveState": "active"}
 
 
-async def test_a_mistake_in_the_configuration_is_told_once_and_not_tried_again(opt: Path) -> None:
+async def test_a_mistake_in_the_configuration_fails_the_start_and_is_not_tried_again(opt: Path) -> None:
     async with installed(opt) as system:
         await system.output(f"echo 'polling: {{}}' >> {ETC}/config.yml")
-        await system.output(START)
-        await eventually(lambda: is_now(system, ActiveState="failed"))
-        assert await properties(system, "ExecMainStatus", "NRestarts") == {
+        assert (await system.run(START))[0] != 0
+        assert await properties(system, "ActiveState", "ExecMainStatus", "NRestarts") == {
+            "ActiveState": "failed",
             "ExecMainStatus": "2",
             "NRestarts": "0",
         }
-        log = await system.output(f"journalctl --output=cat --unit={UNIT} _SYSTEMD_UNIT={UNIT}")
+        log = await system.output(f"journalctl --output=cat --priority=err _SYSTEMD_UNIT={UNIT}")
         assert log.count("cohere-finetune-exporter: ") == 1
         assert "unknown key polling" in log
+
+
+async def test_a_missing_key_file_is_named(opt: Path) -> None:
+    async with installed(opt) as system:
+        await system.output(f"rm {ETC}/api-key")
+        assert (await system.run(START))[0] != 0
+        _, status = await system.run(f"systemctl status --no-pager {UNIT}")
+        assert f"AssertPathExists={ETC}/api-key was not met" in status
+
+
+async def test_the_journal_knows_warnings(opt: Path) -> None:
+    async with installed(opt, key="an-old-key") as system:
+        await system.output(START)
+        await system.until_page("/metrics", "cohere_up 0.0")
+        everything, warnings = [
+            await system.output(f"journalctl --output=cat {priority} _SYSTEMD_UNIT={UNIT}")
+            for priority in ("", "--priority=warning")
+        ]
+        assert "level=info" in everything
+        assert "level=warn" in warnings
+        assert "level=info" not in warnings
+        assert "<4>" not in warnings
+
+
+async def test_a_process_that_hangs_is_killed_and_started_again(opt: Path) -> None:
+    async with installed(opt) as system:
+        drop_in = f"/run/systemd/system/{UNIT}.d/soon.conf"
+        await system.output(f"mkdir -p {Path(drop_in).parent}")
+        await system.output(f"printf '[Service]\nWatchdogSec=3\nRestartSec=0\n' > {drop_in}")
+        await system.output(f"systemctl daemon-reload; {START}")
+        await system.until_page("/metrics", "cohere_up 1.0")
+        before = await properties(system, "MainPID")
+        await system.output(f"kill -STOP {before['MainPID']}")
+        await eventually(lambda: is_now(system, NRestarts="1"))
+        await system.until_page("/metrics", "cohere_up 1.0")
+        assert await properties(system, "MainPID") != before
+        assert "Watchdog timeout" in await system.output(f"journalctl --output=cat --unit={UNIT}")
+
+
+async def test_each_account_has_an_instance(opt: Path) -> None:
+    async with installed(opt) as system:
+        await system.output(INSTALL_INSTANCE, folder="/srv")
+        folder = f"{ETC}/research"
+        await system.output(f"sed 's/:10220/:10230/' {ETC}/config.yml > {folder}/config.yml")
+        await system.output(f"cat > {folder}/api-key", stdin=KEY)
+        await system.output(START)
+        await system.output(START_INSTANCE)
+        await system.until_page("/metrics", "cohere_up 1.0")
+        instance = "cohere-finetune-exporter@research.service"
+        assert await system.output(f"systemctl is-active {UNIT} {instance}") == "active\nactive"
+        assert await system.output(f"systemd-analyze verify {instance} 2>&1") == ""
+        assert "serving http://localhost:10230/" in await system.output(
+            f"systemctl status --no-pager {instance}"
+        )
+        assert await system.output("ls -d /var/lib/cohere-finetune-exporter-research")
 
 
 async def test_it_is_started_again_when_it_dies(opt: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from exporter.runtime import journal
 from exporter.runtime.redaction import REDACTED, redact
 
 _DEEPEST = 8  # of nested values; beyond is foreign nonsense, or a cycle
@@ -47,13 +48,16 @@ def configure(
     format: str,  # noqa: A002 - the name of the option
     stream: Stream | None = None,
     secrets: Callable[[], Iterable[str]] = tuple,
+    *,
+    with_priority: bool = False,
 ) -> None:
     """Send the records of structlog and of logging from `level` up to `stream` (standard error when None).
 
-    `level` is debug, info, warn or error, `format` logfmt or json; `secrets` is asked at each record. Calling
-    it again replaces what was configured before.
+    `level` is debug, info, warn or error, `format` logfmt or json; `secrets` is asked at each record;
+    `with_priority` starts each line as the journal reads it. Calling it again replaces what was configured
+    before.
     """
-    handler = _Handler(sys.stderr if stream is None else stream)
+    handler = _Handler(sys.stderr if stream is None else stream, with_priority=with_priority)
     handler.setFormatter(_formatter(_render_json if format == "json" else _render_logfmt, secrets))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:
@@ -82,10 +86,15 @@ def _formatter(render: Processor, secrets: Callable[[], Iterable[str]]) -> loggi
 class _Handler(logging.Handler):
     """Writes lines; one that cannot be written is lost and counted, and the program goes on."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, with_priority: bool) -> None:
         super().__init__()
         self._stream = stream
+        self._with_priority = with_priority
         self._lost = 0
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return (journal.priority(record.levelno) if self._with_priority else "") + super().format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, and before it how many were lost since the last one."""
