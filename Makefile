@@ -56,8 +56,7 @@ image: ## build the container image with podman, docker or buildah; ARGS adds fl
 	    --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) $(ARGS) .
 
 manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, render and check them all
-	$(BIN)/python -m deploy.kubernetes.generate
-	$(BIN)/python -m deploy.helm.generate
+	$(BIN)/python -m deploy.generate
 	$(BIN)/python -m pytest tests/test_kubernetes.py tests/test_helm.py $(ARGS)
 
 bench: $(VENV)/.runtime ## measure scrapes, polls, memory beside nginx and others (wants wrk, nginx, node_exporter); ARGS names some

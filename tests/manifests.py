@@ -15,13 +15,14 @@ from typing import Any
 
 import yaml
 
-from exporter.settings import Command, Settings, load
+from exporter.settings import Command, Settings, load, options
 from tests.programs import ROOT, environment, missing, program
 
 Manifest = dict[str, Any]
 
 OLDEST, NEWEST = "1.25", "1.37"  # of Kubernetes, as deploy/kubernetes/README.md promises
 
+_TO_COME = {"COHERE_EXPORTER_COHERE_BUDGET_FILE", "COHERE_EXPORTER_WEB_PROBE_ADDRESS"}
 _OPERATOR = "monitoring.coreos.com"
 _OPERATOR_PACKAGE = "@kubernetes-models/prometheus-operator"
 
@@ -58,6 +59,11 @@ def pod_of(manifests: Iterable[Manifest]) -> Manifest:
     return pod
 
 
+def exporter_of(manifests: Iterable[Manifest]) -> Manifest:
+    """Return the exporter's container."""
+    return next(dict(one) for one in pod_of(manifests)["containers"] if one["name"] == "exporter")
+
+
 def schema_errors(manifests: Iterable[Manifest], version: str) -> list[str]:
     """Say what the schemas of one Kubernetes refuse, unknown fields too; custom resources are left out."""
     own = [manifest for manifest in manifests if not _is_custom(manifest)]
@@ -70,7 +76,7 @@ def schema_errors(manifests: Iterable[Manifest], version: str) -> list[str]:
 
 def custom_resource_errors(manifests: Iterable[Manifest]) -> list[str]:
     """Say what the schemas of the Prometheus Operator refuse in its own resources, unknown fields too."""
-    custom = [manifest for manifest in manifests if _is_custom(manifest)]
+    custom = [one for one in manifests if str(one["apiVersion"]).startswith(_OPERATOR)]
     script = str(ROOT / "tests/custom_resources.mjs")
     done = _run(program("node"), script, str(_npm_package(_OPERATOR_PACKAGE)), stdin=json.dumps(custom))
     assert done.returncode == 0, done.stderr
@@ -97,14 +103,17 @@ def policy_findings(files: Iterable[Path]) -> set[str]:
 
 def settings_of(manifests: Sequence[Manifest], folder: Path) -> tuple[Command, Settings]:
     """Read the settings as the container would, its ConfigMap laid out below `folder`."""
-    (container,) = pod_of(manifests)["containers"]
+    container = exporter_of(manifests)
     arguments = [str(argument) for argument in container["args"]]
+    environ = {one["name"]: one["value"] for one in container["env"] if "value" in one}
     (flag,) = (argument for argument in arguments if argument.startswith("--config.file="))
     path = Path(flag.partition("=")[2])
     config = mounted(manifests, path)
     here = folder / path.name
     here.write_text(config, encoding="utf-8")
-    return load([argument.replace(str(path), str(here)) for argument in arguments], {})
+    known = {option.variable for option in options()}
+    assert {name for name in environ if name.startswith("COHERE_EXPORTER_")} <= known | _TO_COME
+    return load([argument.replace(str(path), str(here)) for argument in arguments], environ)
 
 
 def mounted(manifests: Sequence[Manifest], path: Path) -> str:
@@ -117,16 +126,15 @@ def mounted(manifests: Sequence[Manifest], path: Path) -> str:
 
 
 def volume_at(manifests: Sequence[Manifest], path: Path) -> Manifest:
-    """Give the volume that the one container mounts at `path`."""
-    pod = pod_of(manifests)
-    (container,) = pod["containers"]
+    """Return the volume that the exporter mounts at `path`."""
+    pod, container = pod_of(manifests), exporter_of(manifests)
     (mount,) = (mount for mount in container["volumeMounts"] if mount["mountPath"] == str(path))
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == mount["name"])
     return dict(volume)
 
 
 def _is_custom(manifest: Manifest) -> bool:
-    return str(manifest["apiVersion"]).startswith(_OPERATOR)
+    return "." in str(manifest["apiVersion"]).partition("/")[0].removesuffix(".k8s.io")
 
 
 def _npm_package(name: str) -> Path:

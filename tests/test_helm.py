@@ -1,10 +1,10 @@
 """The Helm chart: linted and rendered over a matrix of values, and held to what it is made from.
 
 The matrix is the chart's folder `ci`; every value is changed in one of its cases at least. Where chart and
-kustomization mean the same they must render the same; UNEQUAL and DEFAULTS are all they may differ in.
+kustomization mean the same they must render the same; UNEQUAL and DEFAULTS are all they may differ in. With a
+newer Helm installed as `helm4`, both render.
 """
 
-import base64
 import json
 import re
 import shutil
@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from deploy.helm import generate
-from deploy.helm.generate import CHART
-from deploy.prometheus.generate import RULES, rules_file
+from deploy import generate
+from deploy.generate import CHART, DASHBOARDS, RENAMED, RULES
+from deploy.prometheus.generate import rules_file
 from exporter import __version__
-from exporter.settings import Settings
+from exporter.settings import Settings, SettingsError, load, options
 from tests.manifests import (
     NEWEST,
     OLDEST,
@@ -42,31 +44,35 @@ from tests.pod_security import pod_security_violations
 from tests.programs import KEY, ROOT, program
 
 NAME = "cohere-finetune-exporter"
-DASHBOARDS = ROOT / "grafana/dashboards"
+IMAGE = "registry.example.com/cohere-finetune-exporter"
+HELMS = ["helm", *(["helm4"] if shutil.which("helm4") else [])]
 CASES: dict[str, dict[str, Any]] = {
     file.name.removesuffix("-values.yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
     for file in sorted(CHART.glob("ci/*-values.yaml"))
 }
+EXPORTERS = {name: values for name, values in CASES.items() if name != "once-per-cluster"}
 EVERYTHING = CASES["everything"]
-KEYLESS = {
-    "annotations",
-    "basic-auth",
-    "defaults",
-    "little",
-    "monitoring",
-    "no-config",
-    "tls",
-}  # on Cohere's own host
+LEAST = CASES["own-secret"]
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 # What another value of `everything` takes the place of is tried by itself.
 ALONE: dict[str, Any] = {
+    "image.registry": "registry.example.com",
+    "image.repository": "other",
     "image.tag": "0.2.0",
-    "apiKey.existingSecret": "keys",
+    "apiKey.existingSecret": "other",
     "demo.enabled": True,
+    "exporter.enabled": False,
+    "persistence.existingClaim": "mine",
     "serviceAccount.create": False,
-    "networkPolicy.enabled": False,
+    "releaseLabel": True,
+    "serviceMonitor.enabled": True,
+    "podMonitor.enabled": True,
+    "prometheusRule.enabled": True,
+    "dashboards.enabled": True,
 }
+BESIDE = {"releaseLabel": "serviceMonitor.enabled", "persistence.existingClaim": "persistence.enabled"}
+WITHOUT_EFFECT = {"enabled"}  # a parent chart's
 
 # Between kustomization and chart: who made it and for which release, and texts that are compared as settings.
 UNEQUAL = {
@@ -77,56 +83,78 @@ UNEQUAL = {
     "config.yml",
     "namespace",
     "namespaceSelector",  # of the ServiceMonitor, which the chart may put into another namespace
+    "image",  # a kustomization names the image elsewhere
+    "items",  # which keys of the ConfigMap are files: the chart's may hold another
+    "revisionHistoryLimit",
+    *("app.kubernetes.io/component", "app.kubernetes.io/version"),  # on the base's objects only
 }
 # Written out by the chart only.
-DEFAULTS = {("type", "ClusterIP"), ("scheme", "HTTP"), ("scheme", "http"), ("prometheus.io/scheme", "http")}
+DEFAULTS = {("type", "ClusterIP"), ("scheme", "http"), ("prometheus.io/scheme", "http")}
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"imagee": {}}, "imagee"),
     ({"image": {"tga": "1"}}, "tga"),
     ({"image": {"tag": 1.1}}, "image.tag"),
     ({"image": {"digest": "sha256:beef"}}, "image.digest"),
+    ({"image": {"repository": ""}}, "image.repository is required"),
+    ({"replicaCount": 2}, "replicaCount"),
     ({"service": {"port": "10220"}}, "service.port"),
     ({"service": {"port": 70000}}, "service.port"),
-    ({"web": {"scheme": "HTTPS"}}, "web.scheme"),
+    ({"serviceMonitor": {"scheme": "HTTPS"}}, "serviceMonitor.scheme"),
+    ({"serviceMonitor": {"enabled": True, "interval": "10s", "scrapeTimeout": "1m"}}, "at most the interval"),
     ({"demo": True}, "demo"),
     ({"podLabels": {"zone": 1}}, "podLabels.zone"),
     ({"config": {"pol": {}}}, "pol"),
     ({"config": {"poll": {"intervall": "60s"}}}, "intervall"),
+    ({"config": {"poll": {"interval": "0s"}}}, "config.poll.interval: must be at least 1"),
+    ({"config": {"poll": {"interval": "5m", "stale-after": "6m"}}}, "stale-after: must be at least"),
     ({"config": {"log": {"level": "loud"}}}, "config.log.level"),
     ({"config": {"cohere": {"api-key": KEY}}}, "api-key"),
+    ({"config": {"cohere": {"base-url": "nonsense"}}}, "config.cohere.base-url"),
+    ({"config": {"cohere": {"concurrency": 0}}}, "config.cohere.concurrency"),
+    ({"config": {"metrics": {"exclude": "["}}}, "missing closing ]"),
     ({"config": {"web": {"listen-address": ":80"}}}, "listen-address"),
+    ({"apiKey": {"existingSecret": ""}}, "set apiKey.existingSecret"),
     (
-        {"apiKey": {"existingSecret": "keys", "value": KEY}},
-        "more than once (apiKey.existingSecret, apiKey.value)",
-    ),
-    (
-        {"apiKey": {"existingSecret": "keys"}, "extraEnv": [{"name": "COHERE_API_KEY", "value": KEY}]},
+        {"extraEnv": [{"name": "COHERE_API_KEY", "value": KEY}]},
         "more than once (apiKey.existingSecret, extraEnv COHERE_API_KEY)",
     ),
     (
-        {"apiKey": {"existingSecret": "keys"}, "extraArgs": ["--cohere.api-key-file=/key"]},
+        {"extraArgs": ["--cohere.api-key-file=/key"]},
         "more than once (apiKey.existingSecret, extraArgs --cohere.api-key-file)",
     ),
-    ({"web": {"scheme": "https"}}, "set web.existingSecret"),
+    ({"apiKey": {"existingSecret": "", "value": KEY}}, "create a Secret and set apiKey.existingSecret"),
+    ({"networkPolicy": {"egress": {"ports": [443]}}}, "networkPolicy.egress is a list of rules now"),
+    ({"networkPolicy": {"ingress": {"namespaces": ["a"]}}}, "networkPolicy.ingress is a list of rules now"),
 ]  # fmt: skip
 
-NOTES = [
-    ("defaults", "WARNING: there is no API key"),
-    ("own-secret", "until it is there, the pod waits"),
-    ("key-as-value", "`helm get values` shows it"),
-    ("demo", "all data is simulated"),
-    ("tls", "set web.probes=tcp"),
-    ("defaults", "Nothing tells Prometheus"),
+NOTES: list[tuple[dict[str, Any], str]] = [
+    (LEAST, "must be in this namespace"),
+    (LEAST, "Prometheus does not know the exporter yet"),
+    (CASES["demo"], "all data is simulated"),
+    (CASES["little"], "PAUSED"),
+    (CASES["once-per-cluster"], "for every exporter in this cluster"),
+    (CASES["tls"], "https://localhost:10220/"),
 ]
+OLD_VALUES = {
+    "image": {"repository": IMAGE, "pullSecrets": ["registry"]},
+    "apiKey": {"existingSecret": "keys"},
+    "web": {"existingSecret": "web", "scheme": "https", "probes": "tcp"},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+}
+REFUSED_OLD_VALUES = {"apiKey.value"}
 
 case = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+exporter_case = pytest.mark.parametrize("values", EXPORTERS.values(), ids=EXPORTERS)
 
 
-def helm(*arguments: str, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+def helm(
+    *arguments: str, values: Mapping[str, Any], version: str = "helm"
+) -> subprocess.CompletedProcess[str]:
     """Run Helm with values on its standard input."""
     return subprocess.run(
-        [program("helm"), *arguments, "--values=-"],
+        [program(version), *arguments, "--values=-"],
         input=json.dumps(values),
         capture_output=True,
         text=True,
@@ -136,20 +164,23 @@ def helm(*arguments: str, values: Mapping[str, Any]) -> subprocess.CompletedProc
 
 
 def template(
-    values: Mapping[str, Any], chart: Path = CHART, arguments: Sequence[str] = ()
+    values: Mapping[str, Any], chart: Path = CHART, arguments: Sequence[str] = (), version: str = "helm"
 ) -> subprocess.CompletedProcess[str]:
     """Render the chart as a release of its own name, which then is the name of its objects."""
-    return helm("template", NAME, str(chart), f"--kube-version={NEWEST}", *arguments, values=values)
+    options = (NAME, str(chart), f"--kube-version={NEWEST}", *arguments)
+    return helm("template", *options, values=values, version=version)
 
 
-def text_of(values: Mapping[str, Any], chart: Path = CHART) -> str:
-    """Give the text that the chart becomes."""
-    return _text(json.dumps(values), chart)
+def text_of(
+    values: Mapping[str, Any], chart: Path = CHART, arguments: Sequence[str] = (), version: str = "helm"
+) -> str:
+    """Return the text that the chart becomes."""
+    return _text(json.dumps(values), chart, tuple(arguments), version)
 
 
 @cache
-def _text(values: str, chart: Path) -> str:
-    done = template(json.loads(values), chart)
+def _text(values: str, chart: Path, arguments: Sequence[str], version: str) -> str:
+    done = template(json.loads(values), chart, arguments, version)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -160,12 +191,11 @@ def render(values: Mapping[str, Any]) -> tuple[Manifest, ...]:
 
 
 def container_of(manifests: Sequence[Manifest]) -> Manifest:
-    """Give the one container."""
-    (container,) = pod_of(manifests)["containers"]
-    return dict(container)
+    """Return the exporter's container."""
+    return next(one for one in pod_of(manifests)["containers"] if one["name"] == "exporter")
 
 
-def settings(manifests: Sequence[Manifest], folder: Path) -> Settings:
+def read_settings(manifests: Sequence[Manifest], folder: Path) -> Settings:
     """Read the settings as the container would."""
     return settings_of(manifests, folder)[1]
 
@@ -193,7 +223,9 @@ def meaning(value: Any) -> Any:
             if member != {} and not (isinstance(member, str) and (name, member) in DEFAULTS)
         }
     if isinstance(value, list):
-        return [meaning(member) for member in value]
+        members = [meaning(member) for member in value]
+        named = all(isinstance(member, dict) and "name" in member for member in members)
+        return sorted(members, key=lambda member: str(member["name"])) if named else members
     return re.sub(rf"^({NAME})-[a-z0-9]{{10}}$", r"\1", value) if isinstance(value, str) else value
 
 
@@ -211,12 +243,24 @@ def test_the_chart_is_of_the_exporters_version() -> None:
 
     assert chart["appVersion"] == __version__
     assert chart["kubeVersion"] == f">={OLDEST}.0-0"
-    assert container_of(render({}))["image"] == f"{NAME}:{__version__}"
+    assert container_of(render(LEAST))["image"] == f"{IMAGE}:{__version__}"
 
 
-def test_schema_and_readme_are_as_generated() -> None:
-    assert generate.SCHEMA.read_text(encoding="utf-8") == generate.schema(), "run make manifests"
-    assert generate.README.read_text(encoding="utf-8") == generate.readme(), "run make manifests"
+@pytest.mark.parametrize(
+    ("file", "content"),
+    list(generate.files()),
+    ids=lambda value: value.name if isinstance(value, Path) else "",
+)
+def test_a_generated_file_is_as_generated(file: Path, content: str) -> None:
+    assert file.read_text(encoding="utf-8") == content, "run make manifests"
+    assert not file.is_symlink()
+
+
+def test_no_file_of_the_chart_leads_out_of_it(tmp_path: Path) -> None:
+    shutil.copytree(CHART, tmp_path / NAME, symlinks=True)
+
+    assert not [path for path in (tmp_path / NAME).rglob("*") if path.is_symlink()]
+    assert text_of(CASES["monitoring"], tmp_path / NAME) == text_of(CASES["monitoring"])
 
 
 def test_the_readme_shows_values_that_work() -> None:
@@ -227,15 +271,18 @@ def test_the_readme_shows_values_that_work() -> None:
     ]
 
     assert settable
-    assert template({}, arguments=[f"--set={given}" for given in settable]).returncode == 0
+    assert template(LEAST, arguments=[f"--set={given}" for given in settable]).returncode == 0
     assert examples
     for text in examples:
-        assert render(yaml.safe_load(text))
+        assert render({**LEAST, **yaml.safe_load(text)})
 
 
 def test_values_and_schema_name_the_same_and_each_has_a_meaning() -> None:
-    declared = json.loads(generate.SCHEMA.read_text(encoding="utf-8"))
-    del declared["properties"]["global"]  # Helm adds it where the chart is part of another
+    declared = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    declared["properties"]["global"]["additionalProperties"] = False  # a parent chart has more there
+    for path in RENAMED:
+        group, name = path.split(".")
+        del declared["properties"][group]["properties"][name]
 
     assert sorted(path for path, _, _ in generate.table()) == sorted(declared_paths(declared))
     assert [path for path, _, meaning in generate.table() if not meaning.endswith(".")] == []
@@ -255,27 +302,42 @@ def declared_paths(declared: Mapping[str, Any], prefix: str = "") -> Iterator[st
     ("folder", "values"),
     [
         ("base", CASES["own-secret"]),
-        ("overlays/plain", {**CASES["own-secret"], **CASES["annotations"]}),
-        ("overlays/demo", CASES["demo"]),
+        ("components/annotations", CASES["annotations"]),
+        ("components/demo", CASES["demo"]),
+        ("components/quota", {**LEAST, "persistence": {"enabled": True}}),
+        ("components/network-policy", {**LEAST, "networkPolicy": {"enabled": True}}),
     ],
 )
 def test_the_chart_renders_what_the_kustomization_does(
     folder: str, values: dict[str, Any], tmp_path: Path
 ) -> None:
-    theirs = parsed(kustomized(ROOT / "deploy/kubernetes" / folder))
+    theirs = parsed(with_components(tmp_path, folder))
     ours = render(values)
 
     assert by_kind(ours) == by_kind(theirs)
-    assert settings(ours, tmp_path).model_dump() == settings(theirs, tmp_path).model_dump()
+    assert read_settings(ours, tmp_path).model_dump() == read_settings(theirs, tmp_path).model_dump()
 
 
-def test_the_chart_monitors_as_the_kustomization_does() -> None:
-    theirs = parsed(kustomized(ROOT / "deploy/kubernetes/overlays/prometheus-operator"))
+def with_components(folder: Path, *parts: str) -> str:
+    """Render the base with components, as a kustomization of one's own in `folder`."""
+    shutil.copytree(ROOT / "deploy/kubernetes", folder / "kubernetes")
+    own = folder / "kubernetes/own"
+    own.mkdir()
+    components = [f"../{part}" for part in parts if part != "base"]
+    (own / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["../base"], "components": components})
+    )
+    return kustomized(own)
+
+
+def test_the_chart_monitors_as_the_kustomization_does(tmp_path: Path) -> None:
+    theirs = parsed(with_components(tmp_path, "components/operator"))
+    once = parsed(kustomized(ROOT / "deploy/kubernetes/monitoring"))
     ours = render(CASES["monitoring"])
 
-    for kind in ("ServiceMonitor", "PrometheusRule"):
-        assert meaning(the(kind, ours)["spec"]) == meaning(the(kind, theirs)["spec"])
-    assert dashboards(ours) == dashboards(theirs)
+    assert meaning(the("ServiceMonitor", ours)["spec"]) == meaning(the("ServiceMonitor", theirs)["spec"])
+    assert the("PrometheusRule", ours)["spec"] == the("PrometheusRule", once)["spec"]
+    assert dashboards(ours) == dashboards(once)
 
 
 def dashboards(manifests: Sequence[Manifest]) -> dict[str, str]:
@@ -289,10 +351,11 @@ def dashboards(manifests: Sequence[Manifest]) -> dict[str, str]:
 
 def test_rules_and_dashboards_are_the_one_copy() -> None:
     manifests = render(CASES["monitoring"])
-    files = {file.name: file.read_text(encoding="utf-8").strip() for file in DASHBOARDS.glob("*.json")}
+    files = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in DASHBOARDS.glob("*.json")}
 
     assert the("PrometheusRule", manifests)["spec"] == yaml.safe_load(RULES.read_text(encoding="utf-8"))
-    assert dashboards(manifests) == files
+    assert {name: json.loads(text) for name, text in dashboards(manifests).items()} == files
+    assert all(name.startswith("cohere-finetuning-") for name in files), "the sidecar has one folder for all"
 
 
 def test_links_of_the_alerts_get_their_bases() -> None:
@@ -313,16 +376,6 @@ def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> Non
     assert text_of(CASES["monitoring"], package) == text_of(CASES["monitoring"])
 
 
-@pytest.mark.parametrize("values", [{"dashboards": {"enabled": True}}, {"prometheusRule": {"enabled": True}}])
-def test_links_that_were_lost_are_told_instead_of_rendered(values: dict[str, Any], tmp_path: Path) -> None:
-    chart = tmp_path / NAME
-    shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("files"))
-
-    done = template(values, chart)
-    assert done.returncode != 0
-    assert "use what `helm package` makes of it" in done.stderr
-
-
 # Every case
 
 
@@ -331,6 +384,16 @@ def test_lint_has_nothing_to_warn_of(values: dict[str, Any]) -> None:
     done = helm("lint", "--strict", str(CHART), values=values)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@case
+@pytest.mark.skipif(len(HELMS) == 1, reason="one Helm is installed")
+def test_every_helm_renders_the_same(values: dict[str, Any]) -> None:
+    def objects(version: str) -> list[Manifest]:
+        manifests = parsed(text_of(values, version=version))
+        return sorted(manifests, key=lambda one: (one["kind"], one["metadata"]["name"]))
+
+    assert objects("helm4") == objects("helm")
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
@@ -342,46 +405,37 @@ def test_the_operator_knows_every_field() -> None:
     assert custom_resource_errors([one for values in CASES.values() for one in render(values)]) == []
 
 
-@case
+@exporter_case
 def test_the_pod_is_restricted(values: dict[str, Any]) -> None:
     assert list(pod_security_violations(pod_of(render(values)))) == []
 
 
-@case
+@exporter_case
 def test_names_and_labels_agree(values: dict[str, Any]) -> None:
     manifests = render(values)
     deployment, service = the("Deployment", manifests)["spec"], the("Service", manifests)
     labels = deployment["template"]["metadata"]["labels"].items()
-    (port,) = container_of(manifests)["ports"]
+    ports = {port["name"]: port["containerPort"] for port in container_of(manifests)["ports"]}
 
     assert deployment["selector"]["matchLabels"].items() <= labels
+    assert "app.kubernetes.io/version" not in dict(labels), "a new version of the chart alone rolls no pod"
     assert service["spec"]["selector"].items() <= labels
-    assert {entry["targetPort"] for entry in service["spec"]["ports"]} == {port["name"]}
+    assert {entry["targetPort"] for entry in service["spec"]["ports"]} <= ports.keys()
     for policy in of_kind(manifests, "NetworkPolicy"):
         assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels
-        assert policy["spec"]["ingress"][0]["ports"] == [{"port": port["containerPort"], "protocol": "TCP"}]
     for monitor in of_kind(manifests, "ServiceMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    for monitor in of_kind(manifests, "PodMonitor"):
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= dict(labels).items()
+    for monitor in (*of_kind(manifests, "ServiceMonitor"), *of_kind(manifests, "PodMonitor")):
         assert monitor["spec"]["namespaceSelector"] == {"matchNames": [service["metadata"]["namespace"]]}
     for account in of_kind(manifests, "ServiceAccount"):
         assert pod_of(manifests)["serviceAccountName"] == account["metadata"]["name"]
 
 
-@case
-def test_the_exporter_takes_its_configuration_and_flags(values: dict[str, Any], tmp_path: Path) -> None:
-    settings(render(values), tmp_path)
-
-
-@case
-def test_a_key_given_as_a_value_stands_in_the_secret_only(values: dict[str, Any]) -> None:
-    encoded = base64.b64encode(KEY.encode()).decode()
-
-    for manifest in render(values):
-        if manifest["kind"] == "Secret":
-            assert list(manifest["data"].values()) == [encoded]
-        else:
-            assert KEY not in json.dumps(manifest)
-            assert encoded not in json.dumps(manifest)
+@exporter_case
+def test_the_exporter_takes_its_configuration_and_variables(values: dict[str, Any], tmp_path: Path) -> None:
+    read_settings(render(values), tmp_path)
 
 
 # Single values
@@ -389,24 +443,36 @@ def test_a_key_given_as_a_value_stands_in_the_secret_only(values: dict[str, Any]
 
 @pytest.mark.parametrize("path", [path for path, _, _ in generate.table()])
 def test_every_value_does_something(path: str) -> None:
+    if path in WITHOUT_EFFECT:
+        return
     if path in ALONE:
-        assert template(changed({}, path, ALONE[path])).stdout != text_of({})
+        before = changed(LEAST, BESIDE[path], True) if path in BESIDE else LEAST
+        assert text_of(changed(before, path, ALONE[path])) != text_of(before)
     else:
         assert template(changed(EVERYTHING, path, None)).stdout != text_of(EVERYTHING)
 
 
 @pytest.mark.parametrize(("values", "named"), REFUSED)
 def test_values_that_cannot_work_are_refused_by_name(values: dict[str, Any], named: str) -> None:
-    done = template(values)
-
-    assert done.returncode != 0
-    assert re.search(re.escape(named).replace(r"\.", "[./]"), done.stderr)  # newer Helms write paths with /
-    assert done.stdout == ""
-    assert KEY not in done.stderr
+    given = deepcopy(LEAST)
+    for path, value in values.items():
+        given[path] = (
+            {**given[path], **value}
+            if isinstance(given.get(path), dict) and isinstance(value, dict)
+            else value
+        )
+    for version in HELMS:
+        done = template(given, version=version)
+        assert done.returncode != 0
+        assert re.search(
+            re.escape(named).replace(r"\.", "[./]"), done.stderr
+        )  # newer Helms write paths with /
+        assert done.stdout == ""
+        assert KEY not in done.stderr
 
 
 def test_values_reach_the_exporter_as_they_were_given(tmp_path: Path) -> None:
-    given = settings(render(EVERYTHING), tmp_path)
+    given = read_settings(render(EVERYTHING), tmp_path)
 
     assert given.models.limit == 2_000_000
     assert given.poll.interval == 120
@@ -414,46 +480,151 @@ def test_values_reach_the_exporter_as_they_were_given(tmp_path: Path) -> None:
     assert given.log.format == "json"
 
 
-@pytest.mark.parametrize(
-    ("name", "secret"), [("own-secret", "cohere-api-key"), ("key-as-value", f"{NAME}-api-key")]
-)
-def test_the_key_is_mounted_where_the_flag_looks(name: str, secret: str, tmp_path: Path) -> None:
-    manifests = render(CASES[name])
-    file = settings(manifests, tmp_path).cohere.api_key_file
+def test_the_key_is_mounted_where_the_exporter_looks(tmp_path: Path) -> None:
+    manifests = render(LEAST)
+    file = read_settings(manifests, tmp_path).cohere.api_key_file
     assert file is not None
 
     source = volume_at(manifests, file.parent)["secret"]
-    assert source["secretName"] == secret
-    assert source["items"] == [{"key": "api-key", "path": file.name}]
-    for made in of_kind(manifests, "Secret"):
-        assert (made["metadata"]["name"], list(made["data"])) == (secret, ["api-key"])
+    assert source == {"secretName": "cohere-api-key", "items": [{"key": "api-key", "path": file.name}]}
 
 
-@pytest.mark.parametrize("name", ["key-in-file", "key-in-variable", "no-key", "demo", "demo-with-key"])
-def test_a_key_from_elsewhere_wants_no_secret(name: str) -> None:
+@pytest.mark.parametrize("name", ["vault", "key-in-variable", "gateway", "demo"])
+def test_a_key_from_elsewhere_needs_no_secret(name: str) -> None:
     manifests = render(CASES[name])
 
-    assert not of_kind(manifests, "Secret")
-    assert [volume["name"] for volume in pod_of(manifests)["volumes"]] == ["config"]
-    assert not [argument for argument in container_of(manifests)["args"] if "api-key" in argument]
+    assert [volume["name"] for volume in pod_of(manifests)["volumes"]] == ["config", "state"]
+    names = {one["name"] for one in container_of(manifests)["env"]}
+    assert "COHERE_EXPORTER_COHERE_API_KEY_FILE" not in names
 
 
-def test_a_new_configuration_rolls_the_pod_and_a_new_key_does_not() -> None:
-    def deployment(values: dict[str, Any]) -> Manifest:
-        return the("Deployment", render({"apiKey": {"value": "old"}, **values}))
+def test_vaults_injector_gets_the_token_that_it_needs() -> None:
+    manifests = render(CASES["vault"])
 
-    assert deployment({"apiKey": {"value": "new"}}) == deployment({})
-    assert deployment({"config": {"poll": {"interval": "2m"}}}) != deployment({})
+    assert pod_of(manifests)["automountServiceAccountToken"] is True
+    assert the("ServiceAccount", manifests)["automountServiceAccountToken"] is True
+    assert pod_of(render(LEAST))["automountServiceAccountToken"] is False
 
 
-def test_probes_and_scrapes_go_the_way_the_pages_are_served() -> None:
-    tls, basic_auth = render(CASES["tls"]), render(CASES["basic-auth"])
+def test_a_new_configuration_rolls_the_pod_and_a_new_version_of_the_chart_does_not(tmp_path: Path) -> None:
+    newer = tmp_path / NAME
+    shutil.copytree(CHART, newer)
+    chart = (newer / "Chart.yaml").read_text(encoding="utf-8")
+    (newer / "Chart.yaml").write_text(
+        chart.replace(f"\nversion: {__version__}", "\nversion: 9.9.9"), encoding="utf-8"
+    )
 
-    assert {container_of(tls)[probe]["httpGet"]["scheme"] for probe in PROBES} == {"HTTPS"}
-    assert the("ServiceMonitor", tls)["spec"]["endpoints"][0]["scheme"] == "https"
-    assert "--web.config.file=/run/secrets/web/web-config.yml" in container_of(tls)["args"]
-    assert volume_at(tls, Path("/run/secrets/web"))["secret"] == {"secretName": "web"}
-    assert [container_of(basic_auth)[probe]["tcpSocket"] for probe in PROBES] == [{"port": "metrics"}] * 3
+    def pod(values: dict[str, Any], chart: Path = CHART) -> Manifest:
+        return dict(the("Deployment", parsed(text_of({**LEAST, **values}, chart)))["spec"]["template"])
+
+    assert pod({}, newer) == pod({})
+    assert pod({"config": {"poll": {"interval": "2m"}}}) != pod({})
+
+
+def test_no_user_is_fixed_so_that_openshift_can_assign_one() -> None:
+    text = text_of(CASES["monitoring"])
+
+    assert "runAsUser" not in text
+    assert "runAsGroup" not in text
+    persistent = {**LEAST, "persistence": {"enabled": True}}
+    assert pod_of(render(persistent))["securityContext"]["fsGroup"] == 65532
+    on_openshift = text_of(persistent, arguments=["--api-versions=security.openshift.io/v1"])
+    assert "fsGroup" not in pod_of(parsed(on_openshift))["securityContext"]
+
+
+def test_a_dead_node_does_not_keep_the_only_replica() -> None:
+    tolerated = {one["key"]: one["tolerationSeconds"] for one in pod_of(render(LEAST))["tolerations"]}
+
+    assert tolerated == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}
+
+
+def test_probes_are_the_users_whole() -> None:
+    assert not set(PROBES) & container_of(render(CASES["little"])).keys()
+    probe = {"tcpSocket": {"port": 10221}, "httpGet": None}
+    assert container_of(render({**LEAST, "livenessProbe": probe}))["livenessProbe"] == {
+        "tcpSocket": {"port": 10221},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 3,
+    }
+
+
+def test_the_configuration_check_sees_what_the_exporter_sees() -> None:
+    (*_, check) = pod_of(render(EVERYTHING))["initContainers"]
+    container = container_of(render(EVERYTHING))
+
+    assert check["args"] == ["check", "--config-only", *container["args"]]
+    for part in ("image", "env", "envFrom", "volumeMounts", "securityContext"):
+        assert check[part] == container[part]
+
+
+def test_images_and_pull_secrets_follow_the_parent_chart(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / NAME)
+    dependency = {"name": NAME, "version": __version__, "condition": f"{NAME}.enabled"}
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart), encoding="utf-8")
+    values = {
+        "global": {
+            "imageRegistry": "mirror.example.com",
+            "imagePullSecrets": ["a", {"name": "b"}],
+            "of": "others",
+        },
+        NAME: {**LEAST, "image": {"repository": "exporter"}},
+    }
+    pod = pod_of(parsed(text_of(values, parent)))
+
+    assert (
+        container_of(parsed(text_of(values, parent)))["image"] == f"mirror.example.com/exporter:{__version__}"
+    )
+    assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
+    assert not parsed(text_of({**values, NAME: {**LEAST, "enabled": False}}, parent))
+
+
+def test_monitoring_needs_one_switch_and_one_label() -> None:
+    manifests = render(CASES["monitoring"])
+
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert the(kind, manifests)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    assert len(dashboards(manifests)) == 3
+    own = {**LEAST, "releaseLabel": True, "serviceMonitor": {"enabled": True}}
+    assert the("ServiceMonitor", render(own))["metadata"]["labels"]["release"] == NAME
+
+
+def test_rules_and_dashboards_are_installed_alone_under_names_of_the_cluster() -> None:
+    manifests = render(CASES["once-per-cluster"])
+
+    assert {one["kind"] for one in manifests} == {"ConfigMap", "PrometheusRule"}
+    assert {one["metadata"]["name"].startswith("cohere-finetuning") for one in manifests} == {True}
+
+
+def test_the_grafana_operator_finds_the_dashboards() -> None:
+    manifests = render(EVERYTHING)
+    maps = {one["metadata"]["name"]: one for one in of_kind(manifests, "ConfigMap")}
+    boards = of_kind(manifests, "GrafanaDashboard")
+
+    assert len(boards) == 3
+    for board in boards:
+        reference = board["spec"]["configMapRef"]
+        assert reference["key"] in maps[reference["name"]]["data"]
+        assert board["metadata"]["namespace"] == maps[reference["name"]]["metadata"]["namespace"]
+        assert board["spec"]["instanceSelector"] == {"matchLabels": {"dashboards": "main"}}
+
+
+def test_tls_needs_no_more_than_the_secret_of_cert_manager() -> None:
+    manifests = render(CASES["tls"])
+    sources = volume_at(manifests, Path("/run/secrets/web"))["projected"]["sources"]
+
+    assert {"secret": {"name": "exporter-tls"}} in sources
+    (config,) = (source["configMap"] for source in sources if "configMap" in source)
+    (made,) = (one for one in of_kind(manifests, "ConfigMap") if one["metadata"]["name"] == config["name"])
+    assert yaml.safe_load(made["data"]["web-config.yml"]) == {
+        "tls_server_config": {"cert_file": "tls.crt", "key_file": "tls.key"}
+    }
+    (endpoint,) = the("PodMonitor", manifests)["spec"]["podMetricsEndpoints"]
+    assert endpoint["scheme"] == "https"
+    variables = {one["name"]: one["value"] for one in container_of(manifests)["env"]}
+    assert variables["COHERE_EXPORTER_WEB_CONFIG_FILE"] == "/run/secrets/web/web-config.yml"
 
 
 def test_prometheus_is_told_the_path_of_the_metrics() -> None:
@@ -474,13 +645,133 @@ def test_prometheus_is_told_each_thing_once_and_the_users_way_wins() -> None:
     assert [text.count(f" {name}: ") for name in endpoint] == [1] * len(endpoint)
 
 
-@pytest.mark.parametrize("ports", [[], None])
-@pytest.mark.parametrize("cidrs", [[], ["10.0.0.0/8"]])
-def test_without_ports_no_rule_lets_everything_out(ports: list[int] | None, cidrs: list[str]) -> None:
-    values = {"networkPolicy": {"egress": {"ports": ports, "cidrs": cidrs}}}
-    policy = the("NetworkPolicy", render(values))["spec"]
+# The network
 
-    assert [{port["port"] for port in rule["ports"]} for rule in policy["egress"]] == [{53}]
+
+def egress(**values: Any) -> set[int]:
+    policy = the("NetworkPolicy", render({**LEAST, "networkPolicy": {"enabled": True}, **values}))["spec"]
+    return {port["port"] for rule in policy["egress"] for port in rule["ports"] if port["protocol"] == "TCP"}
+
+
+def test_nobody_is_shut_out_by_default() -> None:
+    assert not of_kind(render(LEAST), "NetworkPolicy")
+
+
+def test_the_default_rules_let_out_to_the_api_and_the_proxies() -> None:
+    gateway = {"cohere": {"base-url": "http://gateway.example.com:8080/cohere"}}
+    proxy = [{"name": "https_proxy", "value": "proxy.example.com:3128"}]
+    variable = [{"name": "COHERE_EXPORTER_COHERE_BASE_URL", "value": "http://gateway.example.com"}]
+
+    assert egress() == {53, 5353, 443}
+    assert egress(config=gateway) == {53, 5353, 8080}
+    assert egress(config=gateway, extraEnv=proxy) == {53, 5353, 8080, 3128}
+    assert egress(config=gateway, extraEnv=variable) == {53, 5353, 80}
+    assert egress(config=gateway, extraArgs=["--cohere.base-url=https://a.example.com:8443"]) == {
+        53,
+        5353,
+        8443,
+    }
+    assert (
+        the("NetworkPolicy", render({**CASES["demo"], "networkPolicy": {"enabled": True}}))["spec"]["egress"]
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("ports", "is_let_out"),
+    [
+        ([{"port": 443}], False),
+        ([{"port": 8080}], True),
+        ([{"port": 8000, "endPort": 9000}], True),
+        ([{"port": 8080, "protocol": "UDP"}], False),
+        ([{"port": "https"}], True),  # a name is not known here
+        ([{"port": 3128}], True),  # the proxy
+        ([], True),
+    ],
+)
+def test_rules_that_shut_the_api_out_are_refused(ports: list[Manifest], is_let_out: bool) -> None:
+    done = template(
+        {
+            **LEAST,
+            "config": {"cohere": {"base-url": "http://gateway.example.com:8080"}},
+            "extraEnv": [{"name": "HTTP_PROXY", "value": "http://proxy.example.com:3128"}],
+            "networkPolicy": {"enabled": True, "egress": [{"ports": ports}]},
+        }
+    )
+    assert (done.returncode == 0) == is_let_out
+    assert ("allow TCP port 8080 or 3128" in done.stderr) != is_let_out
+
+
+# The chart renders exactly when the exporter starts.
+
+durations = st.one_of(
+    st.integers(-1, 3_000_000),
+    st.floats(0, 100).map(lambda number: round(number, 3)),
+    st.from_regex(r"\A([0-9]{1,3}h)?([0-9]{1,4}m)?([0-9]{1,4}s)?([0-9]{1,4}ms)?\Z"),
+    st.sampled_from(
+        ["0s", "1s", "999ms", "90", " 2m ", "soon", "1s1m", "-1s", "1.5", "31d", "32d", "1y", "300y"]
+    ),
+)
+numbers = st.one_of(st.integers(-2, 10_000), st.sampled_from(["0", "8", "+3", "-1", "eight", "1.5", 1.5]))
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "DURATION": durations,
+    "NUMBER": numbers,
+    "TEXT": st.sampled_from(["exporter", " a b ", "", "ü", "a\tb"]),
+    "FILE": st.sampled_from(["/ca.pem", "", " "]),
+    "URL": st.sampled_from(
+        [
+            *("https://api.cohere.com", "HTTPS://a.example/", "http://10.0.0.7:8080/v1", "http://[::1]:80/x"),
+            *(
+                "nonsense",
+                "ftp://a.example",
+                "http://",
+                "http://a:0",
+                "http://a:65536",
+                "http://a?b",
+                "http://a#b",
+            ),
+            *("http://u:p@a", "http://a b", "http://a/b\\c", "http://-a", "http://a./v1/", "http://a:"),
+        ]
+    ),
+    "PATH": st.sampled_from(["/metrics", "/a/b", "metrics", "/a?b", "/a b", "/-/ready", "/%41", ""]),
+    "REGEX": st.sampled_from(["a.*", "[", "(", "a|b", "*", "cohere_(x", "", "(?i)a", r"\d+", "a{2,1}"]),
+    "": st.booleans(),
+}
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, Any]:
+    """Return a `config` with some options, about half of which are valid."""
+    config: dict[str, Any] = {}
+    known = [option for option in options() if option.key not in generate.CHART_SETS]
+    for option in draw(
+        st.lists(st.sampled_from(known), min_size=1, max_size=3, unique_by=lambda one: one.key)
+    ):
+        strategy = VALUES.get(option.metavar, st.sampled_from([*option.metavar.split("|"), "other"]))
+        group, _, name = option.key.partition(".")
+        config.setdefault(group, {})[name] = draw(strategy)
+    return config
+
+
+def starts(config: dict[str, Any], folder: Path) -> bool:
+    """Return whether the exporter accepts a configuration file."""
+    file = folder / "config.yml"
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    try:
+        load([f"--config.file={file}"], {})
+    except SettingsError:
+        return False
+    return True
+
+
+@given(config=configurations())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_chart_renders_exactly_when_the_exporter_starts(config: dict[str, Any], tmp_path: Path) -> None:
+    values = {**LEAST, "config": config}
+    if config.get("cohere", {}).get("api-key-file"):
+        values.pop("apiKey")
+    done = template(values)
+    assert (done.returncode == 0) == starts(config, tmp_path), done.stderr
 
 
 # What is said after the installation
@@ -488,34 +779,59 @@ def test_without_ports_no_rule_lets_everything_out(ports: list[int] | None, cidr
 
 @pytest.fixture(scope="module")
 def notes_chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the chart with its notes as a ConfigMap, because without a cluster Helm shows no notes."""
+    """A copy of the chart with its notes as an object, because without a cluster Helm shows no notes.
+
+    Nor does it look anything up there: the Prometheus of `--set lookedUp.…` is in its place.
+    """
     chart = tmp_path_factory.mktemp("notes") / NAME
     shutil.copytree(CHART, chart)
+    (chart / "values.schema.json").unlink()
     (chart / "templates/NOTES.txt").rename(chart / "files/NOTES.txt")
     manifest = 'kind: Notes\ntext: {{ tpl (.Files.Get "files/NOTES.txt") . | quote }}\n'
     (chart / "templates/notes.yaml").write_text(manifest, encoding="utf-8")
+    helpers = chart / "templates/_notes.tpl"
+    text = helpers.read_text(encoding="utf-8")
+    call = '(lookup "monitoring.coreos.com/v1" "Prometheus" "" "")'
+    assert call in text
+    helpers.write_text(text.replace(call, "(.Values.lookedUp | default dict)"), encoding="utf-8")
     return chart
 
 
 def notes(values: Mapping[str, Any], chart: Path) -> str:
-    """Give the notes."""
+    """Return the notes."""
     return str(the("Notes", parsed(text_of(values, chart)))["text"])
 
 
-@pytest.mark.parametrize(("name", "said"), NOTES)
-def test_notes_say_what_to_look_at(name: str, said: str, notes_chart: Path) -> None:
-    assert said in notes(CASES[name], notes_chart)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_notes_warn_only_of_a_key_that_is_wanted_and_never_show_it(name: str, notes_chart: Path) -> None:
-    text = notes(CASES[name], notes_chart)
-
-    assert ("no API key" in text) == (name in KEYLESS)
-    assert KEY not in text
+@pytest.mark.parametrize(("values", "said"), NOTES)
+def test_notes_say_what_to_look_at(values: dict[str, Any], said: str, notes_chart: Path) -> None:
+    assert said in notes(values, notes_chart)
 
 
 def test_notes_warn_of_a_key_in_clear_text(notes_chart: Path) -> None:
-    values = changed(CASES["own-secret"], "config.cohere.base-url", "http://gateway.example.com")
+    values = changed(LEAST, "config.cohere.base-url", "http://gateway.example.com")
 
     assert "in clear text" in notes(values, notes_chart)
+
+
+@pytest.mark.parametrize(("label", "warns"), [("kps", False), ("other", True), ("", True)])
+def test_notes_warn_when_no_prometheus_selects_the_monitor(
+    label: str, warns: bool, notes_chart: Path
+) -> None:
+    selector = {"matchLabels": {"release": "kps"}}
+    looked_up = {"items": [{"spec": {"serviceMonitorSelector": selector}}]}
+    values = {**LEAST, "monitoring": {"enabled": True, "release": label}, "lookedUp": looked_up}
+
+    assert ("they want release=kps" in notes(values, notes_chart)) == warns
+
+
+def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart: Path) -> None:
+    text = notes(OLD_VALUES, notes_chart)
+    for path in RENAMED.keys() - REFUSED_OLD_VALUES:
+        assert f"\n- {path} is " in text
+    assert "RENAMED" not in notes(LEAST, notes_chart)
+
+    manifests = render(OLD_VALUES)
+    assert pod_of(manifests)["imagePullSecrets"] == [{"name": "registry"}]
+    assert the("ServiceMonitor", manifests)["spec"]["endpoints"][0]["scheme"] == "https"
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert the(kind, manifests)["metadata"]["labels"]["release"] == "prometheus"

@@ -291,7 +291,7 @@ async def test_podmans_image_is_saved_under_the_name_that_a_node_looks_for(
         manifest = archive.extractfile("manifest.json")
         assert manifest is not None
         (saved,) = json.load(manifest)
-    deployed = pod_of(parsed(kustomized(KUBERNETES / "overlays/demo")))["containers"][0]["image"]
+    deployed = pod_of(parsed(kustomized(KUBERNETES / "demo")))["containers"][0]["image"]
     assert saved["RepoTags"] == [f"docker.io/library/{deployed}"]
 
 
@@ -299,7 +299,7 @@ async def test_podmans_image_is_saved_under_the_name_that_a_node_looks_for(
 
 
 async def test_the_demo_runs_as_a_pod(engine: Engine, image: str) -> None:
-    demo = parsed(kustomized(KUBERNETES / "overlays/demo"))
+    demo = parsed(kustomized(KUBERNETES / "demo"))
     async with engine.pod(demo, unused_port()) as pod:
         await answers_its_probes(pod, demo)
         await until_metrics(pod.address, "^cohere_finetuned_models{", 9)
@@ -326,11 +326,8 @@ async def test_the_deployment_runs_as_a_pod_and_takes_up_a_rotated_secret(engine
 
 def of_an_api(base_url: str) -> list[Manifest]:
     """Give the manifests with another address of the API in their configuration."""
-    manifests = deepcopy(list(parsed(kustomized(KUBERNETES / "overlays/plain"))))
-    data = the("ConfigMap", manifests)["data"]
-    data["config.yml"] = yaml.safe_dump(
-        yaml.safe_load(data["config.yml"]) | {"cohere": {"base-url": base_url}}
-    )
+    manifests = deepcopy(list(parsed(kustomized(KUBERNETES / "base"))))
+    the("ConfigMap", manifests)["data"]["config.yml"] = yaml.safe_dump({"cohere": {"base-url": base_url}})
     return manifests
 
 

@@ -4,7 +4,7 @@ The command line, the environment, the file and the documentation are all built 
 name, default or meaning is written twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin
 
@@ -20,7 +20,8 @@ class Option:
     """One option, as the command line, the environment, the file and the documentation need it.
 
     `name` is the field's, `spelling` what users write; `default` is what they would write, "" when there is
-    none; `metavar` is "" for a switch. A `repeatable` one is a list of texts when it comes by flags.
+    none; `metavar` is "" for a switch; `bounds` has the limits of a number by "ge", "gt" and "le". A
+    `repeatable` one is a list of texts when it comes by flags.
     """
 
     group: str
@@ -29,6 +30,8 @@ class Option:
     metavar: str
     meaning: str
     spelling: str
+    is_integer: bool
+    bounds: Mapping[str, float]
     repeatable: bool = False
 
     @property
@@ -63,6 +66,8 @@ def options() -> Iterator[Option]:
                 _metavar(field),
                 field.description or "",
                 _spelling(name, field),
+                field.annotation is int,
+                _bounds(field),
                 any(isinstance(entry, Repeatable) for entry in field.metadata),
             )
 
@@ -78,6 +83,11 @@ def _metavar(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return "|".join(get_args(field.annotation))
     return next(entry.word for entry in field.metadata if isinstance(entry, Metavar))
+
+
+def _bounds(field: FieldInfo) -> dict[str, float]:
+    names = ("ge", "gt", "le")
+    return {name: getattr(entry, name) for entry in field.metadata for name in names if hasattr(entry, name)}
 
 
 def _spelling(name: str, field: FieldInfo) -> str:

@@ -4,164 +4,171 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The release's name, with the chart's unless it is in there. */}}
+{{/* The release's name, with the chart's unless it contains it. */}}
 {{- define "cohere-finetune-exporter.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
-{{- else if contains (include "cohere-finetune-exporter.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "cohere-finetune-exporter.name" .) | trunc 63 | trimSuffix "-" -}}
+{{- $name := include "cohere-finetune-exporter.name" . -}}
+{{- $full := contains $name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name $name) -}}
+{{- .Values.fullnameOverride | default $full | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
+
+{{- define "cohere-finetune-exporter.namespace" -}}
+{{- .Values.namespaceOverride | default .Release.Namespace -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.selectorLabels" -}}
 {{- dict "app.kubernetes.io/name" (include "cohere-finetune-exporter.name" .) "app.kubernetes.io/instance" .Release.Name | toYaml -}}
 {{- end -}}
 
-{{/* Labels of the pod; none changes with the chart's own version, which would restart it for nothing. */}}
-{{- define "cohere-finetune-exporter.podLabels" -}}
-{{- $own := dict "app.kubernetes.io/version" .Chart.AppVersion -}}
-{{- merge (include "cohere-finetune-exporter.selectorLabels" . | fromYaml) $own .Values.podLabels .Values.commonLabels | toYaml -}}
-{{- end -}}
-
-{{/* Labels of every other object: include with (list $ LABELS); the chart's own are never overridden. */}}
-{{- define "cohere-finetune-exporter.labels" -}}
-{{- $root := index . 0 -}}
-{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{/* The metadata of an object: include with (dict "root" $), and name, namespace, labels, annotations. */}}
+{{- define "cohere-finetune-exporter.metadata" -}}
+{{- $chart := printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
 {{- $own := dict "helm.sh/chart" $chart
   "app.kubernetes.io/component" "metrics-exporter"
   "app.kubernetes.io/part-of" "cohere-finetuning"
-  "app.kubernetes.io/version" $root.Chart.AppVersion
-  "app.kubernetes.io/managed-by" $root.Release.Service -}}
-{{- merge (include "cohere-finetune-exporter.selectorLabels" $root | fromYaml) $own (index . 1) $root.Values.commonLabels | toYaml -}}
-{{- end -}}
-
-{{/* The metadata of an object: include with (dict "root" $), and name, namespace, labels, annotations. */}}
-{{- define "cohere-finetune-exporter.metadata" -}}
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $selected := include "cohere-finetune-exporter.selectorLabels" .root | fromYaml -}}
 name: {{ .name | default (include "cohere-finetune-exporter.fullname" .root) | quote }}
-namespace: {{ .namespace | default .root.Release.Namespace | quote }}
+namespace: {{ .namespace | default (include "cohere-finetune-exporter.namespace" .root) | quote }}
 labels:
-  {{- include "cohere-finetune-exporter.labels" (list .root (.labels | default dict)) | nindent 2 }}
+  {{- merge $selected $own (.labels | default dict) .root.Values.commonLabels | toYaml | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
-{{- define "cohere-finetune-exporter.serviceAccountName" -}}
-{{- if .Values.serviceAccount.create -}}
-{{- .Values.serviceAccount.name | default (include "cohere-finetune-exporter.fullname" .) -}}
-{{- else -}}
-{{- .Values.serviceAccount.name | default "default" -}}
+{{/* Labels by which a Prometheus selects a resource: include with (list $ OWN-LABELS). */}}
+{{- define "cohere-finetune-exporter.monitoringLabels" -}}
+{{- $root := index . 0 -}}
+{{- $release := $root.Values.releaseLabel | ternary $root.Release.Name $root.Values.monitoring.release -}}
+{{- merge (dict) (index . 1) (ternary (dict) (dict "release" $release) (empty $release)) | toYaml -}}
 {{- end -}}
+
+{{- define "cohere-finetune-exporter.serviceAccountName" -}}
+{{- $default := .Values.serviceAccount.create | ternary (include "cohere-finetune-exporter.fullname" .) "default" -}}
+{{- .Values.serviceAccount.name | default $default -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.image" -}}
-{{- .Values.image.repository -}}
-{{- if .Values.image.digest -}}
-@{{ .Values.image.digest }}
-{{- else -}}
-:{{ .Values.image.tag | default .Chart.AppVersion }}
-{{- end -}}
-{{- end -}}
-
-{{/* The Secret that holds the API key; empty when the key comes another way, or not at all. */}}
-{{- define "cohere-finetune-exporter.keySecret" -}}
-{{- if .Values.demo.enabled -}}
-{{- else if .Values.apiKey.value -}}
-{{- include "cohere-finetune-exporter.fullname" . }}-api-key
-{{- else -}}
-{{- .Values.apiKey.existingSecret -}}
-{{- end -}}
+{{- $image := .Values.image -}}
+{{- $repository := required "image.repository is required: build the image (deploy/docker), push it, and set image.repository to its name" $image.repository -}}
+{{- $registry := .Values.global.imageRegistry | default $image.registry -}}
+{{- with $registry }}{{ . }}/{{ end -}}
+{{- $repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end -}}
 {{- end -}}
 
-{{/* The path of the metrics, which the configuration may move. */}}
+{{/* Pull secrets, given as names or as {name: ...}. */}}
+{{- define "cohere-finetune-exporter.pullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat .Values.global.imagePullSecrets .Values.imagePullSecrets (.Values.image.pullSecrets | default list) -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- $secrets | uniq | toYaml -}}
+{{- end -}}
+
+{{- define "cohere-finetune-exporter.config" -}}
+{{- .Values.config | default dict | toYaml -}}
+{{- end -}}
+
 {{- define "cohere-finetune-exporter.metricsPath" -}}
 {{- dig "web" "telemetry-path" "/metrics" (.Values.config | default dict) -}}
 {{- end -}}
 
-{{/* A file that the chart carries; include with (list $ PATH TEXT), where TEXT must be in the file. */}}
-{{- define "cohere-finetune-exporter.file" -}}
-{{- $text := (index . 0).Files.Get (index . 1) -}}
-{{- if not (contains (index . 2) $text) -}}
-{{- fail (printf "%s is missing: the chart's files are symbolic links, which were lost on the way here; use what `helm package` makes of it" (index . 1)) -}}
+{{/* http or https: how Prometheus reaches the metrics. */}}
+{{- define "cohere-finetune-exporter.scheme" -}}
+{{- .Values.serviceMonitor.scheme | default .Values.web.scheme | default (ternary "http" "https" (empty .Values.web.tlsSecret)) -}}
 {{- end -}}
-{{- $text -}}
+
+{{/* The Secret that holds the API key; empty when the key comes another way, or not at all. */}}
+{{- define "cohere-finetune-exporter.keySecret" -}}
+{{- .Values.demo.enabled | ternary "" .Values.apiKey.existingSecret -}}
+{{- end -}}
+
+{{- define "cohere-finetune-exporter.webConfig" -}}
+{{- if .Values.web.existingSecret -}}
+{{- .Values.web.secretKey -}}
+{{- else if .Values.web.tlsSecret -}}
+web-config.yml
+{{- end -}}
+{{- end -}}
+
+{{- define "cohere-finetune-exporter.args" -}}
+{{- prepend .Values.extraArgs "--config.file=/etc/cohere-finetune-exporter/config.yml" | toYaml -}}
+{{- end -}}
+
+{{/* What the chart sets itself, as variables, which win over config. */}}
+{{- define "cohere-finetune-exporter.env" -}}
+{{- with include "cohere-finetune-exporter.keySecret" . }}
+- name: COHERE_EXPORTER_COHERE_API_KEY_FILE
+  value: /run/secrets/cohere/api-key
+{{- end }}
+- name: COHERE_EXPORTER_COHERE_BUDGET_FILE
+  value: /var/lib/cohere-finetune-exporter/budget.json
+- name: COHERE_EXPORTER_WEB_PROBE_ADDRESS
+  value: ":10221"
+{{- with include "cohere-finetune-exporter.webConfig" . }}
+- name: COHERE_EXPORTER_WEB_CONFIG_FILE
+  value: /run/secrets/web/{{ . }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What the exporter's container and the configuration check have in common. */}}
+{{- define "cohere-finetune-exporter.container" -}}
+image: {{ include "cohere-finetune-exporter.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+env:
+  {{- include "cohere-finetune-exporter.env" . | trim | nindent 2 }}
+{{- with .Values.envFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+volumeMounts:
+  - name: config
+    mountPath: /etc/cohere-finetune-exporter
+    readOnly: true
+  - name: state
+    mountPath: /var/lib/cohere-finetune-exporter
+  {{- if include "cohere-finetune-exporter.keySecret" . }}
+  # The whole folder: a subPath would never see a rotated key.
+  - name: api-key
+    mountPath: /run/secrets/cohere
+    readOnly: true
+  {{- end }}
+  {{- if include "cohere-finetune-exporter.webConfig" . }}
+  - name: web
+    mountPath: /run/secrets/web
+    readOnly: true
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* fsGroup lets the image's user write to a claim; OpenShift assigns a group of its own and refuses others. */}}
+{{- define "cohere-finetune-exporter.podSecurityContext" -}}
+{{- $group := dict -}}
+{{- if and .Values.persistence.enabled (not (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+{{- $group = dict "fsGroup" 65532 -}}
+{{- end -}}
+{{- merge (dict) .Values.podSecurityContext $group | toYaml -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.podAnnotations" -}}
 {{- $scrape := dict -}}
 {{- if .Values.scrapeAnnotations -}}
 {{- $scrape = dict "prometheus.io/scrape" "true" "prometheus.io/port" "10220"
-  "prometheus.io/path" (include "cohere-finetune-exporter.metricsPath" .) "prometheus.io/scheme" .Values.web.scheme -}}
+  "prometheus.io/path" (include "cohere-finetune-exporter.metricsPath" .) "prometheus.io/scheme" (include "cohere-finetune-exporter.scheme" .) -}}
 {{- end -}}
 {{- with merge (dict) .Values.podAnnotations $scrape .Values.commonAnnotations -}}
 {{- toYaml . -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "cohere-finetune-exporter.args" -}}
-{{- $args := list -}}
-{{- if .Values.demo.enabled -}}
-{{- $args = append $args "demo" -}}
-{{- end -}}
-{{- $args = append $args "--config.file=/etc/cohere-finetune-exporter/config.yml" -}}
-{{- if include "cohere-finetune-exporter.keySecret" . -}}
-{{- $args = append $args "--cohere.api-key-file=/run/secrets/cohere/api-key" -}}
-{{- end -}}
-{{- if .Values.web.existingSecret -}}
-{{- $args = append $args (printf "--web.config.file=/run/secrets/web/%s" .Values.web.secretKey) -}}
-{{- end -}}
-{{- concat $args .Values.extraArgs | toYaml -}}
-{{- end -}}
-
-{{/* How a probe asks: include with (list $ PATH). */}}
-{{- define "cohere-finetune-exporter.probe" -}}
-{{- $web := (index . 0).Values.web -}}
-{{- if eq $web.probes "tcp" -}}
-tcpSocket:
-  port: metrics
-{{- else -}}
-httpGet:
-  path: {{ index . 1 }}
-  port: metrics
-  scheme: {{ upper $web.scheme }}
-{{- end -}}
-{{- end -}}
-
-{{/* Where the API key comes from, as the user gave it: a list, empty when there is none. */}}
-{{- define "cohere-finetune-exporter.keySources" -}}
-{{- $sources := list -}}
-{{- if .Values.apiKey.existingSecret -}}
-{{- $sources = append $sources "apiKey.existingSecret" -}}
-{{- end -}}
-{{- if .Values.apiKey.value -}}
-{{- $sources = append $sources "apiKey.value" -}}
-{{- end -}}
-{{- if dig "cohere" "api-key-file" "" (.Values.config | default dict) -}}
-{{- $sources = append $sources "config.cohere.api-key-file" -}}
-{{- end -}}
-{{- range .Values.extraEnv -}}
-{{- if has .name (list "COHERE_API_KEY" "CO_API_KEY" "COHERE_EXPORTER_COHERE_API_KEY_FILE") -}}
-{{- $sources = append $sources (printf "extraEnv %s" .name) -}}
-{{- end -}}
-{{- end -}}
-{{- range .Values.extraArgs -}}
-{{- if hasPrefix "--cohere.api-key-file" . -}}
-{{- $sources = append $sources "extraArgs --cohere.api-key-file" -}}
-{{- end -}}
-{{- end -}}
-{{- join ", " $sources -}}
-{{- end -}}
-
-{{/* Refuse what cannot work, before it is installed. */}}
-{{- define "cohere-finetune-exporter.validate" -}}
-{{- $sources := include "cohere-finetune-exporter.keySources" . -}}
-{{- if contains ", " $sources -}}
-{{- fail (printf "the API key is given more than once (%s); keep one" $sources) -}}
-{{- end -}}
-{{- if and (eq .Values.web.scheme "https") (not .Values.web.existingSecret) -}}
-{{- fail "web.scheme is https, but nothing gives the exporter a certificate; set web.existingSecret" -}}
 {{- end -}}
 {{- end -}}

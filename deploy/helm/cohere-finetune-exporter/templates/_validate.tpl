@@ -1,0 +1,155 @@
+{{/* Refuses what cannot work before it is installed. */}}
+
+{{- define "cohere-finetune-exporter.validate" -}}
+{{- include "cohere-finetune-exporter.validateRenamed" . -}}
+{{- include "cohere-finetune-exporter.validateKey" . -}}
+{{- include "cohere-finetune-exporter.validateOptions" . -}}
+{{- include "cohere-finetune-exporter.validateNetwork" . -}}
+{{- include "cohere-finetune-exporter.validateScrape" . -}}
+{{- end -}}
+
+{{/* Where the API key comes from, as the user gave it: a list, empty when there is none. */}}
+{{- define "cohere-finetune-exporter.keySources" -}}
+{{- $sources := list -}}
+{{- if .Values.apiKey.existingSecret -}}
+{{- $sources = append $sources "apiKey.existingSecret" -}}
+{{- end -}}
+{{- if dig "cohere" "api-key-file" "" (.Values.config | default dict) -}}
+{{- $sources = append $sources "config.cohere.api-key-file" -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name (list "COHERE_API_KEY" "CO_API_KEY" "COHERE_EXPORTER_COHERE_API_KEY_FILE") -}}
+{{- $sources = append $sources (printf "extraEnv %s" .name) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraArgs -}}
+{{- if hasPrefix "--cohere.api-key-file" . -}}
+{{- $sources = append $sources "extraArgs --cohere.api-key-file" -}}
+{{- end -}}
+{{- end -}}
+{{- join ", " $sources -}}
+{{- end -}}
+
+{{- define "cohere-finetune-exporter.validateKey" -}}
+{{- $sources := include "cohere-finetune-exporter.keySources" . -}}
+{{- if contains ", " $sources -}}
+{{- fail (printf "the API key is given more than once (%s); keep one" $sources) -}}
+{{- end -}}
+{{- if and (include "cohere-finetune-exporter.isHosted" .) (not (or $sources .Values.envFrom .Values.demo.enabled)) -}}
+{{- fail (printf "there is no API key, and %s needs one: set apiKey.existingSecret, or config.cohere.base-url to a deployment that needs none, or demo.enabled" (include "cohere-finetune-exporter.baseUrl" .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The options of config against their bounds; the schema has checked their types. */}}
+{{- define "cohere-finetune-exporter.validateOptions" -}}
+{{- $config := .Values.config | default dict -}}
+{{- range $key, $bounds := .Files.Get "files/options.json" | fromJson -}}
+{{- $path := splitList "." $key -}}
+{{- $value := dig (index $path 0) (index $path 1) nil (deepCopy $config) -}}
+{{- if and (eq $bounds.type "REGEX") $value -}}
+{{- include "cohere-finetune-exporter.validateRegex" $value -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- include "cohere-finetune-exporter.validateBounds" (list $key $bounds (include "cohere-finetune-exporter.number" $value | float64)) -}}
+{{- end -}}
+{{- end -}}
+{{- $default := ternary "5s" "60s" .Values.demo.enabled -}}
+{{- $interval := dig "poll" "interval" $default $config | default $default -}}
+{{- $seconds := include "cohere-finetune-exporter.number" $interval | float64 -}}
+{{- $shortest := dict "idle-interval" $seconds "stale-after" (mulf 2 $seconds) -}}
+{{- range $name, $least := $shortest -}}
+{{- $value := dig "poll" $name nil (deepCopy $config) -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- if lt (include "cohere-finetune-exporter.number" $value | float64) (float64 $least) -}}
+{{- fail (printf "config.poll.%s: must be at least %vs, because the interval is %v" $name $least $interval) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Include with (list KEY BOUNDS NUMBER). */}}
+{{- define "cohere-finetune-exporter.validateBounds" -}}
+{{- $bounds := index . 1 -}}
+{{- $number := index . 2 -}}
+{{- if and (hasKey $bounds "ge") (lt $number (float64 $bounds.ge)) -}}
+{{- fail (printf "config.%s: must be at least %v" (index . 0) $bounds.ge) -}}
+{{- end -}}
+{{- if and (hasKey $bounds "gt") (le $number (float64 $bounds.gt)) -}}
+{{- fail (printf "config.%s: must be more than %v" (index . 0) $bounds.gt) -}}
+{{- end -}}
+{{- if and (hasKey $bounds "le") (gt $number (float64 $bounds.le)) -}}
+{{- fail (printf "config.%s: must be at most %v" (index . 0) $bounds.le) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An error here quotes the expression. What only Python knows (lookarounds, back-references) is left to the exporter. */}}
+{{- define "cohere-finetune-exporter.validateRegex" -}}
+{{- if not (or (contains "(?" .) (regexMatch "\\\\[1-9Z]" .)) -}}
+{{- $_ := mustRegexMatch (trim .) "" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A number, or a duration such as 1m30s in seconds. */}}
+{{- define "cohere-finetune-exporter.number" -}}
+{{- if not (kindIs "string" .) -}}
+{{- printf "%f" (float64 .) -}}
+{{- else if regexMatch "[a-z]" . -}}
+{{- $units := dict "y" 31536000 "w" 604800 "d" 86400 "h" 3600 "m" 60 "s" 1 "ms" 0.001 -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9]+(ms|[ywdhms])" . -1 -}}
+{{- $sum = addf $sum (mulf (regexFind "^[0-9]+" . | float64) (get $units (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{- printf "%f" (float64 $sum) -}}
+{{- else -}}
+{{- trim . | trimPrefix "+" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cohere-finetune-exporter.validateNetwork" -}}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.egress (not .Values.demo.enabled) -}}
+{{- $ports := include "cohere-finetune-exporter.ports" . | fromJsonArray -}}
+{{- if not (include "cohere-finetune-exporter.letOut" (list .Values.networkPolicy.egress $ports)) -}}
+{{- fail (printf "networkPolicy.egress lets out no connection to %s: allow TCP port %s" (include "cohere-finetune-exporter.baseUrl" .) (join " or " $ports)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cohere-finetune-exporter.validateScrape" -}}
+{{- with .Values.serviceMonitor -}}
+{{- if and .interval .scrapeTimeout -}}
+{{- if gt (include "cohere-finetune-exporter.number" .scrapeTimeout | float64) (include "cohere-finetune-exporter.number" .interval | float64) -}}
+{{- fail (printf "serviceMonitor.scrapeTimeout: must be at most the interval (%s)" .interval) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Values of charts before this one whose meaning cannot be kept. */}}
+{{- define "cohere-finetune-exporter.validateRenamed" -}}
+{{- if .Values.apiKey.value -}}
+{{- fail "apiKey.value is gone: create a Secret and set apiKey.existingSecret to its name" -}}
+{{- end -}}
+{{- range $name := list "ingress" "egress" -}}
+{{- if kindIs "map" (index $.Values.networkPolicy $name) -}}
+{{- fail (printf "networkPolicy.%s is a list of rules now, as a NetworkPolicy has them" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* One line for each value of charts before this one that has another name now. */}}
+{{- define "cohere-finetune-exporter.renamed" -}}
+{{- if .Values.image.pullSecrets }}
+- image.pullSecrets is imagePullSecrets: [{name: ...}]
+{{- end }}
+{{- if .Values.web.scheme }}
+- web.scheme is gone: web.tlsSecret implies https; otherwise set serviceMonitor.scheme
+{{- end }}
+{{- if .Values.web.probes }}
+- web.probes is gone: probes have a port of their own
+{{- end }}
+{{- if .Values.serviceMonitor.labels }}
+- serviceMonitor.labels is serviceMonitor.additionalLabels
+{{- end }}
+{{- if .Values.prometheusRule.labels }}
+- prometheusRule.labels is prometheusRule.additionalLabels
+{{- end }}
+{{- end -}}
