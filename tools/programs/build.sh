@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Build the current releases of the programs that the tests run against, at the versions pinned in each go.mod, into
+# $PROGRAMS (a cache outside the checkout). What is there already at that version is not built again.
+set -euo pipefail
+cd "$(dirname "$0")"
+programs=${PROGRAMS:-${XDG_CACHE_HOME:-$HOME/.cache}/cohere-finetune-exporter/programs}
+command -v go >/dev/null || { echo "needs Go 1.25 or later: https://go.dev/doc/install" >&2; exit 1; }
+export CGO_ENABLED=0 GOFLAGS=-mod=readonly
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+build() { # FOLDER PACKAGE...: each package's last element names its binary
+    local folder=$1 stamp
+    shift
+    stamp="$programs/$folder.$(cat "$folder"/go.mod "$folder"/go.sum | sha256sum | cut -c1-16)"
+    [ -e "$stamp" ] && return
+    mkdir -p "$programs/bin"
+    (cd "$folder" && go build -ldflags='-s -w' -o "$programs/bin/" "$@")
+    rm -f "$programs/$folder".*
+    touch "$stamp"
+}
+
+[ $# -gt 0 ] || set -- prometheus alertmanager
+for folder in "$@"; do
+    case $folder in
+        prometheus) build prometheus github.com/prometheus/prometheus/cmd/{prometheus,promtool} ;;
+        alertmanager)
+            # Its module lacks the built web interface, which no test opens; an empty page takes its place in a copy.
+            cp -R --no-preserve=mode "$(cd alertmanager && go mod download && go list -m -f '{{.Dir}}' \
+                github.com/prometheus/alertmanager)" "$work/source"
+            mkdir -p "$work/source/ui/app/dist"
+            echo '<!doctype html>' >"$work/source/ui/app/dist/index.html"
+            cp alertmanager/go.sum "$work/go.sum"
+            { cat alertmanager/go.mod; echo "replace github.com/prometheus/alertmanager => $work/source"; } >"$work/go.mod"
+            build alertmanager -modfile "$work/go.mod" github.com/prometheus/alertmanager/cmd/{alertmanager,amtool}
+            ;;
+        *) echo "no such program: $folder" >&2; exit 2 ;;
+    esac
+done
