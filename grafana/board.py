@@ -8,8 +8,9 @@ from grafana_foundation_sdk.builders import dashboard as build
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from grafana.layout import Shelf, place
+from grafana.layout import Heading, Shelf, place
 from grafana.panels import DATASOURCE
+from grafana.variables import datasource, identity
 
 FLEET = "cohere-finetuning-fleet"
 MODEL = "cohere-finetuning-model"
@@ -17,10 +18,10 @@ EXPORTER = "cohere-finetuning-exporter"
 _TITLES = {FLEET: "Fleet", MODEL: "Model", EXPORTER: "Exporter"}
 
 LINK_TO_MODEL = (
-    f"/d/{MODEL}?${{__url_time_range}}&${{datasource:queryparam}}"
-    "&var-model_id=${__data.fields.model_id:percentencode}"
+    f"/d/{MODEL}?${{__url_time_range}}&${{datasource:queryparam}}&${{cluster:queryparam}}"
+    "&${namespace:queryparam}&${job:queryparam}&var-model_id=${__data.fields.model_id:percentencode}"
 )
-"""For tables with a field `model_id`: the model's own dashboard, same time range and datasource."""
+"""For tables with a field `model_id`: the model's own dashboard, same time range, datasource and identity."""
 
 
 class PrometheusAnnotation(model.AnnotationQuery):
@@ -31,14 +32,14 @@ class PrometheusAnnotation(model.AnnotationQuery):
         self._own = {"titleFormat": title, "textFormat": text, "useValueForTime": "on"}
 
     def to_json(self) -> dict[str, object]:
-        """Give the annotation as Grafana reads it."""
+        """Return the annotation as Grafana reads it."""
         return super().to_json() | self._own
 
 
 def dashboard(
     uid: str,
     description: str,
-    shelves: Iterable[Shelf],
+    parts: Iterable[Shelf | Heading],
     *,
     variables: Iterable[model.VariableModel] = (),
     annotations: Iterable[PrometheusAnnotation] = (),
@@ -61,13 +62,13 @@ def dashboard(
             builder.link(_link(other))
     built = builder.build()
     built.annotations = model.AnnotationContainer(list_val=list(annotations))
-    built.templating = model.DashboardDashboardTemplating(list_val=[_datasource(), *variables])
-    built.panels = list(place(shelves))
+    built.templating = model.DashboardDashboardTemplating(list_val=[datasource(), *identity(), *variables])
+    built.panels = list(place(parts))
     return built
 
 
 def as_json(built: model.Dashboard) -> dict[str, Any]:
-    """Give the dashboard as plain data, its id null: Grafana finds it by its uid."""
+    """Return the dashboard as plain data, its id null: Grafana finds it by its uid."""
     plain: dict[str, Any] = json.loads(json.dumps(built, cls=JSONEncoder))
     for variable in plain["templating"]["list"]:
         for name in (
@@ -88,7 +89,3 @@ def _link(uid: str) -> build.DashboardLink:
         .keep_time(True)
         .include_vars(True)
     )
-
-
-def _datasource() -> model.VariableModel:
-    return build.DatasourceVariable("datasource").label("Prometheus").type("prometheus").build()

@@ -1,25 +1,24 @@
 """Exporter: whether it is well, what it asks of the API, and what it costs."""
 
-from grafana_foundation_sdk.builders import dashboard as build_dashboard
-from grafana_foundation_sdk.models.dashboard import (
-    Dashboard,
-    Panel,
-    VariableModel,
-    VariableOption,
-    VariableRefresh,
-    VariableSort,
-)
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from grafana.board import EXPORTER, PrometheusAnnotation, dashboard
 from grafana.freshness import age, api
 from grafana.layout import Shelf
-from grafana.looks import unknown
-from grafana.panels import DATASOURCE, Column, graph, listing, single
-from grafana.promql import labelled
+from grafana.looks import words
+from grafana.panels import Column, graph, listing, single
+from grafana.promql import EXPORTER as EACH
+from grafana.promql import chosen, labelled
+from grafana.variables import of_label
 
-THESE = 'instance=~"$instance"'
-OWN = f"and on (job, instance) cohere_exporter_build_info{{{THESE}}}"
+INSTANCE = 'instance=~"$instance"'
+BUILD = chosen("cohere_exporter_build_info", INSTANCE)
+OWN = f"and on ({EACH}) {BUILD}"
 """Narrows metrics that every process has to those of the exporter."""
+SEEN = f"max by ({EACH}) (last_over_time({BUILD}[$__range]))"
+"""Every exporter that was scraped in the time range, also when it is gone now."""
+STATE = f"max by ({EACH}) ({chosen('up', INSTANCE)})\nand on ({EACH}) {SEEN}\nor on ({EACH}) -1 + 0 * {SEEN}"
+"""1: scraped, 0: cannot be scraped, -1: no target any more."""
 MONTH = 31 * 86400
 
 
@@ -31,58 +30,112 @@ def build() -> Dashboard:
         [
             Shelf(
                 4,
-                (
-                    (6, api(THESE, by="instance")),
-                    (7, age(THESE, by="instance")),
-                    (6, _poll_duration()),
-                    (5, _calls_per_month()),
-                ),
+                ((5, _up()), (5, _not_up()), (4, api(INSTANCE)), (5, age(INSTANCE)), (5, _calls_per_month())),
             ),
+            Shelf(8, ((24, _exporters()),)),
             Shelf(8, ((12, _polls()), (12, _lost()))),
             Shelf(8, ((12, _calls()), (12, _latency()))),
             Shelf(8, ((8, _waiting()), (8, _memory()), (8, _cpu()))),
-            Shelf(5, ((24, _builds()),)),
         ],
-        variables=[_variable()],
+        variables=[of_label("instance", "Instance", chosen("cohere_exporter_build_info"))],
         annotations=[_restarts()],
         since="now-6h",
     )
 
 
-def _variable() -> VariableModel:
-    query = "label_values(cohere_exporter_build_info, instance)"
-    return (
-        build_dashboard.QueryVariable("instance")
-        .label("Exporter")
-        .description("Exporters that Prometheus has scraped in the time range.")
-        .datasource(DATASOURCE)
-        .query({"query": query, "qryType": 1, "refId": "PrometheusVariableQueryEditor-VariableQuery"})
-        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(VariableSort.ALPHABETICAL_ASC)
-        .multi(True)
-        .include_all(True)
-        .all_value(".*")
-        .current(VariableOption(selected=True, text=["All"], value=["$__all"]))
-        .build()
+def own(family: str) -> str:
+    """Return the series of one of the exporter's own families that the variables select."""
+    return chosen(f"cohere_exporter_{family}", INSTANCE)
+
+
+def each(family: str) -> str:
+    """Return one value an exporter."""
+    return f"max by ({EACH}) ({own(family)})"
+
+
+def _up() -> Panel:
+    return single(
+        "Exporters up",
+        "Exporters that Prometheus scrapes. One is enough for one key: each more only adds its calls.",
+        f"count(({STATE}) == 1) or 0 * count({SEEN})",
+        empty="no exporter",
     )
 
 
-def _poll_duration() -> Panel:
+def _not_up() -> Panel:
     return single(
-        "Last poll took",
-        "Duration of the last poll, step metrics included. Near the interval, polls begin to be late.",
-        (f"max by (instance) (cohere_exporter_last_poll_duration_seconds{{{THESE}}})", "{{instance}}"),
-        unit="s",
-        decimals=1,
-        names=True,
+        "Down or gone",
+        "Exporters that were scraped in the time range and are not now: the target is down, or no target any "
+        "more. An exporter that was moved, or removed for good, counts until the time range has passed it.",
+        f"count(({STATE}) < 1) or 0 * count({SEEN})",
+        steps=((None, "transparent"), (1, "red")),
+        filled=True,
         empty="no exporter",
+    )
+
+
+def _exporters() -> Panel:
+    last_success = f"max by ({EACH}) (last_over_time({own('last_success_timestamp_seconds')}[$__range]))"
+    # Multiplied by the interval, the 1 of each build is the interval, and a query is saved.
+    interval = f"on ({EACH}) group_left () {each('poll_interval_seconds')}"
+    return listing(
+        "Exporters",
+        "One row for each exporter that was scraped in the time range, also for one that is down or gone: "
+        "the state of its target and of the API, why its last poll failed, the age of its data, how often "
+        "it polls, and the calls left of --cohere.calls-per-month. A call comes back after 31 days.",
+        STATE,
+        f"max by ({EACH}) ({chosen('cohere_up', INSTANCE)})",
+        f"max by ({EACH}, reason) ({own('last_poll_failed')} == 1)",
+        f"clamp_min(time() - ({last_success} > 0), 0)",
+        each("last_poll_duration_seconds"),
+        f"max by ({EACH}, version, revision, python_version) ({BUILD} * {interval})",
+        f"1000 * {each('next_poll_timestamp_seconds')}",
+        each("api_calls_left"),
+        columns=[
+            Column(field="instance", title="Instance"),
+            Column(
+                field="Value #A",
+                title="Target",
+                unit="none",
+                width=80,
+                mappings=words({"1": ("up", "green"), "0": ("down", "red"), "-1": ("gone", "red")}),
+                background=True,
+            ),
+            Column(
+                field="Value #B",
+                title="API",
+                unit="none",
+                width=80,
+                mappings=words({"1": ("up", "green"), "0": ("down", "red")}),
+                background=True,
+            ),
+            Column(field="reason", title="Last failure", width=130),
+            Column(field="Value #D", title="Age of data", unit="s", decimals=0, width=110),
+            Column(field="Value #E", title="Poll took", unit="s", decimals=1, width=90),
+            Column(field="Value #F", title="Polls every", unit="s", decimals=1, width=100),
+            Column(
+                field="Value #G",
+                title="Next poll",
+                unit="dateTimeFromNow",
+                width=130,
+            ),
+            Column(field="Value #H", title="Calls left", unit="locale", decimals=0, width=90),
+            Column(field="version", title="Version", width=80),
+            Column(field="revision", title="Revision", width=90),
+            Column(field="python_version", title="Python", width=75),
+            Column(field="cluster", title="Cluster", width=90),
+            Column(field="namespace", title="Namespace", width=100),
+            Column(field="job", title="Job", width=190),
+        ],
+        sort_by="Target",
+        empty="No exporter was scraped in this time range",
     )
 
 
 def _calls_per_month() -> Panel:
     # Averaged over the moments at which there was a rate: an exporter that began an hour ago is not
     # taken for one that was silent for 23.
-    rate = f"sum(rate(cohere_exporter_api_requests_total{{{THESE}}}[5m]))"
+    rate = f"sum(rate({own('api_requests_total')}[5m]))"
     return single(
         "Calls a month, at today's pace",
         "Calls to the API in 31 days, if all go on as in the last 24 hours. A trial key has 1,000: see "
@@ -95,7 +148,7 @@ def _calls_per_month() -> Panel:
 
 def _polls() -> Panel:
     def a_minute(family: str) -> str:
-        return f"(rate(cohere_exporter_{family}_total{{{THESE}}}[$__rate_interval]))"
+        return f"(rate({own(f'{family}_total')}[$__rate_interval]))"
 
     return graph(
         "Polls and their failures",
@@ -111,26 +164,27 @@ def _polls() -> Panel:
 def _lost() -> Panel:
     def counted(family: str, by: str = "") -> str:
         group = f" by ({by})" if by else ""
-        return f"sum{group} (increase(cohere_exporter_{family}{{{THESE}}}[$__range]))"
+        return f"sum{group} (increase({own(family)}[$__range]))"
 
     terms = {
-        "Part of an answer made no sense": counted("rejected_items_total", "kind"),
-        "Step metrics could not be read": counted("training_metrics_failures_total", "reason"),
-        "Scrape refused (--web.max-requests)": counted("scrapes_rejected_total"),
-        "Key file unreadable": counted("api_key_reload_failures_total"),
-        "Web configuration unusable": counted("web_config_reload_failures_total"),
-        "Models beyond --models.limit": f"max(cohere_finetuned_models_dropped{{{THESE}}})",
-        "Metrics beyond --training.metric-limit": f"max(cohere_exporter_training_metrics_dropped{{{THESE}}})",
+        "Part of an API response skipped": counted("rejected_items_total", "kind"),
+        "Step metrics unreadable": counted("training_metrics_failures_total", "reason"),
+        "Training steps not offered": counted("training_steps_missed_total"),
+        "Scrapes refused (--web.max-requests)": counted("scrapes_rejected_total"),
+        "Last reload failed": f"sum by (file) (1 - {own('reload_successful')})",
+        "Models beyond --models.limit": f"max({chosen('cohere_finetuned_models_dropped', INSTANCE)})",
+        "Metrics beyond --training.metric-limit": f"max({own('training_metrics_dropped')})",
     }
     return listing(
         "What went missing",
-        "What the exporter could not read, refused or left out in this time range; what limits leave out is "
-        "as of now.",
+        "What the exporter could not read, refused or left out in this time range; what limits leave out and "
+        "which reloads failed is as of now.",
         "(" + labelled("what", terms) + ") > 0",
         columns=[
             Column(field="what", title="What"),
             Column(field="kind", title="Kind", width=140),
             Column(field="reason", title="Reason", width=140),
+            Column(field="file", title="File", width=110),
             Column(
                 field="Value",
                 title="Times",
@@ -143,7 +197,7 @@ def _lost() -> Panel:
         ],
         sort_by="Times",
         descending=True,
-        empty="Nothing went missing",
+        empty="Nothing went missing, or no exporter is scraped",
     )
 
 
@@ -152,7 +206,7 @@ def _calls() -> Panel:
         "Calls to the API by code",
         "Requests a minute, retries included, by HTTP status; `error` is a request that got no answer.",
         (
-            f"60 * sum by (code) (rate(cohere_exporter_api_requests_total{{{THESE}}}[$__rate_interval])) > 0",
+            f"60 * sum by (code) (rate({own('api_requests_total')}[$__rate_interval])) > 0",
             "{{code}}",
         ),
         unit="reqpm",
@@ -163,7 +217,7 @@ def _calls() -> Panel:
 
 
 def _latency() -> Panel:
-    buckets = f"cohere_exporter_api_request_duration_seconds_bucket{{{THESE}}}"
+    buckets = own("api_request_duration_seconds_bucket")
     rate = f"sum by (le, endpoint) (rate({buckets}[$__rate_interval]))"
     quantiles = {"median": f"histogram_quantile(0.5, {rate})", "95 %": f"histogram_quantile(0.95, {rate})"}
     return graph(
@@ -176,7 +230,7 @@ def _latency() -> Panel:
 
 
 def _waiting() -> Panel:
-    retries = f"rate(cohere_exporter_api_retries_total{{{THESE}}}[$__rate_interval])"
+    retries = f"rate({own('api_retries_total')}[$__rate_interval])"
     return graph(
         "Retries and throttling",
         "Requests sent again, a minute (left), and the share of time that requests waited for "
@@ -186,7 +240,7 @@ def _waiting() -> Panel:
             "{{endpoint}}",
         ),
         (
-            f"sum(rate(cohere_exporter_api_throttled_seconds_total{{{THESE}}}[$__rate_interval]))",
+            f"sum(rate({own('api_throttled_seconds_total')}[$__rate_interval]))",
             "throttled",
         ),
         unit="reqpm",
@@ -199,7 +253,7 @@ def _memory() -> Panel:
     return graph(
         "Memory",
         "Resident memory of the exporter. Absent with --web.disable-exporter-metrics.",
-        (f"process_resident_memory_bytes {OWN}", "{{instance}}"),
+        (f"{chosen('process_resident_memory_bytes', INSTANCE)} {OWN}", "{{instance}}"),
         unit="bytes",
         empty="No process metrics",
     )
@@ -209,48 +263,17 @@ def _cpu() -> Panel:
     return graph(
         "CPU",
         "Share of one core that the exporter uses. Absent with --web.disable-exporter-metrics.",
-        (f"rate(process_cpu_seconds_total[$__rate_interval]) {OWN}", "{{instance}}"),
+        (f"rate({chosen('process_cpu_seconds_total', INSTANCE)}[$__rate_interval]) {OWN}", "{{instance}}"),
         unit="percentunit",
         decimals=1,
         empty="No process metrics",
     )
 
 
-def _builds() -> Panel:
-    build = f"cohere_exporter_build_info{{{THESE}}}"
-    # Multiplied by the interval, the 1 of each build tells it, and a query is saved.
-    interval = (
-        "ignoring (version, revision, python_version) group_left () cohere_exporter_poll_interval_seconds"
-    )
-    calls_left = f"max by (instance) (cohere_exporter_api_calls_left{{{THESE}}})"
-    return listing(
-        "Exporters",
-        "What runs where, how often it polls, how long its last good data outlives a failing API, and the "
-        "calls left of --cohere.calls-per-month, which lengthens the interval; a call comes back after 31 "
-        "days. One exporter is enough for one key: each more only adds its calls.",
-        f"max by (instance, version, revision, python_version) ({build} * {interval})",
-        f"max by (instance) (cohere_exporter_stale_after_seconds{{{THESE}}})",
-        f"{calls_left}\nor on (instance) NaN * max by (instance) ({build})",
-        columns=[
-            Column(field="instance", title="Instance"),
-            Column(field="Value #A", title="Polls every", unit="s", width=140),
-            Column(field="Value #B", title="Keeps data for", unit="s", width=140),
-            Column(
-                field="Value #C", title="Calls left", unit="locale", width=140, mappings=unknown("no budget")
-            ),
-            Column(field="version", title="Version"),
-            Column(field="revision", title="Revision"),
-            Column(field="python_version", title="Python"),
-        ],
-        sort_by="Instance",
-        empty="No exporter is scraped",
-    )
-
-
 def _restarts() -> PrometheusAnnotation:
     return PrometheusAnnotation(
         "Starts",
-        f"1000 * process_start_time_seconds {OWN}",
+        f"1000 * {chosen('process_start_time_seconds', INSTANCE)} {OWN}",
         color="blue",
         title="Started: {{instance}}",
         text="{{job}}",

@@ -2,39 +2,37 @@
 
 from grafana_foundation_sdk.models.dashboard import Panel
 
-from grafana.looks import up_or_down
+from grafana.looks import words
 from grafana.panels import single
-from grafana.promql import age_of_data, braces
+from grafana.promql import IDENTITY, age_of_data, chosen
 
 AGE_COLORS = {"fresh": "green", "late": "orange", "stale": "red"}
 
 
-def api(selector: str = "", by: str = "") -> Panel:
-    """Build the stat that tells whether the API answers."""
-    group = f" by ({by})" if by else ""
+def api(*matchers: str) -> Panel:
+    """Build the stat of the API's state as the last polls saw it."""
+    up = chosen("cohere_up", *matchers)
     return single(
         "API",
-        "Whether the last poll listed every page of models. Where several exporters disagree, down wins. "
-        "While it is down the last good data is shown, until it is too old.",
-        (f"min{group} (cohere_up{braces(selector)})", f"{{{{{by}}}}}" if by else ""),
-        mappings=up_or_down(),
-        names=bool(by),
+        "Whether the last poll listed every page of models. Of several accounts the worst is shown, also "
+        "one whose exporter vanished within the time range. While the API is down the last good data is "
+        "shown until it is stale.",
+        f"min(max by ({IDENTITY}) ({up})\nor -1 + 0 * max by ({IDENTITY}) (last_over_time({up}[$__range])))",
+        mappings=words({"1": ("up", "green"), "0": ("down", "red"), "-1": ("exporter gone", "red")}),
         filled=True,
         empty="no exporter",
     )
 
 
-def age(selector: str = "", by: str = "") -> Panel:
+def age(*matchers: str) -> Panel:
     """Build the stat of the time since the last success."""
     return single(
         "Age of data",
-        "Time since a poll last listed every model; of several exporters the worst is shown, unless each has "
-        "its own. Fresh up to half the time that old data is kept (--poll.stale-after), late beyond that, "
-        "stale once the models' metrics have been taken away.",
-        (age_of_data(selector, by), f"{{{{{by}}}}}: {{{{age}}}}" if by else "{{age}}"),
+        "Time since a poll last listed every model; of several accounts the worst is shown. Fresh up to "
+        "half of --poll.stale-after, late beyond that, stale once the models' metrics have been dropped.",
+        (age_of_data(*matchers), "{{age}}"),
         unit="s",
         colors=AGE_COLORS,
-        names=bool(by),
         filled=True,
-        empty="no poll has succeeded",
+        empty="no data",
     )

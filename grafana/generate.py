@@ -21,7 +21,7 @@ DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
 
 
 def render(name: str) -> str:
-    """Give the content of the file `name`."""
+    """Return the content of the file `name`."""
     dashboard = as_json(DASHBOARDS[name]())
     return json.dumps(dashboard, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 

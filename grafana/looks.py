@@ -7,14 +7,7 @@ worse status is shown.
 
 from dataclasses import dataclass
 
-from grafana_foundation_sdk.models.dashboard import (
-    DashboardSpecialValueMapOptions,
-    SpecialValueMap,
-    SpecialValueMatch,
-    ValueMap,
-    ValueMapping,
-    ValueMappingResult,
-)
+from grafana_foundation_sdk.models.dashboard import ValueMap, ValueMapping, ValueMappingResult
 
 from exporter.model import Status
 
@@ -29,6 +22,8 @@ class Look:
 
 NEUTRAL = "text"
 """The colour of ordinary text in light and dark themes."""
+CLEAR = "transparent"
+"""The colour of the panel itself, for filled stats that have nothing to say."""
 OTHER = Look("Other", "#c9c9c9")
 """A status that the API has added since; its number is 0."""
 
@@ -45,53 +40,50 @@ LOOKS: dict[Status, Look] = {
 }
 """In the order of their numbers, which begin at 1."""
 
+BASE_TYPES = {
+    f"BASE_TYPE_{name.upper()}": name
+    for name in ("Chat", "Generative", "Classification", "Rerank", "Unspecified")
+}
+"""The texts of the API's base types."""
+
 
 def code(status: Status) -> int:
-    """Give the number that stands for a status in panels."""
+    """Return the number that stands for a status in panels."""
     return list(LOOKS).index(status) + 1
 
 
 def by_code() -> list[ValueMapping]:
-    """Give the mappings that turn the numbers of statuses into texts and colours."""
+    """Return the mappings that turn the numbers of statuses into texts and colours."""
     return words(
         {"0": (OTHER.text, OTHER.color)}
         | {str(code(status)): (look.text, look.color) for status, look in LOOKS.items()}
     )
 
 
-def up_or_down() -> list[ValueMapping]:
-    """Give the mappings of `cohere_up`."""
-    return words({"1": ("up", "green"), "0": ("down", "red")})
-
-
 def zero() -> list[ValueMapping]:
-    """Give the mapping that lets a 0 recede, whatever colour other numbers have."""
+    """Return the mapping that lets a 0 recede, whatever colour other numbers have."""
     return words({"0": ("0", NEUTRAL)})
 
 
 def severities() -> list[ValueMapping]:
-    """Give the mappings of alerts' severities; any other is shown as it is."""
+    """Return the mappings of alerts' severities; any other is shown as it is."""
     return words(
         {"critical": ("critical", "red"), "warning": ("warning", "orange"), "info": ("info", "blue")}
     )
 
 
 def base_types() -> list[ValueMapping]:
-    """Give the mappings of the API's base types; any other is shown as it is."""
-    names = ("Chat", "Generative", "Classification", "Rerank", "Unspecified")
-    return words({f"BASE_TYPE_{name.upper()}": (name, NEUTRAL) for name in names})
+    """Return the mappings of the API's base types; any other is shown as it is."""
+    return words({base_type: (text, NEUTRAL) for base_type, text in BASE_TYPES.items()})
 
 
-def unknown(text: str) -> list[ValueMapping]:
-    """Give the mapping of NaN, by which a query stands in for a number that there is not."""
-    result = ValueMappingResult(text=text, color=NEUTRAL)
-    return [
-        SpecialValueMap(options=DashboardSpecialValueMapOptions(match=SpecialValueMatch.NA_N, result=result))
-    ]
+def statuses() -> list[ValueMapping]:
+    """Return the mappings of statuses by their names in the API; any other is shown as it is."""
+    return words({status.value: (look.text, look.color) for status, look in LOOKS.items()})
 
 
 def words(texts: dict[str, tuple[str, str]]) -> list[ValueMapping]:
-    """Give mappings of values to a text and a colour."""
+    """Return mappings of values to a text and a colour."""
     results = {
         value: ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(texts.items())

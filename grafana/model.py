@@ -1,97 +1,90 @@
-"""Model: one model by variable. Where it stands, how its training goes, what it is made of."""
+"""Model: one model by variable. Where it stands, what it is made of, how its training goes, beside others."""
 
-from grafana_foundation_sdk.builders import dashboard as build_dashboard
-from grafana_foundation_sdk.models.dashboard import (
-    Dashboard,
-    Panel,
-    VariableModel,
-    VariableRefresh,
-    VariableSort,
-)
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from exporter.model import Status
-from grafana.board import MODEL, dashboard
-from grafana.layout import Shelf
-from grafana.looks import base_types, by_code
-from grafana.panels import DATASOURCE, Column, graph, listing, single, status_history
-from grafana.promql import in_status, labelled, status_code
+from grafana.board import MODEL as BOARD
+from grafana.board import dashboard
+from grafana.comparison import PREDECESSOR, curves_by_step, evaluation
+from grafana.layout import Heading, Shelf
+from grafana.looks import BASE_TYPES, NEUTRAL, by_code, statuses, words
+from grafana.panels import Column, graph, listing, single, status_history
+from grafana.promql import FALLING, MODEL, chosen, in_status, labelled, named, per_model, status_code
+from grafana.variables import hidden_id, of_metric, of_models
 
 THIS = 'model_id="$model_id"'
-FALLING = "(?i).*(loss|entropy|perplexity|error).*"
-"""Metrics that fall as a training gets better. All others count as rising; the names are an open set."""
 
-# Both differences are between the same two scrapes, so what Prometheus extrapolates cancels out. While no
-# step is added both are 0, and their quotient is no number.
-PACE = (
-    "60 * max(delta(cohere_finetuned_model_training_step{{{this}}}[{window}])\n"
-    "  / delta(cohere_finetuned_model_training_step_timestamp_seconds{{{this}}}[{window}]) > 0)"
-)
+
+def of_this(family: str, *matchers: str) -> str:
+    """Return the series of one of the model's families."""
+    return chosen(f"cohere_finetuned_model_{family}", THIS, *matchers)
+
+
 IN_TRAINING = f"and on () ({in_status(Status.FINETUNING, THIS)})"
-SILENCE = f"time() - max(cohere_finetuned_model_training_step_timestamp_seconds{{{THIS}}})\n{IN_TRAINING}"
+SILENCE = f"clamp_min(time() - max({of_this('training_step_timestamp_seconds')}), 0)\n{IN_TRAINING}"
+TOOK = f"{per_model('completed_timestamp_seconds')} - {per_model('created_timestamp_seconds')}"
 WANDB = "https://wandb.ai/${__data.fields.wandb_entity:percentencode}/${__data.fields.wandb_project:percentencode}"
+
+
+def pace(window: str) -> str:
+    """Return the steps per minute, by the API's own times.
+
+    Both differences are between the same two scrapes, so what Prometheus extrapolates cancels out. While no
+    step is added both are 0, and their quotient is no number.
+    """
+    steps, seconds = of_this("training_step"), of_this("training_step_timestamp_seconds")
+    return f"60 * max(delta({steps}[{window}])\n  / delta({seconds}[{window}]) > 0)"
 
 
 def build() -> Dashboard:
     """Build the dashboard."""
+    losses = _curves(
+        "Losses: lower is better",
+        "Evaluation metrics that fall, by name: loss, entropy, perplexity, error.",
+        "=~",
+    )
+    scores = _curves(
+        "Scores: higher is better", "All other evaluation metrics, such as accuracy, F1, MRR and nDCG.", "!~"
+    )
     return dashboard(
-        MODEL,
-        "One fine-tuned model: its status, its training curves, its settings.",
+        BOARD,
+        "One fine-tuned model: its status, what it is made of, its evaluation metrics, its peers.",
         [
-            Shelf(4, ((6, _status()), (6, _step()), (6, _pace()), (6, _silence()))),
-            Shelf(4, ((24, _history()),)),
-            Shelf(
-                9,
-                (
-                    (
-                        12,
-                        _curves(
-                            "Losses: lower is better",
-                            "Evaluation metrics that fall, by their name: loss, entropy, perplexity, error.",
-                            "=~",
-                        ),
-                    ),
-                    (
-                        12,
-                        _curves(
-                            "Scores: higher is better",
-                            "All other evaluation metrics, such as accuracy, F1, MRR and nDCG.",
-                            "!~",
-                        ),
-                    ),
-                ),
-            ),
+            Shelf(4, ((4, _status()), (4, _step()), (4, _pace()), (5, _silence()), (7, _elapsed()))),
+            Shelf(10, ((9, _made_of()), (5, _hyperparameters()), (5, _times()), (5, _where_the_time_went()))),
+            Shelf(4, ((18, _history()), (6, _wandb()))),
+            Shelf(9, ((24, evaluation()),)),
+            Shelf(9, ((12, losses), (12, scores))),
+            Heading("Beside other models"),
+            Shelf(11, ((24, curves_by_step()),)),
+            Heading("Progress"),
             Shelf(7, ((12, _steps_and_pace()), (12, _silence_over_time()))),
-            Shelf(8, ((8, _latest_metrics()), (8, _hyperparameters()), (8, _times()))),
-            Shelf(5, ((24, _made_of()),)),
         ],
-        variables=[_variable()],
+        variables=[
+            of_models(
+                "model_id", "Model", "The model that is shown. Models of one name differ by their ids."
+            ),
+            of_models(
+                "baseline", "Baseline", "The model it is measured against, step by step.", optional=True
+            ),
+            of_models(
+                "compare",
+                "Compare",
+                "Models whose curves are drawn beside it; up to five stay readable.",
+                several=True,
+                optional=True,
+            ),
+            of_metric(THIS),
+            hidden_id("predecessor", PREDECESSOR),
+        ],
         since="now-6h",
-    )
-
-
-def _variable() -> VariableModel:
-    # Models that were removed within the time range can be chosen too: their history is still there.
-    query = (
-        "query_result(max by (model_id, model_name) (last_over_time(cohere_finetuned_model_info[$__range])))"
-    )
-    return (
-        build_dashboard.QueryVariable("model_id")
-        .label("Model")
-        .description("Shown by its name; models of one name are told apart by their status history.")
-        .datasource(DATASOURCE)
-        .query({"query": query, "qryType": 3, "refId": "PrometheusVariableQueryEditor-VariableQuery"})
-        # Grafana shows the group `text` and uses the group `value`.
-        .regex(r'/model_id="(?<value>.+?)",\s*model_name="(?<text>.*)"\}/')
-        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
-        .build()
     )
 
 
 def _status() -> Panel:
     return single(
         "Status",
-        "The model's status now, as the API tells it.",
+        "The model's status now, as the API gives it.",
         status_code(THIS),
         mappings=by_code(),
         filled=True,
@@ -101,10 +94,10 @@ def _status() -> Panel:
 
 def _step() -> Panel:
     return single(
-        "Step",
-        "Highest step that has evaluation metrics. The API does not tell how many steps there will be.",
-        f"max(cohere_finetuned_model_training_step{{{THIS}}})",
-        empty="before the first step",
+        "Step evaluated",
+        "Highest step that has evaluation metrics. The API does not say how many steps there will be.",
+        f"max({of_this('training_step')})",
+        empty="no step yet",
     )
 
 
@@ -113,10 +106,10 @@ def _pace() -> Panel:
         "Pace",
         "Steps per minute, averaged over the dashboard's time range, by the times that the API gives for the "
         "steps. The range must hold at least two polls.",
-        PACE.format(this=THIS, window="$__range") + f"\n{IN_TRAINING}",
+        pace("$__range") + f"\n{IN_TRAINING}",
         unit="suffix: steps/min",
         decimals=1,
-        empty="no new step in this time range",
+        empty="no new step",
     )
 
 
@@ -127,8 +120,34 @@ def _silence() -> Panel:
         "later steps come about once a minute, so it is orange beyond 15 minutes and red beyond an hour.",
         SILENCE,
         unit="s",
-        steps=((None, "green"), (900, "orange"), (3600, "red")),
-        empty="no steps, or not in training",
+        steps=((None, NEUTRAL), (900, "orange"), (3600, "red")),
+        empty="no steps, or at rest",
+    )
+
+
+def _elapsed() -> Panel:
+    busy = in_status(Status.FINETUNING, THIS)
+    waits = in_status(Status.QUEUED, THIS)
+    info = per_model("info", labels="base_type")
+    typical = (
+        f"quantile by (base_type) (0.5, ({TOOK}) * on ({MODEL}) group_left (base_type) {info})\n"
+        f"and on (base_type) max by (base_type) ({of_this('info')})"
+    )
+    created, completed = (f"max({of_this(f'{when}_timestamp_seconds')})" for when in ("created", "completed"))
+    terms = {
+        "so far": f"(time() - {created} and on () ({busy} or {waits}))",
+        "took": f"({completed} - {created})",
+        "typical": f"max({typical})",
+    }
+    return single(
+        "Elapsed, and typical",
+        "From creation to the end of training, or to now while it lasts, beside the median of the finished "
+        "models of the same base type. The API gives no estimate of the time left.",
+        (labelled("what", terms), "{{what}}"),
+        unit="s",
+        decimals=1,
+        names=True,
+        empty="no times",
     )
 
 
@@ -136,34 +155,33 @@ def _history() -> Panel:
     return status_history(
         "Status over time",
         "The statuses this model went through, as polls saw them.",
-        status_code(THIS),
+        named(status_code(THIS)),
         per_page=1,
         empty="Not listed in this time range",
     )
 
 
 def _curves(title: str, description: str, operator: str) -> Panel:
-    selector = f'{THIS}, metric{operator}"{FALLING}"'
+    metric = f'metric{operator}"{FALLING}"'
+    complete = f"max by (metric) ({of_this('step_metric', metric)})"
+    polled = f"max by (metric) ({of_this('training_metric', metric)})"
     return graph(
         title,
-        f"{description} Latest value of each at every moment, by the API's own names.",
-        (
-            f"max by (metric) (cohere_finetuned_model_training_metric{{{selector}}})",
-            "{{metric}}",
-        ),
+        f"{description} Every step where /metrics/steps is scraped, else the latest value of each poll.",
+        (f"{complete}\nor {polled}", "{{metric}}"),
         decimals=3,
         soft_min=None,
-        empty="No step has such a metric yet",
+        empty="No step has such a metric yet, or no data",
     )
 
 
 def _steps_and_pace() -> Panel:
     return graph(
         "Steps and pace",
-        "Highest step with metrics (left), and steps per minute over the ten minutes before (right). Where "
+        "Highest step evaluated (left), and steps per minute over the ten minutes before (right). Where "
         "polls are further apart, the pace is drawn only after each that saw a new step.",
-        (f"max(cohere_finetuned_model_training_step{{{THIS}}})", "step"),
-        (PACE.format(this=THIS, window="10m"), "pace"),
+        (f"max({of_this('training_step')})", "step"),
+        (pace("10m"), "pace"),
         decimals=0,
         steps_between=True,
         on_the_right=("pace", "suffix: /min", "steps per minute", 1),
@@ -174,42 +192,25 @@ def _steps_and_pace() -> Panel:
 def _silence_over_time() -> Panel:
     return graph(
         "Time since the last step, over time",
-        "While the model is in training. A saw with even teeth is a healthy training; a line that "
+        "While the model is in training. A saw with even teeth is a healthy training run; a line that "
         "only rises is one that stalled.",
-        (
-            SILENCE,
-            "since the last step",
-        ),
+        (SILENCE, "since the last step"),
         unit="s",
         empty="No training with steps in this time range",
-    )
-
-
-def _latest_metrics() -> Panel:
-    return listing(
-        "Latest evaluation",
-        "Latest value of each evaluation metric, from the highest step that has it.",
-        f"max by (metric) (cohere_finetuned_model_training_metric{{{THIS}}})",
-        columns=[
-            Column(field="metric", title="Metric"),
-            Column(field="Value", title="Value", unit="none", decimals=4, width=140),
-        ],
-        sort_by="Metric",
-        empty="No step has metrics yet",
     )
 
 
 def _hyperparameters() -> Panel:
     return listing(
         "Hyperparameters",
-        "The numeric hyperparameters of the training, by the API's own names.",
-        f"max by (hyperparameter) (cohere_finetuned_model_hyperparameter{{{THIS}}})",
+        "The numeric hyperparameters of the run, by the API's own names.",
+        f"max by (hyperparameter) ({of_this('hyperparameter')})",
         columns=[
             Column(field="hyperparameter", title="Hyperparameter"),
-            Column(field="Value", title="Value", unit="none", width=140),
+            Column(field="Value", title="Value", unit="none", width=90),
         ],
         sort_by="Hyperparameter",
-        empty="The API tells no hyperparameters",
+        empty="The API gives no hyperparameters",
     )
 
 
@@ -221,28 +222,41 @@ def _times() -> Panel:
         "Last used": "last_used",
         "Last step": "training_step",
     }
-    terms = {
-        title: f"1000 * max(cohere_finetuned_model_{name}_timestamp_seconds{{{THIS}}})"
-        for title, name in times.items()
-    }
+    terms = {title: f"1000 * max({of_this(f'{name}_timestamp_seconds')})" for title, name in times.items()}
     return listing(
         "Times",
-        "What the API tells of the model's life. When the training ends the model is not yet ready: it is "
-        "deployed next.",
+        "When the model was created, changed and used, by the API. When the training ends the model is not "
+        "yet ready: it is deployed next.",
         labelled("event", terms),
         columns=[
             Column(field="event", title="Event"),
-            Column(field="Value", title="Time", unit="dateTimeAsIso", width=180),
+            Column(field="Value", title="Time", unit="dateTimeAsIso", width=160),
         ],
         sort_by="Time",
-        empty="The API tells no times",
+        empty="The API gives no times",
+    )
+
+
+def _where_the_time_went() -> Panel:
+    return listing(
+        "Where the time went",
+        "Minutes of the time range that Prometheus saw the model in each status.",
+        f"60 * max by (status) (count_over_time(({of_this('status')} == 1)[$__range:1m]))",
+        columns=[
+            Column(field="status", title="Status", mappings=statuses()),
+            Column(field="Value", title="Time", unit="s", decimals=1, width=110),
+        ],
+        sort_by="Time",
+        descending=True,
+        empty="Not listed in this time range",
     )
 
 
 def _made_of() -> Panel:
     titles = {
+        "model_name": "Name",
         "model_id": "Id",
-        "base_type": "Type",
+        "base_type": "Base type",
         "base_model": "Base model",
         "base_model_version": "Version",
         "strategy": "Strategy",
@@ -251,25 +265,49 @@ def _made_of() -> Panel:
         "creator_id": "Creator",
         "organization_id": "Organization",
         "wandb_entity": "W&B entity",
+        "wandb_project": "W&B project",
     }
-    columns = [
-        Column(
-            field=label,
-            title=title,
-            width=290 if label == "model_id" else None,
-            mappings=base_types() if label == "base_type" else None,
-        )
-        for label, title in titles.items()
-    ]
-    project = Column(
-        field="wandb_project", title="W&B project", link=WANDB, link_title="Open in Weights & Biases"
-    )
-    labels = ", ".join([*titles, "wandb_project"])
+    terms = {title: _value_of(label, THIS) for label, title in titles.items()}
+    terms["Predecessor"] = _value_of("model_id", 'model_id="$predecessor"')
+    numbered = {
+        title: f'label_replace({term}, "order", "{number:02}", "", "")'
+        for number, (title, term) in enumerate(terms.items())
+    }
     return listing(
         "Made of",
-        "The model's settings, its owner, and its Weights & Biases project with a link, where it has one.",
-        f"max by ({labels}) (cohere_finetuned_model_info{{{THIS}}})",
-        columns=[*columns, project],
-        sort_by="Id",
+        "What the model was made from and by whom. The predecessor is the model of the same name created "
+        "last before it.",
+        f"max by (order, what, value) ({labelled('what', numbered)})",
+        columns=[
+            Column(field="order", title="No.", hidden=True),
+            Column(field="what", title="What", width=120),
+            Column(
+                field="value",
+                title="Value",
+                mappings=words({base_type: (text, NEUTRAL) for base_type, text in BASE_TYPES.items()}),
+            ),
+        ],
+        sort_by="No.",
         empty="Not listed now",
+    )
+
+
+def _value_of(label: str, model: str) -> str:
+    """Return a series whose label `value` is that of `label`, if the model has it."""
+    info = chosen("cohere_finetuned_model_info", model, f'{label}!=""')
+    return f'label_replace(max by ({label}) ({info}), "value", "$1", "{label}", "(.*)")'
+
+
+def _wandb() -> Panel:
+    both = of_this("info", 'wandb_entity!=""', 'wandb_project!=""')
+    return listing(
+        "Weights & Biases",
+        "A link to the run's project, where the model names both an entity and a project.",
+        f"max by (wandb_entity, wandb_project) ({both})",
+        columns=[
+            Column(field="wandb_entity", title="Entity"),
+            Column(field="wandb_project", title="Project", link=WANDB, link_title="Open in Weights & Biases"),
+        ],
+        sort_by="Project",
+        empty="No project with an entity",
     )

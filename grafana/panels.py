@@ -1,7 +1,8 @@
 """The panels of the house, each with a title, a description, a unit and a text for when there is no data.
 
 Stats and tables ask for the present moment only: the last value of a range would go on being shown after the
-exporter has taken old data away.
+exporter has dropped stale data. Without data nothing is green: the base colour is that of text or of the
+panel.
 """
 
 from collections.abc import Sequence
@@ -10,27 +11,34 @@ from typing import TypeVar
 
 from grafana_foundation_sdk.builders import common as build_common
 from grafana_foundation_sdk.builders import dashboard as build
-from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries
+from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries, xychart
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DataTransformerConfig,
     DynamicConfigValue,
     FieldColorModeId,
+    MatcherConfig,
     Panel,
     Threshold,
     ThresholdsMode,
     ValueMapping,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat, QueryEditorMode
+from grafana_foundation_sdk.models.xychart import SeriesMapping, XYShowMode
 
-from grafana.looks import NEUTRAL, by_code
+from grafana.looks import CLEAR, NEUTRAL, by_code
 
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 Steps = Sequence[tuple[float | None, str]]
 """Thresholds: from which value on (None: from the beginning) which colour holds."""
 
-AnyPanel = TypeVar("AnyPanel", stat.Panel, table.Panel, timeseries.Panel, statetimeline.Panel)
+NOTHING = "-"
+"""What a cell or a legend shows where it has no value; the panel's own text is for when all is empty."""
+HIDDEN_LABELS = {"cluster", "namespace", "job", "model_id"}
+"""Labels that tell rows apart, and that links need, but that most tables do not show."""
+
+AnyPanel = TypeVar("AnyPanel", stat.Panel, table.Panel, timeseries.Panel, statetimeline.Panel, xychart.Panel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,7 @@ class Column:
     link: str | None = None
     link_title: str = "Show the model"
     empty: str | None = None
+    hidden: bool = False
 
 
 def queries(
@@ -68,7 +77,7 @@ def single(
     *expressions: str | tuple[str, str],
     unit: str = "none",
     decimals: int = 0,
-    steps: Steps = ((None, NEUTRAL),),
+    steps: Steps | None = None,
     mappings: Sequence[ValueMapping] = (),
     colors: dict[str, str] | None = None,
     names: bool = False,
@@ -80,7 +89,7 @@ def single(
         _framed(stat.Panel(), title, description, empty)
         .unit(unit)
         .decimals(decimals)
-        .thresholds(_thresholds(steps))
+        .thresholds(_thresholds(steps or ((None, CLEAR if filled else NEUTRAL),)))
         .color_scheme(build.FieldColor().mode(FieldColorModeId.THRESHOLDS))
         .mappings(list(mappings))
         .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -142,6 +151,7 @@ def graph(
         panel.axis_soft_min(soft_min)
     if steps_between:
         panel.line_interpolation(common.LineInterpolation.STEP_AFTER)
+    panel.override_by_regexp("/.*/", [_property("noValue", NOTHING)])
     for name, (text, color) in (looks or {}).items():
         panel.override_by_name(name, [_property("displayName", text), fixed_color(color)])
     if on_the_right:
@@ -193,6 +203,43 @@ def status_history(title: str, description: str, expression: str, *, per_page: i
     ).build()
 
 
+def by_step(title: str, description: str, step: str, value: str, *, empty: str) -> Panel:
+    """Build a chart of values over training steps; both queries tell their series apart by `model` alone."""
+    panel = (
+        _framed(xychart.Panel(), title, description, empty)
+        .unit("none")
+        .decimals(3)
+        .thresholds(_thresholds(((None, NEUTRAL),)))
+        .color_scheme(build.FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC))
+        .mapping(SeriesMapping.AUTO)  # of each frame the first number is x, the other y
+        .series([xychart.XYSeriesConfig()])
+        .show(XYShowMode.POINTS_AND_LINES)
+        .point_size(xychart.XychartFieldConfigPointSize().fixed(4))
+        .line_width(2)
+        .legend(_legend().calcs([]))
+        .tooltip(build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE))
+    )
+    order = {"Value #A": 0, "Value #B": 1, "model": 2}
+    for id_val, options in (
+        ("merge", {}),
+        ("organize", {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": {}}),
+        ("partitionByValues", {"fields": ["model"], "keepFields": False, "naming": {"asLabels": True}}),
+    ):
+        panel.with_transformation(DataTransformerConfig(id_val=id_val, options=options))
+    panel.override_by_name("Value #A", [_property("displayName", "Step"), _property("decimals", 0)])
+    panel.override_by_name("Value #B", [_property("displayName", "${__field.labels.model}")])
+    return queries(panel, step, value, format_=PromQueryFormat.TABLE, now=False).build()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """A query of a table turned around: a row for each value of one label, a column for each of another."""
+
+    ref_id: str
+    row: str
+    column: str
+
+
 def listing(
     title: str,
     description: str,
@@ -201,14 +248,19 @@ def listing(
     sort_by: str,
     descending: bool = False,
     filterable: bool = False,
+    matrix: Matrix | None = None,
+    unit: str = "string",
     empty: str,
 ) -> Panel:
-    """Build a table of the present moment with these columns; `model_id` stays at hand for links, unseen."""
+    """Build a table of the present moment with these columns; what else the queries return is hidden.
+
+    With `matrix` the columns that its query adds are shown too, after these, in `unit`.
+    """
     panel = (
         _framed(table.Panel(), title, description, empty)
         .thresholds(_thresholds(((None, NEUTRAL),)))
         .color_scheme(build.FieldColor().mode(FieldColorModeId.THRESHOLDS))
-        .unit("string")
+        .unit(unit)
         .align(common.FieldTextAlignment.LEFT)
         .cell_options(common.TableAutoCellOptions())
         .filterable(filterable)
@@ -216,30 +268,55 @@ def listing(
         .show_header(True)
         .sort_by([build_common.TableSortByFieldState().display_name(sort_by).desc(descending)])
     )
-    shown = {column.field for column in columns}
-    if len(expressions) > 1:
-        panel.with_transformation(DataTransformerConfig(id_val="merge", options={}))
+    fields = {column.field: index for index, column in enumerate(columns)}
+    for step in _steps(len(expressions), matrix):
+        panel.with_transformation(step)
     panel.with_transformation(
         DataTransformerConfig(
             id_val="organize",
             options={
-                "excludeByName": dict.fromkeys(_left_out(len(expressions)) - shown, True),
-                "indexByName": {column.field: index for index, column in enumerate(columns)},
+                "excludeByName": dict.fromkeys(sorted(_left_out(len(expressions)) - set(fields)), True),
+                "indexByName": fields,
                 "renameByName": {},
             },
         )
     )
-    if "model_id" not in shown:
-        # The first is Grafana 11's way, the second that of later ones; each ignores the other's.
-        hidden = [_property("custom.hidden", True), _property("custom.hideFrom", {"viz": True})]
-        panel.override_by_name("model_id", hidden)
+    panel.override_by_regexp("/.*/", [_property("noValue", NOTHING)])
+    for name in sorted(HIDDEN_LABELS - set(fields)):
+        panel.override_by_name(name, _hidden())
     for column in columns:
         panel.override_by_name(column.field, list(_properties(column)))
     return queries(panel, *expressions, format_=PromQueryFormat.TABLE, now=True).build()
 
 
+def _steps(queries: int, matrix: Matrix | None) -> Sequence[DataTransformerConfig]:
+    """Return the transformations that make one frame of a table's queries."""
+    if matrix is None:
+        return [DataTransformerConfig(id_val="merge", options={})] if queries > 1 else []
+    turned = DataTransformerConfig(
+        id_val="groupingToMatrix",
+        filter_val=MatcherConfig(id_val="byRefId", options=matrix.ref_id),
+        options={
+            "rowField": matrix.row,
+            "columnField": matrix.column,
+            "valueField": "Value" if queries == 1 else f"Value #{matrix.ref_id}",
+            "emptyValue": "null",
+        },
+    )
+    renamed = DataTransformerConfig(
+        id_val="organize",
+        options={
+            "excludeByName": {},
+            "indexByName": {},
+            "renameByName": {f"{matrix.row}\\{matrix.column}": matrix.row},
+        },
+    )
+    joined = DataTransformerConfig(id_val="joinByField", options={"byField": matrix.row, "mode": "outer"})
+    return [turned, renamed, joined] if queries > 1 else [turned, renamed]
+
+
 def fixed_color(color: str) -> DynamicConfigValue:
-    """Give the override that paints a series in one colour."""
+    """Return the override that paints a series in one colour."""
     return _property("color", {"mode": "fixed", "fixedColor": color})
 
 
@@ -265,12 +342,12 @@ def _legend() -> build_common.VizLegendOptions:
         .show_legend(True)
         .display_mode(common.LegendDisplayMode.LIST)
         .placement(common.LegendPlacement.BOTTOM)
-        .calcs(["lastNotNull"])
+        .calcs(["last"])  # the last of the range, not the last there was: that may be hours old
     )
 
 
 def _left_out(count: int) -> set[str]:
-    """Give the fields that Prometheus' datasource adds to the labels."""
+    """Return the fields that Prometheus' datasource adds to the labels."""
     values = {"Value"} if count == 1 else {f"Value #{ref_id}" for ref_id in "ABCDEFGHIJ"[:count]}
     return {"Time"} | values
 
@@ -289,7 +366,13 @@ def _properties(column: Column) -> Sequence[DynamicConfigValue]:
         "links": [link] if column.link else None,
         "noValue": column.empty,
     }
-    return [_property(name, value) for name, value in properties.items() if value is not None]
+    own = [_property(name, value) for name, value in properties.items() if value is not None]
+    return [*own, *(_hidden() if column.hidden else ())]
+
+
+def _hidden() -> list[DynamicConfigValue]:
+    # The first is Grafana 11's way, the second that of later ones; each ignores the other's.
+    return [_property("custom.hidden", True), _property("custom.hideFrom", {"viz": True})]
 
 
 def _property(name: str, value: object) -> DynamicConfigValue:

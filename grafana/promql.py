@@ -1,44 +1,56 @@
 """Expressions that several panels share.
 
-Series of a model are aggregated by its id and name before anything else happens to them, so that two
-exporters of the same account, or one that was moved to another instance, count as one.
+`cluster`, `namespace` and `job` identify an exporter's account: two accounts never mix, and several instances
+of one count once, because series are aggregated by these labels before anything else happens to them. A label
+that a Prometheus does not set matches as empty, so it costs nothing. No expression relies on NaN, which some
+engines drop.
 """
 
 from exporter.model import Status
 from grafana.looks import LOOKS, code
 
-MODEL = "model_id, model_name"
-ALERTS = 'alertname=~"Cohere.*"'
-ALERT_LABELS = "alertname, severity, model_id, model_name"
+IDENTITY = "cluster, namespace, job"
+EXPORTER = f"{IDENTITY}, instance"
+MODEL = f"{IDENTITY}, model_id"
+CHOSEN = 'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"'
+"""Selects what the dashboard's variables name."""
+DAY = 86400
+
+FALLING = "(?i).*(loss|entropy|perplexity|error).*"
+"""Metrics that fall as a run gets better. All others count as rising; the names are an open set."""
 
 
-def per_model(family: str, selector: str = "") -> str:
-    """Give one series a model of a family, whichever exporter tells it."""
-    return f"max by ({MODEL}) (cohere_finetuned_model_{family}{braces(selector)})"
+def chosen(family: str, *matchers: str) -> str:
+    """Return the series of a family that the variables select."""
+    return f"{family}{{{', '.join((CHOSEN, *matchers))}}}"
 
 
-def braces(selector: str) -> str:
-    """Put a selector into braces, if there is one."""
-    return f"{{{selector}}}" if selector else ""
+def per_model(family: str, *matchers: str, labels: str = "", fold: str = "max") -> str:
+    """Return one series a model (and value of the further `labels`), whichever instance exports it."""
+    by = ", ".join(filter(None, (MODEL, labels)))
+    return f"{fold} by ({by}) ({chosen(f'cohere_finetuned_model_{family}', *matchers)})"
 
 
-def in_status(status: Status, selector: str = "") -> str:
-    """Give the models that are in a status now, for use after `and on (model_id)`."""
-    matchers = ", ".join(filter(None, (selector, f'status="{status}"')))
-    return f"max by (model_id) (cohere_finetuned_model_status{{{matchers}}}) == 1"
+def named(expression: str) -> str:
+    """Return the expression with a `model_name` on models that have none, so that they can be clicked."""
+    return f'label_replace({expression}, "model_name", "(no name)", "model_name", "")'
 
 
-def status_code(selector: str = "") -> str:
-    """Give the status of each model as the number it has in `looks`."""
+def in_status(status: Status, *matchers: str) -> str:
+    """Return the models that are in a status now, for use after `and on (…)`."""
+    return per_model("status", f'status="{status}"', *matchers) + " == 1"
+
+
+def status_code(*matchers: str) -> str:
+    """Return the status of each model as the number it has in `looks`."""
     known = "|".join(LOOKS)
-    terms = [_status_term(0, f'status!~"{known}"', selector)]
-    terms += [_status_term(code(status), f'status="{status}"', selector) for status in LOOKS]
-    return f"max by ({MODEL}) (\n  " + "\n  or ".join(terms) + "\n)"
+    terms = [_status_term(0, f'status!~"{known}"', *matchers)]
+    terms += [_status_term(code(status), f'status="{status}"', *matchers) for status in LOOKS]
+    return f"max by ({MODEL}, model_name) (\n  " + "\n  or ".join(terms) + "\n)"
 
 
-def _status_term(number: int, matcher: str, selector: str) -> str:
-    matchers = ", ".join(filter(None, (selector, matcher)))
-    return f"{number} * (cohere_finetuned_model_status{{{matchers}}} == 1)"
+def _status_term(number: int, *matchers: str) -> str:
+    return f"{number} * ({chosen('cohere_finetuned_model_status', *matchers)} == 1)"
 
 
 def labelled(label: str, terms: dict[str, str], hide_by: str | None = None) -> str:
@@ -53,27 +65,54 @@ def labelled(label: str, terms: dict[str, str], hide_by: str | None = None) -> s
 
 
 def sorted_by_name(expression: str) -> str:
-    """Make Prometheus, which sorts series by their labels, give them by the model's name, not its id."""
+    """Return the expression with labels by which Prometheus sorts series by the model's name, not its id."""
     return f'label_replace({expression}, "by_name", "$1", "model_name", "(.*)")'
 
 
 def number_in_status(status: Status) -> str:
-    """Give how many models, told apart by their ids, are in a status now; nothing where no data is fresh."""
-    # What `cohere_finetuned_models` counts in two accounts can neither be added up, for two exporters may
-    # share an account, nor reduced to the larger.
-    return f"(count({in_status(status)}) or 0 * max(cohere_finetuned_models))"
+    """Return how many models are in a status now; nothing where no fresh data is."""
+    number = chosen("cohere_finetuned_models", f'status="{status}"')
+    return f"sum(max by ({IDENTITY}) ({number}))"
 
 
-def age_of_data(selector: str = "", by: str = "") -> str:
-    """Give the seconds since the last success, labelled fresh, late or stale by the settings in force.
+def new_failures() -> str:
+    """Return the models that failed within a day: as Prometheus saw it, or by the API where it did not watch.
 
-    Of several exporters in a group the worst counts, each judged by its own settings.
+    The API's time of change moves when an old failure is renamed, so it counts only for a model that was not
+    seen failed a day ago.
     """
-    group = f" by ({by})" if by else ""
-    # Before the first success the time is 0, and the age would be that of Unix.
-    age = f"(time() - (cohere_exporter_last_success_timestamp_seconds{braces(selector)} > 0))"
-    limit = f"cohere_exporter_stale_after_seconds{braces(selector)}"
-    # A state hides those after it.
+    failed = f'status="{Status.FAILED}"'
+    status = chosen("cohere_finetuned_model_status", failed)
+    by = f"by ({MODEL})"
+    seen = f"min {by} (min_over_time({status}[1d])) == 0"
+    by_the_api = f"time() - {per_model('updated_timestamp_seconds')} < {DAY}"
+    before = f"max {by} ({status} offset 1d)"
+    return (
+        f"({in_status(Status.FAILED)})\nand on ({MODEL}) (\n"
+        f"  {seen}\n  or ({by_the_api} unless on ({MODEL}) {before})\n)"
+    )
+
+
+def age_of_data(*matchers: str) -> str:
+    """Return the seconds since the last success, labelled fresh, late or stale by the settings in force.
+
+    The best instance counts for its account, and the worst account is shown, also a vanished one.
+    """
+
+    def last(family: str) -> str:
+        return f"max by ({IDENTITY}) (last_over_time({chosen(family, *matchers)}[$__range]))"
+
+    # Before the first success the time is 0, and the age would be that of Unix. Clocks differ: clamp.
+    age = f"clamp_min(time() - ({last('cohere_exporter_last_success_timestamp_seconds')} > 0), 0)"
+    limit = last("cohere_exporter_stale_after_seconds")
     worst_first = {"stale": f"{age} > {limit}", "late": f"{age} > {limit} / 2", "fresh": age}
-    states = {state: f"max{group} ({exporters})" for state, exporters in worst_first.items()}
-    return labelled("age", states, hide_by=by)
+    return labelled(
+        "age", {state: f"max({exporters})" for state, exporters in worst_first.items()}, hide_by=""
+    )
+
+
+def best(labels: str, *matchers: str) -> str:
+    """Return the best value of each metric of each model: the lowest of those that fall, else the highest."""
+    falling = per_model("training_metric_min", f'metric=~"{FALLING}"', *matchers, labels=labels, fold="min")
+    rising = per_model("training_metric_max", f'metric!~"{FALLING}"', *matchers, labels=labels)
+    return f"{falling}\nor {rising}"

@@ -11,7 +11,9 @@ BOARDS: dict[str, dict[str, Any]] = {
     file.stem.removeprefix("cohere-finetuning-"): json.loads(file.read_text(encoding="utf-8"))
     for file in sorted(FOLDER.glob("*.json"))
 }
-PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"]]
+PANELS = [
+    (name, panel) for name, board in BOARDS.items() for panel in board["panels"] if panel["type"] != "row"
+]
 PANEL_IDS = [f"{name}: {panel['title']}" for name, panel in PANELS]
 
 

@@ -7,7 +7,7 @@ import {
 } from '@grafana/data';
 import { BigValue, GlobalStyles, PanelChrome, TimeSeries, PortalContainer } from '@grafana/ui';
 import { TableNG as Table } from "@grafana/ui/unstable";
-import { firstValueFrom } from 'rxjs';
+import { firstValueFrom, map } from 'rxjs';
 
 type Json = any;
 declare const INPUT: { dashboard: Json; prometheus: string; from: number; to: number; variables: Record<string, string>; width: number; row: number };
@@ -20,11 +20,18 @@ const identity = (id: string) => ({ id, path: id.replace(/^custom\./, ''), isCus
   editor: () => null, override: () => null, process: (v: any) => v, shouldApply: () => true, settings: {} });
 const options = ['displayName', 'unit', 'decimals', 'mappings', 'thresholds', 'color', 'noValue', 'min', 'max', 'custom.width',
   'custom.hidden', 'custom.hideFrom', 'custom.cellOptions', 'custom.axisPlacement', 'custom.axisLabel', 'custom.align', 'custom.filterable'];
-const custom = INPUT.dashboard.panels.flatMap((p: Json) => [...Object.keys(p.fieldConfig.defaults.custom ?? {}).map((key) => `custom.${key}`),
+const custom = INPUT.dashboard.panels.filter((p: Json) => p.fieldConfig).flatMap((p: Json) => [...Object.keys(p.fieldConfig.defaults.custom ?? {}).map((key) => `custom.${key}`),
   ...p.fieldConfig.overrides.flatMap((o: Json) => o.properties.map((property: Json) => property.id))]);
 const registry = new FieldConfigOptionsRegistry(() => [...new Set([...options, ...custom])].map(identity) as any);
 standardFieldConfigEditorRegistry.setInit(() => options.filter((o) => !o.includes('.')).map(identity) as any);
-standardTransformersRegistry.setInit(() => [standardTransformers.mergeTransformer, standardTransformers.organizeFieldsTransformer].map((t: any) => ({ id: t.id, name: t.name, transformation: async () => t })) as any);
+/* Grafana has this one outside of its packages. */
+const partitionByValues = { id: 'partitionByValues', name: '', defaultOptions: {}, operator: (o: Json) => (source: any) => source.pipe(map((data: any) => data.flatMap((frame: any) => {
+  const key = frame.fields.find((f: any) => f.name === o.fields[0]);
+  return !key ? [] : [...new Set<string>(key.values)].map((value) => { const rows = key.values.map((v: any, i: number) => (v === value ? i : -1)).filter((i: number) => i >= 0);
+    return { length: rows.length, fields: frame.fields.filter((f: any) => f !== key).map((f: any) => ({ ...f, config: { ...f.config }, labels: { [key.name]: value }, values: rows.map((i: number) => f.values[i]) })) }; });
+}))) };
+standardTransformersRegistry.setInit(() => [standardTransformers.mergeTransformer, standardTransformers.organizeFieldsTransformer, standardTransformers.joinByFieldTransformer,
+  standardTransformers.groupingToMatrixTransformer, partitionByValues].map((t: any) => ({ id: t.id, name: t.name, transformation: async () => t })) as any);
 
 const fill = (expr: string) => Object.entries({ __rate_interval: `${Math.max(20, step + 5)}s`, __range: `${to - from}s`, __interval: `${step}s`, ...INPUT.variables })
   .reduce((e, [name, value]) => e.split('${' + name + '}').join(value).split('$' + name).join(value), expr);
@@ -40,10 +47,11 @@ async function ask(target: Json): Promise<Json[]> {
 
 function tableFrame(target: Json, series: Json[], several: boolean): DataFrame {
   const names = [...new Set(series.flatMap((s) => Object.keys(s.labels)))].sort();
+  const rows = series.flatMap((s) => s.points.map((p: any) => ({ labels: s.labels, p })));
   return toDataFrame({ refId: target.refId, fields: series.length === 0 ? [] : [
-    { name: 'Time', type: FieldType.time, values: series.map((s) => s.points[0][0] * 1000) },
-    ...names.map((name) => ({ name, type: FieldType.string, values: series.map((s) => s.labels[name] ?? '') })),
-    { name: several ? `Value #${target.refId}` : 'Value', type: FieldType.number, values: series.map((s) => Number(s.points[0][1])) },
+    { name: 'Time', type: FieldType.time, values: rows.map((r) => r.p[0] * 1000) },
+    ...names.map((name) => ({ name, type: FieldType.string, values: rows.map((r) => r.labels[name] ?? '') })),
+    { name: several ? `Value #${target.refId}` : 'Value', type: FieldType.number, values: rows.map((r) => Number(r.p[1])) },
   ] });
 }
 
@@ -65,7 +73,7 @@ async function frames(panel: Json): Promise<DataFrame[]> {
     else found.push(...series.map((s) => seriesFrame(target, s)));
   }
   const transformed = panel.transformations?.length ? await firstValueFrom(transformDataFrame(panel.transformations, found, { interpolate: (s: string) => s } as any)) : found;
-  const done = applyFieldOverrides({ data: transformed, fieldConfig: panel.fieldConfig, replaceVariables: (s) => s, theme, timeZone: 'utc', fieldConfigRegistry: registry as any });
+  const done = applyFieldOverrides({ data: transformed, fieldConfig: panel.fieldConfig, replaceVariables: (s, scoped: any) => s.replace(/\$\{__field\.labels\.(\w+)\}/g, (_, name) => scoped?.__field?.value?.field?.labels?.[name] ?? ''), theme, timeZone: 'utc', fieldConfigRegistry: registry as any });
   for (const frame of done) for (const field of frame.fields) { field.state = { ...field.state, displayName: null }; getFieldDisplayName(field, frame, done); }
   return done;
 }
@@ -101,6 +109,19 @@ function Timeline({ panel, data, width, height }: any) {
   </svg>;
 }
 
+/* Nor has it an XY chart: lines over the first number of each frame. */
+function XY({ data, width, height }: any) {
+  const left = 60, bottom = height - 46, xs = data.flatMap((f: any) => f.fields[0].values), ys = data.flatMap((f: any) => f.fields[1].values).filter((v: any) => v != null);
+  const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const x = (v: number) => left + ((v - x0) / (x1 - x0 || 1)) * (width - left - 10), y = (v: number) => bottom - ((v - y0) / (y1 - y0 || 1)) * (bottom - 10);
+  const color = (i: number) => theme.visualization.getColorByName(theme.visualization.palette[i]);
+  return <svg width={width} height={height} style={{ font: '12px Inter, sans-serif' }} fill={theme.colors.text.secondary}>
+    {[0, 1, 2, 3, 4].map((i) => { const v = y0 + ((y1 - y0) * i) / 4, w = x0 + ((x1 - x0) * i) / 4; return <g key={i}><text x={left - 8} y={y(v) + 4} textAnchor="end">{v.toFixed(3)}</text><line x1={left} x2={width - 10} y1={y(v)} y2={y(v)} stroke={theme.colors.border.weak} /><text x={x(w)} y={bottom + 18} textAnchor="middle">{Math.round(w)}</text></g>; })}
+    {data.map((f: any, i: number) => <g key={i}><polyline fill="none" stroke={color(i)} strokeWidth={2} points={f.fields[0].values.map((v: number, j: number) => (f.fields[1].values[j] == null ? '' : `${x(v)},${y(f.fields[1].values[j])}`)).join(' ')} />
+      <rect x={left + i * 230} y={height - 12} width={14} height={4} fill={color(i)} /><text x={left + i * 230 + 20} y={height - 6}>{getFieldDisplayName(f.fields[1], f, data)}</text></g>)}
+  </svg>;
+}
+
 function Body({ panel, data, width, height }: any) {
   const none = panel.fieldConfig.defaults.noValue;
   const rows = data.reduce((n: number, f: DataFrame) => n + f.length, 0);
@@ -108,12 +129,14 @@ function Body({ panel, data, width, height }: any) {
   if (!rows) return <Empty text={none} />;
   if (panel.type === 'table') return <Table data={data[0]} width={width} height={height} sortBy={panel.options.sortBy} cellHeight={panel.options.cellHeight} />;
   if (panel.type === 'state-timeline') return <Timeline {...{ panel, data, width, height }} />;
+  if (panel.type === 'xychart') return <XY {...{ data, width, height }} />;
   return <TimeSeries frames={data} structureRev={1} width={width} height={height} timeRange={range as any} timeZone="utc" legend={panel.options.legend} options={panel.options} />;
 }
 
 function Panel({ panel }: { panel: Json }) {
   const [data, setData] = useState<DataFrame[] | Error>();
-  useEffect(() => { frames(panel).then(setData, setData); }, []);
+  useEffect(() => { if (panel.targets) frames(panel).then(setData, setData); }, []);
+  if (panel.type === 'row') return <h5 style={{ position: 'absolute', left: 8, top: panel.gridPos.y * ROW + 8, color: theme.colors.text.primary }}>⌄ {panel.title}</h5>;
   const cell = INPUT.width / 24, g = panel.gridPos, width = g.w * cell - 8, height = g.h * ROW - 8;
   return <div className={data ? 'done' : 'waiting'} style={{ position: 'absolute', left: g.x * cell + 4, top: g.y * ROW + 4 }}>
     <PanelChrome title={panel.title} description={panel.description} width={width} height={height}>

@@ -1,7 +1,8 @@
-"""Takes the pictures of the dashboards: `python shoot.py PROMETHEUS_URL MINUTES FOLDER`.
+"""Takes the pictures of the dashboards: `python shoot.py PROMETHEUS_URL MINUTES FOLDER [SCRAPE_INTERVAL]`.
 
-Draws the panels of each committed dashboard from the last MINUTES of a Prometheus that scrapes the exporter,
-in headless Chromium. Needs `npm install` and `npm run build` before; no other package of Python.
+Draws the panels of each committed dashboard from the last MINUTES of a Prometheus that scrapes the exporter
+every SCRAPE_INTERVAL seconds (5), in headless Chromium. Needs `npm install` and `npm run build` before; no
+other package of Python.
 """
 
 import json
@@ -24,16 +25,38 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{her
 <script>window.INPUT = {input}</script><script src="{here}/bundle.js"></script>"""
 
 
-def longest_trained(prometheus: str) -> tuple[str, int]:
-    """Give the model in training that has come furthest, for its curves show most: its id and its age."""
-    query = (
-        "topk(1, time() - cohere_finetuned_model_created_timestamp_seconds"
-        ' and on (model_id) cohere_finetuned_model_status{status="STATUS_FINETUNING"} == 1)'
-    )
+LABELS = ("cluster", "namespace", "job", "instance", "base_type", "dataset", "creator")
+
+
+def asked(prometheus: str, query: str) -> list[dict[str, str]]:
+    """Return the labels of the series that answer a query."""
     url = f"{prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": query})
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the caller's own Prometheus
-        model = json.load(answer)["data"]["result"][0]
-    return model["metric"]["model_id"], int(float(model["value"][1]))
+        return [series["metric"] for series in json.load(answer)["data"]["result"]]
+
+
+def choices(prometheus: str) -> dict[str, str]:
+    """Return the variables: all accounts, the model in training that has come furthest, others beside it."""
+    chosen = dict.fromkeys(LABELS, ".*") | dict.fromkeys(
+        ("model_id", "metric", "compare", "baseline"), "none"
+    )
+    far = "topk(1, cohere_finetuned_model_training_step and on (model_id) {})"
+    training = far.format('cohere_finetuned_model_status{status="STATUS_FINETUNING"} == 1')
+    for model in asked(prometheus, f"{training} or {far.format('cohere_finetuned_model_info')}")[:1]:
+        chosen["model_id"] = this = model["model_id"]
+        same_metric = "cohere_finetuned_model_training_metric"
+        metrics = asked(prometheus, f'{same_metric}{{model_id="{this}"}}')
+        chosen["metric"] = min((each["metric"] for each in metrics), default="none")
+        others = asked(prometheus, f'{same_metric}{{metric="{chosen["metric"]}", model_id!="{this}"}}')
+        chosen["compare"] = "|".join(sorted({each["model_id"] for each in others})[:4]) or "none"
+        chosen["baseline"] = chosen["compare"].split("|")[0]
+    board = json.loads((DASHBOARDS / "cohere-finetuning-model.json").read_text(encoding="utf-8"))
+    [hidden] = [each for each in board["templating"]["list"] if each["name"] == "predecessor"]
+    query = hidden["query"]["query"].removeprefix("query_result(").removesuffix(")")
+    for name, value in chosen.items():
+        query = query.replace(f"${name}", value)
+    chosen["predecessor"] = next((each["model_id"] for each in asked(prometheus, query)), "")
+    return chosen
 
 
 def picture(dashboard: dict[str, Any], data: dict[str, Any], file: Path) -> None:
@@ -65,15 +88,14 @@ def picture(dashboard: dict[str, Any], data: dict[str, Any], file: Path) -> None
         )
 
 
-def main(prometheus: str, minutes: str, folder: str) -> None:
+def main(prometheus: str, minutes: str, folder: str, interval: str = "5") -> None:
     """Draw every dashboard."""
     now = int(time.time())
-    model_id, age = longest_trained(prometheus)
-    variables = {"model_id": model_id, "instance": ".*"}
+    variables = {**choices(prometheus), "__rate_interval": f"{4 * int(interval)}s"}
     for file in sorted(DASHBOARDS.glob("*.json")):
         name = file.stem.removeprefix("cohere-finetuning-")
-        seconds = age + 60 if name == "model" else int(minutes) * 60
-        data = {"prometheus": prometheus, "from": now - seconds, "to": now, "variables": variables}
+        since = now - int(minutes) * 60
+        data = {"prometheus": prometheus, "from": since, "to": now, "variables": variables}
         target = Path(folder).resolve() / f"dashboard-{name}.png"
         picture(json.loads(file.read_text(encoding="utf-8")), data, target)
 

@@ -26,4 +26,5 @@ schema "$raw/dashboard/x/dashboard_types.gen.d.ts" Dashboard dashboard
 panel stat stat Stat
 panel table table Table
 panel timeseries timeseries TimeSeries
+panel xychart xychart XYChart
 panel state-timeline statetimeline StateTimeline
