@@ -18,6 +18,7 @@ from exporter.pace import UNDER_WAY
 from exporter.poller import Poller
 from exporter.simulator import Job, Simulator
 from exporter.telemetry import Telemetry
+from tests.simulated import transport_of
 
 START = 1_750_000_000.0
 INTERVAL = 60.0
@@ -59,9 +60,7 @@ class World:
         self.simulator = Simulator(
             self.clock.time, api_key="", jobs=self.jobs, ascending_steps=self.ascending_steps
         )
-        self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=self.simulator), base_url="http://simulated"
-        )
+        self.http = httpx.AsyncClient(transport=transport_of(self.simulator), base_url="http://simulated")
         telemetry = Telemetry(version="", revision="", endpoints=Endpoint, rejected_kinds=())
         self.budget = MonthlyBudget(self.calls_per_month, self.clock)
         transport = Transport(

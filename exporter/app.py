@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import httpx
 import structlog
-from starlette.types import ASGIApp
 
 from exporter import REVISION, __version__
 from exporter.clock import Clock
@@ -28,16 +27,17 @@ from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
 from exporter.poller import Poller
 from exporter.runtime.worker import WorkerThread
+from exporter.runtime.reload import ReloadError
 from exporter.settings import ApiKey, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
-from exporter.web.access import Access
-from exporter.web.config import WebConfigError
 from exporter.web.format import WebConfig
-from exporter.web.guard import guarded
 from exporter.web.landing import Overview
-from exporter.web.pages import create_app
+from exporter.web.messages import Request, Response
+from exporter.web.policy import enforce
+from exporter.web.reload import WebConfigReloader
 from exporter.web.server import WebServer, listen
+from exporter.web.views import View, create_views, route
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -139,25 +139,27 @@ class Exporter:
             now=self._clock.time(),
         )
 
-    def open_access(self) -> Access | None:
+    def open_access(self) -> WebConfigReloader | None:
         """Read the web configuration file, if there is one."""
         file = self._settings.web.config_file
         if file is None:
             return None
         try:
-            return Access(file, on_reload=self._web_config_read_again)
-        except WebConfigError as error:
+            return WebConfigReloader(file, on_reload=self._web_config_reloaded)
+        except ReloadError as error:
             raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
 
     @asynccontextmanager
-    async def running(self, listener: socket.socket, access: Access | None = None) -> AsyncIterator[Running]:
+    async def running(
+        self, listener: socket.socket, access: WebConfigReloader | None = None
+    ) -> AsyncIterator[Running]:
         """Poll, and serve the pages on `listener`, until the context ends."""
         web = self._settings.web
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.http)
             polling = asyncio.create_task(self.poller.run(), name="poller")
             stack.push_async_callback(_end, polling)
-            pages = create_app(
+            views = create_views(
                 scrape=self.scrape,
                 overview=self.overview,
                 is_healthy=lambda: not polling.done(),
@@ -166,19 +168,17 @@ class Exporter:
                 max_requests=web.max_requests,
                 on_rejected=self.telemetry.scrapes_rejected.inc,
             )
-            server = await stack.enter_async_context(_server(pages, listener, access))
+            server = await stack.enter_async_context(_server(route(views), listener, access))
             scheme = "https" if access is not None and access.encrypted else "http"
             yield Running(polling, _url(web.listen_address.host, server.port, scheme))
 
-    def _web_config_read_again(self, result: WebConfig | WebConfigError) -> None:
+    def _web_config_reloaded(self, result: WebConfig | str) -> None:
         if isinstance(result, WebConfig):
             log.info("the web configuration has changed and is in force")
             warn_of_access(self._settings, result)
             return
         self.telemetry.web_config_reload_failures.inc()
-        log.warning(
-            "the web configuration cannot be used; the last good one stays in force", error=str(result)
-        )
+        log.warning("the web configuration cannot be used; the last good one stays in force", error=result)
 
     async def _publish(self, snapshot: Snapshot) -> None:
         await self.exposition.publish(snapshot)
@@ -207,9 +207,19 @@ async def simulated_api(settings: Settings, key: ApiKey) -> AsyncIterator[Settin
     """Serve a simulated API that takes `key`, and yield the settings that point at it."""
     demo = settings.demo
     simulator = Simulator(api_key=key.read(), speed=demo.speed, seed=demo.seed, models=demo.models)
-    async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
+    async with serve_api(simulator, listen("127.0.0.1", 0)) as server:
         pointed = settings.cohere.model_copy(update={"base_url": f"http://127.0.0.1:{server.port}"})
         yield settings.model_copy(update={"cohere": pointed})
+
+
+def serve_api(simulator: Simulator, listener: socket.socket) -> WebServer:
+    """Return a server of a simulated API."""
+
+    async def respond(request: Request) -> Response:
+        answer = await simulator.answer(request.method, request.path, request.query, request.header)
+        return Response(answer.status, answer.headers, (answer.body,), closes=answer.breaks_off)
+
+    return WebServer(respond, listener)
 
 
 def _open_http(settings: Settings, *, trust_env: bool) -> httpx.AsyncClient:
@@ -253,10 +263,10 @@ def listen_on(settings: Settings) -> socket.socket:
         raise SettingsError(f"{origin}: {error.strerror or error}") from None
 
 
-def _server(pages: ASGIApp, listener: socket.socket, access: Access | None) -> WebServer:
+def _server(view: View, listener: socket.socket, access: WebConfigReloader | None) -> WebServer:
     if access is None:
-        return WebServer(pages, listener)
-    return WebServer(guarded(pages, access.rules), listener, tls=access.tls if access.encrypted else None)
+        return WebServer(view, listener)
+    return WebServer(enforce(view, access.policy), listener, tls=access.tls if access.encrypted else None)
 
 
 def _url(host: str, port: int, scheme: str) -> str:

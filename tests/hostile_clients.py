@@ -1,4 +1,4 @@
-"""Clients that mean no good, as a process: `python -m tests.hostile_clients ATTACK[,ATTACK] PORT ADDRESS`.
+"""Clients that mean no good, as a process: `python -m tests.hostile_clients ATTACK[,ATTACK] PORT`.
 
 It says `under way` once every client has connected, goes on until its standard input ends, and then tells as
 JSON what befell the clients of each attack. An attack is what one client does with its socket, and how many
@@ -200,7 +200,6 @@ class Attack:
     play: Callable[[Client], Awaitable[None]]
     count: int
     port: int
-    address: str
     client: type[Client]
     tally: Counter[str] = field(default_factory=Counter)
 
@@ -220,7 +219,6 @@ class Attack:
         while True:
             with socket.socket() as sock, suppress(OSError):
                 sock.setblocking(False)
-                sock.bind((self.address, 0))
                 await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
                 connected.release()
                 self.tally["came"] += 1
@@ -248,15 +246,15 @@ async def run(attacks: dict[str, Attack]) -> None:
     say(json.dumps({name: attack.tally for name, attack in attacks.items()}))
 
 
-def attack(named: str, port: str, address: str) -> Attack:
+def attack(named: str, port: str) -> Attack:
     name, _, tls = named.partition("+")
     play, count = ATTACKS[name]
-    return Attack(play, count, int(port), address, TlsClient if tls else Client)
+    return Attack(play, count, int(port), TlsClient if tls else Client)
 
 
-def main(names: str, port: str, address: str) -> None:
+def main(names: str, port: str) -> None:
     os.nice(19)  # in life they would have a machine of their own
-    asyncio.run(run({name: attack(name, port, address) for name in names.split(",")}))
+    asyncio.run(run({name: attack(name, port) for name in names.split(",")}))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 import httpx
 import pytest
 
+from exporter.app import serve_api
 from exporter.simulator import Simulator
-from exporter.web.server import WebServer, listen
+from exporter.web.server import listen
 from tests import editions
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ def missing(reason: str) -> NoReturn:
 async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
     """Serve a simulated API that takes `KEY`; give it and its base URL."""
     simulator = Simulator(api_key=KEY, **options)
-    async with WebServer(simulator, listen("127.0.0.1", 0)) as server:
+    async with serve_api(simulator, listen("127.0.0.1", 0)) as server:
         yield simulator, f"http://127.0.0.1:{server.port}"
 
 

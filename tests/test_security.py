@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import re
 import signal
@@ -15,9 +16,6 @@ import httpx
 import pytest
 import structlog
 import trustme
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
 from exporter.clock import SystemClock
 from exporter.cohere.http import open_http
@@ -25,10 +23,12 @@ from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.errors import ConnectionFailed
 from exporter.runtime import log as exporter_log
+from exporter.runtime.reload import ReloadError
 from exporter.settings import ApiKey, SettingsError, load
 from exporter.simulator import LIST_MODELS, LIST_STEPS
 from exporter.telemetry import Telemetry
-from exporter.web.config import WebConfigError, read_config
+from exporter.web.config import read_config
+from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.audit import REASONED, code
 from tests.certificates import HASH, PASSWORD
@@ -113,24 +113,23 @@ class EchoingApi:
         self.refuses = False
         self.proxied = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        self.proxied += "proxy-authorization" in request.headers
-        await (self._refusal(request) if self.refuses else self._list())(scope, receive, send)
+    def __call__(self, request: Request) -> Response:
+        self.proxied += bool(request.header("proxy-authorization"))
+        return self._refusal(request) if self.refuses else self._list()
 
     def _list(self) -> Response:
         wandb = {"project": "p", "entity": "e", "api_key": WANDB_KEY}
         model = {"id": "m-1", "name": "a model", "status": "STATUS_QUEUED", "settings": {"wandb": wandb}}
-        return JSONResponse({"finetuned_models": [model]})
+        return Response(200, {}, [json.dumps({"finetuned_models": [model]}).encode()])
 
     def _refusal(self, request: Request) -> Response:
-        key = request.headers["authorization"].removeprefix("Bearer ")
+        key = request.header("authorization").removeprefix("Bearer ")
         assert key == KEY
         spelled = [spell(key) for spell in SPELLINGS.values()]
         message = " | ".join(["no such key:", *spelled])
         trace = " ".join(" ".join(spelled).split())
         answer = {"message": message, "settings": {"wandb": {"api_key": WANDB_KEY}}}
-        return JSONResponse(answer, 401, {"x-debug-trace-id": trace})
+        return Response(401, {"x-debug-trace-id": trace}, [json.dumps(answer).encode()])
 
 
 @asynccontextmanager
@@ -315,7 +314,7 @@ def test_no_file_can_make_it_run_something(text: str, tmp_path: Path) -> None:
     file.write_text(f"poll: {text}\n")
     with pytest.raises(SettingsError, match="not valid YAML"):
         load([f"--config.file={file}"], environment(None))
-    with pytest.raises(WebConfigError, match="not valid YAML"):
+    with pytest.raises(ReloadError, match="not valid YAML"):
         read_config(file)
 
 
@@ -324,7 +323,7 @@ def test_a_file_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
     file.write_bytes(b"#" * (1 << 20) + b"\n")
     with pytest.raises(SettingsError, match="larger than"):
         load([f"--config.file={file}"], environment(None))
-    with pytest.raises(WebConfigError, match="larger than"):
+    with pytest.raises(ReloadError, match="larger than"):
         read_config(file)
     with pytest.raises(ValueError, match="cannot"):
         ApiKey(file=file)

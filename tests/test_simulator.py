@@ -24,6 +24,7 @@ from exporter.simulator import (
     demo_fleet,
 )
 from exporter.simulator.curves import Curve
+from tests.simulated import transport_of
 
 pytestmark = pytest.mark.anyio
 
@@ -60,8 +61,7 @@ async def api(simulator: Simulator) -> AsyncIterator[httpx.AsyncClient]:
 
 def client(simulator: Simulator, key: str = DEMO_API_KEY) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    transport = httpx.ASGITransport(simulator)
-    return httpx.AsyncClient(transport=transport, base_url="http://simulated", headers=headers)
+    return httpx.AsyncClient(transport=transport_of(simulator), base_url="http://simulated", headers=headers)
 
 
 async def get(api: httpx.AsyncClient, path: str = MODELS, **query: Any) -> dict[str, Any]:

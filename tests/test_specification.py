@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from exporter.simulator import DEMO_API_KEY, Simulator, Status
+from tests.simulated import transport_of
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +77,7 @@ def moment() -> Moment:
 @pytest.fixture
 async def api(moment: Moment) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {DEMO_API_KEY}"}
-    transport = httpx.ASGITransport(Simulator(moment))
+    transport = transport_of(Simulator(moment))
     async with httpx.AsyncClient(transport=transport, base_url="http://simulated", headers=headers) as opened:
         yield opened
 

@@ -9,7 +9,7 @@ import pytest
 from bcrypt import checkpw, gensalt, hashpw
 from pydantic import ValidationError
 
-from exporter.web.auth import Busy, Logins
+from exporter.web.auth import BasicAuth, TooManyLogins
 from exporter.web.format import WebConfig
 from tests.certificates import HASH, PASSWORD
 from tests.conftest import settle, until
@@ -66,7 +66,6 @@ def bcrypt() -> Iterator[Bcrypt]:
         (basic(ALICE, ""), False),
         (basic("Alice", PASSWORD), False),
         (basic("", PASSWORD), False),
-        (None, False),
         ("", False),
         ("Basic", False),
         ("Basic !", False),
@@ -77,15 +76,15 @@ def bcrypt() -> Iterator[Bcrypt]:
         ("Basic " + base64.b64encode(b"alice:\xff\xfe").decode(), False),
     ],
 )
-async def test_only_a_user_with_the_password_comes_in(header: str | None, admitted: bool) -> None:
-    logins = Logins({ALICE: HASH})  # with bcrypt itself
-    assert await logins.admit(header, "") is admitted
-    assert await logins.admit(header, "") is admitted
+async def test_only_a_user_with_the_password_comes_in(header: str, admitted: bool) -> None:
+    logins = BasicAuth({ALICE: HASH})  # with bcrypt itself
+    assert await logins.admit(header) is admitted
+    assert await logins.admit(header) is admitted
 
 
 @pytest.mark.parametrize("version", ["2a", "2b", "2y"])
 async def test_every_version_of_bcrypt_that_is_in_use_is_known(version: str) -> None:
-    assert await Logins({ALICE: HASH.replace("2b", version)}).admit(basic(ALICE, PASSWORD), "")
+    assert await BasicAuth({ALICE: HASH.replace("2b", version)}).admit(basic(ALICE, PASSWORD))
 
 
 @pytest.mark.parametrize("last_of_salt", [*"./AOZaeuz09"])
@@ -101,37 +100,37 @@ def test_every_hash_that_the_file_may_hold_can_be_checked(last_of_salt: str) -> 
 
 async def test_a_long_password_counts_up_to_its_72nd_byte_as_in_the_toolkit() -> None:
     hashed = hashpw(b"x" * 72, gensalt(4)).decode()
-    logins = Logins({ALICE: hashed})
-    assert await logins.admit(basic(ALICE, "x" * 100), "")
-    assert not await logins.admit(basic(ALICE, "x" * 71), "")
+    logins = BasicAuth({ALICE: hashed})
+    assert await logins.admit(basic(ALICE, "x" * 100))
+    assert not await logins.admit(basic(ALICE, "x" * 71))
 
 
 async def test_a_name_and_a_password_may_hold_anything_that_utf_8_has(bcrypt: Bcrypt) -> None:
-    assert await Logins({"zoë": HASH}, bcrypt).admit(basic("zoë", PASSWORD), "")
-    assert not await Logins({ALICE: HASH}, bcrypt).admit(basic(ALICE, "a:b:c"), "")
+    assert await BasicAuth({"zoë": HASH}, bcrypt).admit(basic("zoë", PASSWORD))
+    assert not await BasicAuth({ALICE: HASH}, bcrypt).admit(basic(ALICE, "a:b:c"))
 
 
 async def test_nobody_comes_in_by_the_hash_that_stands_for_nobody() -> None:
-    logins = Logins({ALICE: HASH}, lambda password, hashed: True)
-    assert not await logins.admit(basic("nobody", "anything"), "")
-    assert await logins.admit(basic(ALICE, "anything"), "")
+    logins = BasicAuth({ALICE: HASH}, lambda password, hashed: True)
+    assert not await logins.admit(basic("nobody", "anything"))
+    assert await logins.admit(basic(ALICE, "anything"))
 
 
 # What it costs
 
 
 async def test_a_check_is_made_once_for_each_result(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
     for _ in range(3):
-        assert await logins.admit(basic(ALICE, PASSWORD), "")
-        assert not await logins.admit(basic(ALICE, "wrong"), "")
-        assert not await logins.admit(basic("nobody", PASSWORD), "")
+        assert await logins.admit(basic(ALICE, PASSWORD))
+        assert not await logins.admit(basic(ALICE, "wrong"))
+        assert not await logins.admit(basic("nobody", PASSWORD))
     assert len(bcrypt.costs) == 3
 
 
 async def test_scrapes_at_once_share_one_check(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
-    assert all(await asyncio.gather(*[logins.admit(basic(ALICE, PASSWORD), "") for _ in range(8)]))
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
+    assert all(await asyncio.gather(*[logins.admit(basic(ALICE, PASSWORD)) for _ in range(8)]))
     assert len(bcrypt.costs) == 1
 
 
@@ -154,7 +153,7 @@ async def test_every_attempt_costs_the_same_rounds_whoever_tries(
         ("", ""),
     ):
         bcrypt = Bcrypt()
-        await Logins(users, bcrypt).admit(basic(user, password), "")
+        await BasicAuth(users, bcrypt).admit(basic(user, password))
         seen.add(tuple(bcrypt.costs))
         rounds.add(bcrypt.rounds)
     assert seen == costs
@@ -162,19 +161,19 @@ async def test_every_attempt_costs_the_same_rounds_whoever_tries(
 
 
 async def test_no_password_is_kept(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
-    await logins.admit(basic(ALICE, PASSWORD), "")
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
+    await logins.admit(basic(ALICE, PASSWORD))
     kept = repr([vars(memory) for memory in (logins._good, logins._bad)])
     assert "digests" in kept
     for secret in (PASSWORD, base64.b64encode(PASSWORD.encode()).decode()):
         assert secret not in kept
     # And what is kept is worth nothing to another process.
-    other = Logins({ALICE: HASH}, bcrypt)
+    other = BasicAuth({ALICE: HASH}, bcrypt)
     assert logins._digest(b"a", b"b") != other._digest(b"a", b"b")
 
 
 async def test_user_and_password_are_told_apart(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
     assert logins._digest(b"ab", b"c") != logins._digest(b"a", b"bc")
 
 
@@ -182,24 +181,25 @@ async def test_user_and_password_are_told_apart(bcrypt: Bcrypt) -> None:
 
 
 async def test_guesses_push_out_only_guesses(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
-    assert await logins.admit(basic(ALICE, PASSWORD), "")
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
+    assert await logins.admit(basic(ALICE, PASSWORD))
     for guess in range(300):
-        await logins.admit(basic(ALICE, str(guess)), "attacker")
+        await logins.admit(basic(ALICE, str(guess)))
     checks = len(bcrypt.costs)
-    assert await logins.admit(basic(ALICE, PASSWORD), "")
+    assert await logins.admit(basic(ALICE, PASSWORD))
     assert len(bcrypt.costs) == checks
     assert len(logins._bad._digests) == 100
 
 
 async def test_one_check_runs_at_a_time_and_a_known_user_does_not_wait(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
-    assert await logins.admit(basic(ALICE, PASSWORD), "")
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
+    assert await logins.admit(basic(ALICE, PASSWORD))
     bcrypt.may_go_on.clear()
-    guesses = [asyncio.create_task(logins.admit(basic(ALICE, str(i)), "attacker")) for i in range(5)]
+    guesses = [asyncio.create_task(logins.admit(basic(ALICE, str(i)))) for i in range(5)]
     await until(lambda: bcrypt.at_once == 1)
-    async with asyncio.timeout(1):
-        assert await logins.admit(basic(ALICE, PASSWORD), "")
+    assert logins.remembers(basic(ALICE, PASSWORD))
+    assert logins.remembers(basic(ALICE, "1")) is None
+    assert logins.remembers("Bearer x") is False
     bcrypt.may_go_on.set()
     assert not any(await asyncio.gather(*guesses))
     assert bcrypt.most_at_once == 1
@@ -211,64 +211,34 @@ async def test_name_servers_that_hang_keep_nobody_out(bcrypt: Bcrypt) -> None:
     lookups = [loop.run_in_executor(None, resolver.wait) for _ in range(40)]
     try:
         async with asyncio.timeout(10):
-            assert await Logins({ALICE: HASH}, bcrypt).admit(basic(ALICE, PASSWORD), "")
+            assert await BasicAuth({ALICE: HASH}, bcrypt).admit(basic(ALICE, PASSWORD))
         assert not any(lookup.done() for lookup in lookups)
     finally:
         resolver.set()
         await asyncio.gather(*lookups)
 
 
-async def test_one_address_waits_with_so_many_and_leaves_room_for_others(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
-    bcrypt.may_go_on.clear()
-    guesses = [asyncio.create_task(logins.admit(basic(ALICE, str(i)), "attacker")) for i in range(100)]
-    good = asyncio.create_task(logins.admit(basic(ALICE, PASSWORD), "scraper"))
-    await settle()
-    refused = [guess for guess in guesses if guess.done()]
-    assert len(refused) == 92
-    assert all(isinstance(guess.exception(), Busy) for guess in refused)
-    bcrypt.may_go_on.set()
-    assert await good
-    await asyncio.wait(guesses)
-    assert not await logins.admit(basic(ALICE, "again"), "attacker")
-
-
-async def test_a_few_addresses_leave_room_for_others(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
-    bcrypt.may_go_on.clear()
-    guesses = [
-        asyncio.create_task(logins.admit(basic(ALICE, str(i)), f"attacker {i % 20}")) for i in range(400)
-    ]
-    await settle()
-    good = asyncio.create_task(logins.admit(basic(ALICE, PASSWORD), "scraper"))
-    await settle()
-    bcrypt.may_go_on.set()
-    assert await good
-    await asyncio.wait(guesses)
-    assert all(isinstance(guess.exception(), Busy) for guess in guesses if guess.exception())
-
-
 async def test_all_together_wait_with_so_many(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
     bcrypt.may_go_on.clear()
-    guesses = [asyncio.create_task(logins.admit(basic(ALICE, str(i)), str(i))) for i in range(100)]
+    guesses = [asyncio.create_task(logins.admit(basic(ALICE, str(i)))) for i in range(100)]
     await settle()
     assert sum(guess.done() for guess in guesses) == 36
     bcrypt.may_go_on.set()
     await asyncio.wait(guesses)
-    assert all(isinstance(guess.exception(), Busy) for guess in guesses if guess.exception())
+    assert all(isinstance(guess.exception(), TooManyLogins) for guess in guesses if guess.exception())
 
 
 async def test_one_who_gives_up_leaves_his_place(bcrypt: Bcrypt) -> None:
-    logins = Logins({ALICE: HASH}, bcrypt)
+    logins = BasicAuth({ALICE: HASH}, bcrypt)
     bcrypt.may_go_on.clear()
-    waiting = [asyncio.create_task(logins.admit(basic(ALICE, str(i)), "scraper")) for i in range(8)]
+    waiting = [asyncio.create_task(logins.admit(basic(ALICE, str(i)))) for i in range(64)]
     await settle()
-    with pytest.raises(Busy):
-        await logins.admit(basic(ALICE, PASSWORD), "scraper")
+    with pytest.raises(TooManyLogins):
+        await logins.admit(basic(ALICE, PASSWORD))
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
     bcrypt.may_go_on.set()
-    assert await logins.admit(basic(ALICE, PASSWORD), "scraper")
+    assert await logins.admit(basic(ALICE, PASSWORD))
     assert not logins._waiting

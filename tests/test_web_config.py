@@ -8,10 +8,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.web.access import Access
-from exporter.web.config import WebConfigError, read_config
+from exporter.runtime.reload import ReloadError
+from exporter.web.config import read_config
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CURVES, SUITES, TLS13_SUITES
+from exporter.web.reload import WebConfigReloader
 from tests.certificates import HASH
 
 TLS = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
@@ -29,7 +30,7 @@ def read(file: Path, text: str) -> WebConfig:
 
 def refusal(file: Path, text: str) -> str:
     """Give the message, without the name of the file that stands before it."""
-    with pytest.raises(WebConfigError) as refused:
+    with pytest.raises(ReloadError) as refused:
         read(file, text)
     message = str(refused.value)
     assert message.isprintable()
@@ -344,16 +345,16 @@ def test_no_text_of_the_values_shows_a_hash_or_a_key(file: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(WebConfigError) as refused:
+        with pytest.raises(ReloadError) as refused:
             read_config(path)
         assert str(refused.value) == f"{path}: cannot be read: {reason}"
-    with pytest.raises(WebConfigError, match="is larger than 1 MiB"):
+    with pytest.raises(ReloadError, match="not a file"):
         read_config(Path("/dev/zero"))
 
 
 def test_a_file_in_another_encoding_is_none(file: Path) -> None:
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(WebConfigError, match="is not a UTF-8 text file"):
+    with pytest.raises(ReloadError, match="is not a UTF-8 text file"):
         read_config(file)
 
 
@@ -382,8 +383,8 @@ TREES = st.recursive(
 
 def read_or_be_told(file: Path) -> str:
     try:
-        return " ".join(Access(file).config.remarks())
-    except WebConfigError as refused:
+        return " ".join(WebConfigReloader(file).config.remarks())
+    except ReloadError as refused:
         return str(refused)
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from exporter.web.config import WebConfigError
+from exporter.runtime.reload import ReloadError
 from exporter.web.format import TlsConfig, WebConfig
 from exporter.web.names import SUITES
 from exporter.web.tls import Tls, open_tls
@@ -29,7 +29,7 @@ def config(authority: Authority, **options: object) -> TlsConfig:
 
 
 def refusal(config: TlsConfig) -> str:
-    with pytest.raises(WebConfigError) as refused:
+    with pytest.raises(ReloadError) as refused:
         open_tls(config)
     assert str(refused.value).isprintable()
     return str(refused.value)

@@ -1,4 +1,4 @@
-"""The simulated API as an ASGI application.
+"""The simulated API as a function: request → answer.
 
     GET {prefix}/v1/finetuning/finetuned-models
     GET {prefix}/v1/finetuning/finetuned-models/{id}/training-step-metrics
@@ -7,22 +7,18 @@ Errors are `{"message": …}`; every answer carries `x-debug-trace-id`. A reques
 a fault if one is set, then needs its key, then is answered from the fleet as it stands at that moment.
 """
 
+import json
+import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from urllib.parse import parse_qsl
 
 from exporter.simulator import paging, wire
-from exporter.simulator.faults import LIST_MODELS, LIST_STEPS, Faults
+from exporter.simulator.faults import LIST_MODELS, LIST_STEPS, Answer, Faults
 from exporter.simulator.fleet import Fleet, demo_fleet
 from exporter.simulator.jobs import Job
 
@@ -33,6 +29,14 @@ ORDERS: Mapping[str, Callable[[Job], paging.Key]] = {
     "name": lambda job: (job.name, job.id),
 }
 DESCENDING = frozenset({"created_at desc"})
+
+
+class _Refused(Exception):
+    """The request is answered with an error."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.answer = _json({"message": message}, status, headers)
 
 
 class Simulator(Faults):
@@ -66,63 +70,52 @@ class Simulator(Faults):
         self._api_key = api_key
         self._ascending_steps = ascending_steps
         self._answers = 0
-        self._app = self._application(prefix.rstrip("/") + "/v1/finetuning/finetuned-models")
+        self._path = prefix.rstrip("/") + "/v1/finetuning/finetuned-models"
+        self._steps_path = re.compile(re.escape(self._path) + r"/([^/]+)/training-step-metrics")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve as an ASGI application."""
+    async def answer(self, method: str, path: str, query: str, header: Callable[[str], str]) -> Answer:
+        """Answer a request; `path` is decoded, `header` returns a header by its name in lower case or ""."""
+        try:
+            answer = await self._answer(method, path, dict(parse_qsl(query)), header("authorization"))
+        except _Refused as refusal:
+            answer = refusal.answer
+        self._answers += 1
+        # Counted rather than random, so that a run can be repeated to the letter.
+        trace = uuid.uuid5(uuid.NAMESPACE_OID, f"answer {self._answers}").hex
+        return replace(answer, headers={**answer.headers, "x-debug-trace-id": trace})
 
-        async def send_traced(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._answers += 1
-                # Counted rather than random, so that a run can be repeated to the letter.
-                trace = uuid.uuid5(uuid.NAMESPACE_OID, f"answer {self._answers}").hex
-                MutableHeaders(scope=message)["x-debug-trace-id"] = trace
-            await send(message)
+    async def _answer(self, method: str, path: str, query: Mapping[str, str], authorization: str) -> Answer:
+        steps = self._steps_path.fullmatch(path)
+        if steps is None and path != self._path:
+            raise _Refused(404, "Not Found")
+        if method not in ("GET", "HEAD"):
+            raise _Refused(405, "Method Not Allowed", {"allow": "GET, HEAD"})
+        name, model_id = (LIST_STEPS, steps[1]) if steps else (LIST_MODELS, None)
+        self.requests[name] += 1
+        # Before the key is looked at, as a broken edge in front of the API would.
+        fault = await self.take(name, model_id)
+        if fault is not None:
+            return fault
+        self._authorize(authorization)
+        return _json(self._models(query) if model_id is None else self._steps(model_id, query))
 
-        await self._app(scope, receive, send_traced)
-
-    def _application(self, path: str) -> Starlette:
-        routes = [
-            Route(path, self._endpoint(LIST_MODELS, self._models)),
-            Route(path + "/{model_id}/training-step-metrics", self._endpoint(LIST_STEPS, self._steps)),
-        ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: _message})
-        # An API does not redirect to its pages as a web site does: another path is another resource.
-        app.router.redirect_slashes = False
-        return app
-
-    def _endpoint(
-        self, name: str, answer: Callable[[Request], dict[str, Any]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            self.requests[name] += 1
-            # Before the key is looked at, as a broken edge in front of the API would.
-            fault = self.take(name, request.path_params.get("model_id"))
-            if fault is not None:
-                return fault
-            self._authorize(request)
-            return JSONResponse(answer(request))
-
-        return endpoint
-
-    def _authorize(self, request: Request) -> None:
+    def _authorize(self, authorization: str) -> None:
         if not self._api_key:
             return
-        authorization = request.headers.get("authorization", "")
         if not authorization:
-            raise HTTPException(401, "no api key supplied")
+            raise _Refused(401, "no api key supplied")
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or key != self._api_key:
-            raise HTTPException(401, "invalid api token")
+            raise _Refused(401, "invalid api token")
 
-    def _models(self, request: Request) -> dict[str, Any]:
+    def _models(self, query: Mapping[str, str]) -> dict[str, Any]:
         now = self.clock()
-        order = request.query_params.get("order_by", "") or "created_at"
+        order = query.get("order_by", "") or "created_at"
         if order not in ORDERS and order not in DESCENDING:
-            raise HTTPException(400, f"invalid order_by: {order}")
+            raise _Refused(400, f"invalid order_by: {order}")
         key = ORDERS[order.removesuffix(" desc")]
         jobs = sorted(self.fleet.listed(now), key=key)
-        page, token = _page(request, jobs, key, scope=order, descending=order in DESCENDING)
+        page, token = _page(query, jobs, key, scope=order, descending=order in DESCENDING)
         return wire.without_zeros(
             {
                 "finetuned_models": [wire.model(job, now) for job in page],
@@ -131,11 +124,11 @@ class Simulator(Faults):
             }
         )
 
-    def _steps(self, request: Request) -> dict[str, Any]:
+    def _steps(self, model_id: str, query: Mapping[str, str]) -> dict[str, Any]:
         now = self.clock()
-        job = self._find(request.path_params["model_id"], now)
+        job = self._find(model_id, now)
         page, token = _page(
-            request, job.rows(now), lambda row: (row,), scope=job.id, descending=not self._ascending_steps
+            query, job.rows(now), lambda row: (row,), scope=job.id, descending=not self._ascending_steps
         )
         rows = [wire.step_metrics(job, row) for row in page]
         return wire.without_zeros({"step_metrics": rows, "next_page_token": token})
@@ -144,15 +137,15 @@ class Simulator(Faults):
         try:
             canonical = str(uuid.UUID(model_id))
         except ValueError:
-            raise HTTPException(400, "invalid finetuned model ID") from None
+            raise _Refused(400, "invalid finetuned model ID") from None
         job = self.fleet.find(canonical, now)
         if job is None:
-            raise HTTPException(404, f"finetuned model {canonical} not found")
+            raise _Refused(404, f"finetuned model {canonical} not found")
         return job
 
 
 def _page(
-    request: Request,
+    query: Mapping[str, str],
     ascending: Sequence[paging.Item],
     key: Callable[[paging.Item], paging.Key],
     *,
@@ -160,17 +153,15 @@ def _page(
     descending: bool,
 ) -> tuple[Sequence[paging.Item], str]:
     """Cut the page that the request's `page_size` and `page_token` ask for, and make the next token."""
-    query = request.query_params
     try:
         size = paging.page_size(query.get("page_size", ""))
         after = paging.unseal(scope, query.get("page_token", ""))
     except ValueError as problem:
-        raise HTTPException(400, f"invalid page: {problem}") from None
+        raise _Refused(400, f"invalid page: {problem}") from None
     page, more = paging.cut(ascending, key, after=after, size=size, descending=descending)
     return page, paging.seal(scope, key(page[-1])) if more else ""
 
 
-async def _message(_request: Request, exception: Exception) -> Response:
-    if not isinstance(exception, HTTPException):
-        raise exception
-    return JSONResponse({"message": exception.detail}, exception.status_code, exception.headers)
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return Answer(status, body, {"content-type": "application/json", **(headers or {})})

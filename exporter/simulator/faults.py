@@ -4,60 +4,50 @@ A fault holds for one endpoint (or all), for one model (or all), for a number of
 The first one set that matches a request is spent on it.
 """
 
+import asyncio
 import http.client
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from dataclasses import dataclass, field
 
 LIST_MODELS = "list_finetuned_models"
 LIST_STEPS = "list_training_step_metrics"
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API says to a request; one that `breaks_off` ends before its Content-Length is reached.
+
+    `error` is what a client without a real connection gets to see of that.
+    """
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    error: Exception | None = None
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether the connection ends within the body."""
+        return self.error is not None
+
+
 @dataclass(slots=True)
 class Fault:
-    """What to answer, to which requests and how often; None is any or for ever."""
+    """What to answer, to which requests and how often; None is any or for ever, and for an answer: none."""
 
-    response: Response
+    answer: Answer | None
     endpoint: str | None = None
     model_id: str | None = None
     times: int | None = None
 
     def matches(self, endpoint: str, model_id: str | None) -> bool:
-        """Tell whether the fault still holds for such a request."""
+        """Return whether the fault still holds for such a request."""
         return (
             self.times != 0
             and self.endpoint in {None, endpoint}
             and (self.model_id is None or self.model_id == model_id)
         )
-
-
-class Hang(Response):
-    """No answer at all, until the client goes away."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Wait for the client to give up."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-
-class Drop(Response):
-    """An answer that breaks off: a real server closes the connection in the middle of the body.
-
-    A transport without a server lets `error` through to the client.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(b'{"finetuned_models": [', headers={"content-length": "1000"})
-        self._error = error
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        """Send the head and a part of the body, then raise the error."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        raise self._error
 
 
 class Faults:
@@ -86,16 +76,16 @@ class Faults:
         """
         if body is None:
             body = {"message": http.client.responses.get(status, "error").lower()}
-        content = body if isinstance(body, str | bytes) else json.dumps(body)
-        # A content type among `headers` wins over the media type.
-        answer = Response(content, status, headers, media_type="application/json")
+        text = body if isinstance(body, str | bytes) else json.dumps(body)
+        content = text.encode() if isinstance(text, str) else text
+        answer = Answer(status, content, {"content-type": "application/json", **_lowered(headers or {})})
         self._faults.append(Fault(answer, endpoint, model_id, times))
 
     def hang(
         self, endpoint: str | None = None, *, times: int | None = None, model_id: str | None = None
     ) -> None:
         """Answer nothing until the client gives up."""
-        self._faults.append(Fault(Hang(), endpoint, model_id, times))
+        self._faults.append(Fault(None, endpoint, model_id, times))
 
     def drop(
         self,
@@ -109,18 +99,25 @@ class Faults:
 
         `error` is what a client without a real connection gets to see; ConnectionResetError by default.
         """
-        broken = Drop(error or ConnectionResetError("the simulated API broke off"))
+        reset = error or ConnectionResetError("the simulated API broke off")
+        broken = Answer(200, b'{"finetuned_models": [', {"content-length": "1000"}, reset)
         self._faults.append(Fault(broken, endpoint, model_id, times))
 
     def heal(self) -> None:
         """End all faults."""
         self._faults.clear()
 
-    def take(self, endpoint: str, model_id: str | None) -> Response | None:
-        """Spend the first fault that holds for a request and give its answer; None when there is none."""
+    async def take(self, endpoint: str, model_id: str | None) -> Answer | None:
+        """Spend the first fault that holds for a request and return its answer; None when there is none."""
         fault = next((fault for fault in self._faults if fault.matches(endpoint, model_id)), None)
         if fault is None:
             return None
         if fault.times is not None:
             fault.times -= 1
-        return fault.response
+        if fault.answer is None:
+            await asyncio.Event().wait()  # until the client gives up
+        return fault.answer
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,9 +1,8 @@
 """Basic authentication against bcrypt hashes, as exporter-toolkit does it.
 
-A check costs tens of milliseconds by design, so one runs at a time, in a thread; those who wait are few, and
-fewer from one address. Results are remembered under a keyed hash that dies with the process: no password is
-kept, and a scrape costs nothing more. Guesses can push out only guesses. A user that does not exist costs as
-much as one that does.
+A check costs tens of milliseconds by design, so one runs at a time, in a thread, and few wait. Results are
+remembered under a keyed hash that dies with the process: no password is kept, and a scrape costs nothing
+more. Guesses can push out only guesses. A user that does not exist costs as much as one that does.
 """
 
 import asyncio
@@ -11,20 +10,18 @@ import base64
 import binascii
 import hashlib
 import secrets
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Protocol
 
 from exporter.runtime.worker import WorkerThread
 
 _REMEMBERED = 100  # results of each kind; as in the toolkit
 _WAITING = 64
-_WAITING_FROM_ONE_ADDRESS = 8
 _SIGNIFICANT = 72  # bytes of a password; bcrypt, and so the toolkit, ignores the rest
 
 
-class Busy(Exception):
+class TooManyLogins(Exception):
     """Too many wait for a check already."""
 
 
@@ -32,10 +29,10 @@ class CheckPassword(Protocol):
     """What bcrypt does."""
 
     def __call__(self, password: bytes, hashed_password: bytes, /) -> bool:
-        """Tell whether a password of at most 72 bytes has this hash."""
+        """Return whether a password of at most 72 bytes has this hash."""
 
 
-class Logins:
+class BasicAuth:
     """Who may come in: `users` are bcrypt hashes by name."""
 
     def __init__(self, users: Mapping[str, str], check: CheckPassword | None = None) -> None:
@@ -47,26 +44,33 @@ class Logins:
         # Not asyncio's own threads, all of which a resolver that hangs may hold.
         self._worker = WorkerThread()
         self._checking = asyncio.Lock()
-        self._waiting: Counter[str] = Counter()
+        self._waiting = 0
 
-    async def admit(self, authorization: str | None, address: str) -> bool:
-        """Tell whether a request with this `Authorization` header may pass; raises Busy.
+    def remembers(self, authorization: str) -> bool | None:
+        """Return whether this `Authorization` header lets a request pass; None where that is not known."""
+        credentials = _credentials(authorization)
+        return False if credentials is None else self._known(self._digest(*credentials))
 
-        `address` is the client's, for its share of those who wait.
-        """
+    async def admit(self, authorization: str) -> bool:
+        """Return whether a request with this `Authorization` header may pass; raise TooManyLogins."""
         credentials = _credentials(authorization)
         if credentials is None:
             return False
-        digest = self._digest(*credentials)
-        known = self._known(digest)
-        if known is not None:
-            return known
-        with self._place(address):
+        if self._waiting >= _WAITING:
+            raise TooManyLogins
+        self._waiting += 1
+        try:
             async with self._checking:
-                known = self._known(digest)  # another request may have found out meanwhile
-                if known is None:
-                    known = await self._worker(self._verify, *credentials)
-                    (self._good if known else self._bad).add(digest)
+                return await self._checked(*credentials)
+        finally:
+            self._waiting -= 1
+
+    async def _checked(self, user: bytes, password: bytes) -> bool:
+        digest = self._digest(user, password)
+        known = self._known(digest)  # another request may have found out meanwhile
+        if known is None:
+            known = await self._worker(self._verify, user, password)
+            (self._good if known else self._bad).add(digest)
         return known
 
     def _verify(self, user: bytes, password: bytes) -> bool:
@@ -89,21 +93,6 @@ class Logins:
     def _digest(self, user: bytes, password: bytes) -> bytes:
         text = b"%d:%b%b" % (len(user), user, password)
         return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
-
-    @contextmanager
-    def _place(self, address: str) -> Iterator[None]:
-        waiting = self._waiting.total()
-        # The second half of the places is for addresses that have none yet.
-        share = _WAITING_FROM_ONE_ADDRESS if waiting < _WAITING // 2 else 1
-        if waiting >= _WAITING or self._waiting[address] >= share:
-            raise Busy
-        self._waiting[address] += 1
-        try:
-            yield
-        finally:
-            self._waiting[address] -= 1
-            if not self._waiting[address]:
-                del self._waiting[address]
 
 
 class _Memory:
@@ -135,13 +124,13 @@ def _cost(hashed: bytes) -> int:
 
 
 def _nobody(cost: int) -> bytes:
-    """Give a well-formed hash that no known password has."""
+    """Return a well-formed hash that no known password has."""
     return b"$2b$%02d$" % cost + b"." * 53
 
 
-def _credentials(authorization: str | None) -> tuple[bytes, bytes] | None:
-    """Give user and password of a header, None when it has none."""
-    scheme, _, text = (authorization or "").partition(" ")
+def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
+    """Return user and password of a header, None when it has none."""
+    scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None
     try:

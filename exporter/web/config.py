@@ -10,11 +10,11 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from exporter.runtime.reload import ReadFile, ReloadError, read_file
 from exporter.suggestions import suggestion
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.strict_yaml import NotYaml, parse
 
-_LARGEST = 1 << 20  # bytes; a device or a log given by mistake must not fill the memory
 _SECTIONS: dict[str, type[BaseModel]] = {
     "tls_server_config": TlsConfig,
     "http_server_config": HttpConfig,
@@ -34,44 +34,23 @@ _REFUSALS = {
 }
 
 
-class WebConfigError(Exception):
-    """The web configuration cannot be used; the message is one line for people, free of secrets."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("".join(char if char.isprintable() else "?" for char in message))
-
-
-def read_config(path: Path) -> WebConfig:
-    """Read the file; an empty one asks for nothing. Raises WebConfigError."""
+def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
+    """Read the file; an empty one asks for nothing. Raise ReloadError."""
+    content = read(path)
     try:
-        document = parse(read_bytes(path).decode("utf-8"))
-        content = {} if document.content is None else document.content
-        return WebConfig.model_validate(content, context={"directory": path.parent})
+        document = parse(content.decode("utf-8"))
+        values = {} if document.content is None else document.content
+        return WebConfig.model_validate(values, context={"directory": path.parent})
     except NotYaml as error:
-        raise WebConfigError(_message(path, error.line, str(error))) from None
+        raise ReloadError(_message(path, error.line, str(error))) from None
     except UnicodeDecodeError:
-        raise WebConfigError(f"{path}: is not a UTF-8 text file") from None
+        raise ReloadError(f"{path}: is not a UTF-8 text file") from None
     except ValidationError as error:
         # The library's own message would repeat the value.
         first = error.errors()[0]
         keys = ".".join(_shown(first["loc"]))
         refusal = f"{keys}: {_refusal(first)}" if keys else _refusal(first)
-        raise WebConfigError(_message(path, document.line(first["loc"]), refusal)) from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """Give the content of a file; WebConfigError when it cannot be read or is far too large."""
-    try:
-        if path.is_fifo():
-            raise WebConfigError(f"{path}: a pipe cannot be read again")
-        with path.open("rb") as stream:
-            content = stream.read(_LARGEST + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a file"
-        raise WebConfigError(f"{path}: cannot be read: {reason}") from None
-    if len(content) > _LARGEST:
-        raise WebConfigError(f"{path}: is larger than 1 MiB")
-    return content
+        raise ReloadError(_message(path, document.line(first["loc"]), refusal)) from None
 
 
 def _message(path: Path, line: int | None, refusal: str) -> str:

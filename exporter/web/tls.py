@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.web.config import WebConfigError, read_bytes
+from exporter.runtime.reload import ReadFile, ReloadError, read_file
 from exporter.web.format import TlsConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, VERSIONS
 
@@ -32,7 +32,7 @@ class Tls:
     allowed_sans: frozenset[str] | None = None
 
     def admits(self, certificate: Mapping[str, Any] | None) -> bool:
-        """Tell whether a client with this verified certificate, as `getpeercert` gives it, may come in."""
+        """Return whether a client with this verified certificate, as `getpeercert` gives it, may come in."""
         expiry = (certificate or {}).get("notAfter")
         if expiry and ssl.cert_time_to_seconds(expiry) < time.time():
             return False  # OpenSSL looks at it in a full handshake, not when a session is resumed
@@ -44,18 +44,18 @@ class Tls:
         )
 
 
-def open_tls(config: TlsConfig) -> Tls:
-    """Build what the configuration asks for; WebConfigError when a file of it cannot be used."""
+def open_tls(config: TlsConfig, read: ReadFile = read_file) -> Tls:
+    """Build what the configuration asks for; raise ReloadError when a file of it cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     context.minimum_version = VERSIONS.get(config.min_version, ssl.TLSVersion.TLSv1_2)
     context.maximum_version = VERSIONS[config.max_version]
     _choose_ciphers(context, config)
-    _load_certificate(context, config)
+    _load_certificate(context, config, read)
     context.verify_mode = CLIENT_AUTH[config.client_auth_type]
     if config.verifies:
-        _load_client_ca(context, config)
+        _load_client_ca(context, config, read)
     sans = config.client_allowed_sans
     return Tls(context, None if sans is None else frozenset(map(_canonical, sans)))
 
@@ -71,44 +71,44 @@ def _choose_ciphers(context: ssl.SSLContext, config: TlsConfig) -> None:
         context.set_ecdh_curve(CURVES[config.curve_preferences[0]])
 
 
-def _load_certificate(context: ssl.SSLContext, config: TlsConfig) -> None:
-    certificate = _pem(config.cert, config.cert_file)
-    key = _pem(config.key, config.key_file)
+def _load_certificate(context: ssl.SSLContext, config: TlsConfig, read: ReadFile) -> None:
+    certificate = _pem(config.cert, config.cert_file, read)
+    key = _pem(config.key, config.key_file, read)
     where = f"{config.cert_file or 'cert'} and {config.key_file or 'key'}"
     if _CERTIFICATE not in certificate:
-        raise WebConfigError(f"{config.cert_file or 'cert'}: holds no certificate in PEM format")
+        raise ReloadError(f"{config.cert_file or 'cert'}: holds no certificate in PEM format")
     if b"PRIVATE KEY-----" not in key:
-        raise WebConfigError(f"{config.key_file or 'key'}: holds no private key in PEM format")
+        raise ReloadError(f"{config.key_file or 'key'}: holds no private key in PEM format")
     try:
         with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
     except _Encrypted:
-        raise WebConfigError(f"{config.key_file or 'key'}: is encrypted; give the key without one") from None
+        raise ReloadError(f"{config.key_file or 'key'}: is encrypted; give the key without one") from None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise WebConfigError(f"{where}: the key does not belong to the certificate") from None
-        raise WebConfigError(f"{where}: OpenSSL cannot use them: {_reason(error)}") from None
+            raise ReloadError(f"{where}: the key does not belong to the certificate") from None
+        raise ReloadError(f"{where}: OpenSSL cannot use them: {_reason(error)}") from None
 
 
-def _load_client_ca(context: ssl.SSLContext, config: TlsConfig) -> None:
+def _load_client_ca(context: ssl.SSLContext, config: TlsConfig, read: ReadFile) -> None:
     if not config.client_ca and not config.client_ca_file:
         context.load_default_certs(ssl.Purpose.CLIENT_AUTH)  # as Go does
         return
     # As in Go, an intermediate or the client's own certificate may stand here, not only a root.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     where = config.client_ca_file or "client_ca"
-    content = _pem(config.client_ca, config.client_ca_file)
+    content = _pem(config.client_ca, config.client_ca_file, read)
     if _CERTIFICATE not in content:
-        raise WebConfigError(f"{where}: holds no certificate in PEM format")
+        raise ReloadError(f"{where}: holds no certificate in PEM format")
     try:
         # What stands around the certificates may be in any encoding.
         context.load_verify_locations(cadata=content.decode("ascii", "replace").replace("\ufffd", "?"))
     except ssl.SSLError as error:
-        raise WebConfigError(f"{where}: OpenSSL cannot use it: {_reason(error)}") from None
+        raise ReloadError(f"{where}: OpenSSL cannot use it: {_reason(error)}") from None
 
 
-def _pem(inline: str, file: Path | None) -> bytes:
-    return inline.encode() if file is None else read_bytes(file)
+def _pem(inline: str, file: Path | None, read: ReadFile) -> bytes:
+    return inline.encode() if file is None else read(file)
 
 
 class _Encrypted(Exception):
@@ -122,7 +122,7 @@ def _no_password() -> str:
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
     """Give the path of a file with this content, in memory where the system can: OpenSSL reads only files."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and Path("/proc/self/fd").exists():
         descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)

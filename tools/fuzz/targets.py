@@ -20,7 +20,8 @@ from exporter.cohere.response import error_of, read_body
 from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
 from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState
-from exporter.web.config import WebConfigError, read_config
+from exporter.runtime.reload import ReloadError
+from exporter.web.config import read_config
 from tools.fuzz import judge
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -96,7 +97,7 @@ def web_config(data: bytes) -> None:
         file.flush()
         try:
             config = read_config(Path(file.name))
-        except WebConfigError as refusal:
+        except ReloadError as refusal:
             message = str(refusal)
             assert message.isprintable()
             assert SECRET not in message

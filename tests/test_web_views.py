@@ -1,6 +1,5 @@
 """The pages as an HTTP client sees them."""
 
-import asyncio
 import logging
 import socket
 import struct
@@ -10,13 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Message, Scope
 
 from exporter.exposition import Format
 from exporter.web.landing import content_security_policy
-from exporter.web.pages import create_app
+from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
+from exporter.web.views import InFlight, View, create_views, route
 from tests.conftest import until
+from tests.served import client_of
 from tests.test_web_landing import OVERVIEW
 
 pytestmark = pytest.mark.anyio
@@ -33,19 +33,20 @@ class Exporter:
     overviews: int = 0
     rejected: int = 0
 
-    def app(self, **options: Any) -> ASGIApp:
+    def app(self, **options: Any) -> View:
         settings: dict[str, Any] = {
             "telemetry_path": "/metrics",
             "max_requests": 40,
             "on_rejected": self._reject,
         } | options
-        return create_app(
+        views = create_views(
             scrape=self._scrape,
             overview=self._overview,
             is_healthy=lambda: self.healthy,
             is_ready=lambda: self.ready,
             **settings,
         )
+        return route(views)
 
     def _scrape(self, fmt: Format, gzipped: bool) -> Sequence[bytes]:
         self.scrapes.append((fmt, gzipped))
@@ -57,14 +58,6 @@ class Exporter:
 
     def _reject(self) -> None:
         self.rejected += 1
-
-
-def client_of(app: ASGIApp) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app),
-        base_url="http://exporter",
-        headers={"Accept": "*/*", "Accept-Encoding": "identity"},
-    )
 
 
 @pytest.fixture
@@ -140,7 +133,7 @@ async def test_other_methods_are_told_which_ones_there_are(
     "path", ["/metrics/", "/metric", "/-/", "/-/healthy/", "//", "/favicon.ico", "/METRICS"]
 )
 async def test_anything_else_is_not_found(client: httpx.AsyncClient, path: str) -> None:
-    answer = await client.get(f"http://exporter{path}")
+    answer = await client.get(f"http://{client.base_url.host}:{client.base_url.port}{path}")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert answer.text == "Not Found\n"
@@ -183,134 +176,95 @@ async def test_metrics_may_take_the_place_of_the_landing_page(exporter: Exporter
         assert (await client.get("/metrics")).status_code == 404
 
 
-class Reader:
-    """An ASGI server's side of one scrape, whose client takes no body until `taking` is set."""
+class Slow:
+    """A response under way that is as far behind as its test says."""
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
-        self.messages: list[Message] = []
-        self.taking = asyncio.Event()
+    def __init__(self, in_flight: InFlight, lag: float = 0.0) -> None:
+        self.lag = lag
         self.aborted = False
-        self.scope: Scope = {"client": (address, 1), "state": {"abort": self._abort}}
+        self._in_flight = in_flight
+        in_flight.add(self)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
         self.aborted = True
-        self.taking.set()
-
-    async def send(self, message: Message) -> None:
-        self.messages.append(message)
-        if message["type"] == "http.response.body":
-            await self.taking.wait()
-
-    @property
-    def status(self) -> int | None:
-        return self.messages[0]["status"] if self.messages else None
-
-    async def scrape(self, app: ASGIApp) -> None:
-        scope: Scope = {**self.scope, "type": "http", "method": "GET", "path": "/metrics", "headers": []}
-        await app(scope, never, self.send)
+        self._in_flight.discard(self)
 
 
-async def never() -> Message:
-    raise AssertionError("a page has no need of the request's body")
+GET = Request("GET", "/metrics", "")
 
 
-async def test_a_large_page_goes_out_in_slices_that_are_views_not_copies(exporter: Exporter) -> None:
-    large = bytes(1_000_000)
-    exporter.pieces = (large, b"", b"live\n")
-    reader = Reader()
-    reader.taking.set()
-    await reader.scrape(exporter.app())
-    bodies = [message["body"] for message in reader.messages[1:]]
-    assert max(len(body) for body in bodies) == 256 * 1024
-    assert sum(len(body) for body in bodies) == 1_000_005
-    assert bodies[0].obj is large
-    assert [message["more_body"] for message in reader.messages[1:]] == [True] * (len(bodies) - 1) + [False]
+def test_the_chunks_are_sent_as_they_are_and_their_head_is_made_once(exporter: Exporter) -> None:
+    view = exporter.app()
+    first, second = view(GET), view(GET)
+    assert first is second
+    assert first.chunks is exporter.pieces
+    exporter.pieces = (b"other\n",)
+    assert view(GET).encode(closing=False, with_body=True)[1:] == [b"other\n"]
 
 
-async def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Exporter) -> None:
-    app = exporter.app(max_requests=2)
-    slow = [Reader(), Reader()]
-    async with asyncio.TaskGroup() as group:
-        for reader in slow:
-            group.create_task(reader.scrape(app))
-        await until(lambda: all(len(reader.messages) == 2 for reader in slow))
-        async with client_of(app) as client:
-            answer = await client.get("/metrics")
-            assert answer.status_code == 503
-            assert answer.headers["Retry-After"] == "1"
-            assert exporter.rejected == 1
-            assert len(exporter.scrapes) == 2
-            assert (await client.get("/-/healthy")).status_code == 200
-            slow[0].taking.set()
-            await until(lambda: slow[0].messages[-1].get("more_body") is False)
-            assert (await client.get("/metrics")).status_code == 200
-        slow[1].taking.set()
+def in_flight_of(response: Response) -> InFlight:
+    assert isinstance(response.slots, InFlight)
+    return response.slots
+
+
+def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Exporter) -> None:
+    view = exporter.app(max_requests=2)
+    in_flight = in_flight_of(view(GET))
+    slow = [Slow(in_flight, lag=0.25), Slow(in_flight)]
+    answer = view(GET)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert (exporter.rejected, len(exporter.scrapes)) == (1, 1)
+    assert view(Request("GET", "/-/healthy", "")).status == 200
+    in_flight.discard(slow[0])
+    assert view(GET).status == 200
     assert exporter.rejected == 1
+    assert not any(response.aborted for response in slow)
 
 
-async def test_a_scrape_gets_the_place_of_one_whose_client_takes_nothing(exporter: Exporter) -> None:
-    app = exporter.app(max_requests=1)
-    stuck = Reader()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(stuck.scrape(app))
-        await until(lambda: len(stuck.messages) == 2)
-        async with client_of(app) as client, asyncio.timeout(10):
-            while (await client.get("/metrics")).status_code != 200:  # noqa: ASYNC110 - time makes it so
-                await asyncio.sleep(0.05)
-    assert stuck.aborted
-    assert exporter.rejected > 5, "it was given a second"
-
-
-async def test_a_scrape_gets_a_place_of_an_address_that_has_many(exporter: Exporter) -> None:
-    app = exporter.app(max_requests=3)
-    flood = [Reader("192.0.2.1") for _ in range(3)]
-    async with asyncio.TaskGroup() as group:
-        for reader in flood:
-            group.create_task(reader.scrape(app))
-        await until(lambda: all(len(reader.messages) == 2 for reader in flood))
-        async with client_of(app) as client:
-            assert (await client.get("/metrics")).status_code == 200
-        assert sum(reader.aborted for reader in flood) == 1
-        for reader in flood:
-            reader.taking.set()
+def test_a_scrape_beyond_the_limit_evicts_the_slowest_client(exporter: Exporter) -> None:
+    view = exporter.app(max_requests=3)
+    in_flight = in_flight_of(view(GET))
+    slow = [Slow(in_flight, lag) for lag in (0.2, 3.0, 2.0)]
+    assert view(GET).status == 200
+    assert [response.aborted for response in slow] == [False, True, False]
     assert exporter.rejected == 0
 
 
-async def test_a_limit_of_zero_is_none(exporter: Exporter) -> None:
-    app = exporter.app(max_requests=0)
-    readers = [Reader() for _ in range(100)]
-    async with asyncio.TaskGroup() as group:
-        for reader in readers:
-            group.create_task(reader.scrape(app))
-        await until(lambda: all(reader.status for reader in readers))
-        for reader in readers:
-            reader.taking.set()
-    assert {reader.status for reader in readers} == {200}
+def test_a_limit_of_zero_is_none(exporter: Exporter) -> None:
+    view = exporter.app(max_requests=0)
+    in_flight = in_flight_of(view(GET))
+    slow = [Slow(in_flight, lag=9.0) for _ in range(100)]
+    assert view(GET).status == 200
+    assert not any(response.aborted for response in slow)
 
 
-async def test_a_scrape_that_was_cancelled_gives_its_place_back(exporter: Exporter) -> None:
-    app = exporter.app(max_requests=1)
-    slow = Reader()
-    task = asyncio.create_task(slow.scrape(app))
-    await until(lambda: len(slow.messages) == 2)
-    task.cancel()
-    await asyncio.wait({task})
-    async with client_of(app) as client:
-        assert (await client.get("/metrics")).status_code == 200
+async def test_a_scrape_is_in_flight_until_its_client_has_taken_or_left_it(exporter: Exporter) -> None:
+    exporter.pieces = (bytes(20_000_000),)
+    async with client_of(exporter.app(max_requests=1)) as client:
+        async with client.stream("GET", "/metrics") as first:
+            assert first.status_code == 200
+            assert (await client.get("/metrics")).status_code == 503
+        exporter.pieces = (b"small\n",)
+        await until(lambda: True)
+        async with client.stream("GET", "/metrics") as second:
+            await second.aread()
+        assert (await client.get("/metrics")).content == b"small\n"
 
 
 def broken(fmt: Format, gzipped: bool) -> Sequence[bytes]:
     raise RuntimeError("the secret of the house")
 
 
-def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> ASGIApp:
-    return create_app(
-        scrape=scrape,
-        overview=lambda: OVERVIEW,
-        is_healthy=lambda: True,
-        is_ready=lambda: True,
-        telemetry_path="/metrics",
-        max_requests=1,
+def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> View:
+    return route(
+        create_views(
+            scrape=scrape,
+            overview=lambda: OVERVIEW,
+            is_healthy=lambda: True,
+            is_ready=lambda: True,
+            telemetry_path="/metrics",
+            max_requests=1,
+        )
     )
 
 
@@ -321,7 +275,7 @@ async def test_a_bug_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         answers = [await client.get("/metrics") for _ in range(2)]
-    assert [(answer.status_code, answer.text) for answer in answers] == [(500, "Internal Server Error")] * 2
+    assert [(answer.status_code, answer.text) for answer in answers] == [(500, "Internal Server Error\n")] * 2
     assert "the secret of the house" in caplog.text
 
 

@@ -1,0 +1,132 @@
+"""The views: metrics, landing page and probes, each a function from request to response.
+
+Paths are exact and few, so a dictionary finds them: no redirects, no patterns, no parameters. Nothing here
+calls the API or waits for it; each view shows what the callables handed in return at that moment.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from exporter.exposition import Format
+from exporter.web.landing import Overview, content_security_policy, render
+from exporter.web.messages import NO_STORE, Request, Response, html, text
+from exporter.web.negotiation import accepts_gzip, choose_format
+
+View = Callable[[Request], Response]
+Scrape = Callable[[Format, bool], Sequence[bytes]]
+PROBES = ("/-/healthy", "/-/ready")
+LENIENCE = 0.25  # seconds
+_NOT_FOUND = text(404, "Not Found")
+_NOT_ALLOWED = text(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
+_TOO_MANY = text(503, "Too many scrapes at once", {"Retry-After": "1", **NO_STORE})
+
+
+def create_views(
+    *,
+    scrape: Scrape,
+    overview: Callable[[], Overview],
+    is_healthy: Callable[[], bool],
+    is_ready: Callable[[], bool],
+    telemetry_path: str,
+    max_requests: int,
+    on_rejected: Callable[[], None] = lambda: None,
+) -> dict[str, View]:
+    """Return every view by its path.
+
+    `scrape(format, gzipped)` returns the exposition in chunks, and must be quick. At most `max_requests`
+    scrapes are in flight (0: no limit); one beyond evicts a slow one, or gets 503 and `on_rejected` is
+    called. A `telemetry_path` of `/` takes the landing page's place.
+    """
+    in_flight = InFlight(max_requests)
+    return {
+        "/": lambda _: html(render(overview()), {"Content-Security-Policy": content_security_policy()}),
+        telemetry_path: MetricsView(scrape, in_flight, on_rejected),
+        "/-/healthy": lambda _: _probe(is_healthy(), "healthy"),
+        "/-/ready": lambda _: _probe(is_ready(), "ready"),
+    }
+
+
+def route(views: Mapping[str, View]) -> View:
+    """Return the one view that answers every request by those of each path."""
+
+    def routed(request: Request) -> Response:
+        view = views.get(request.path)
+        if view is None:
+            return _NOT_FOUND
+        return view(request) if request.method in ("GET", "HEAD") else _NOT_ALLOWED
+
+    return routed
+
+
+class Sending(Protocol):
+    """A response under way."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds by which its client is too slow."""
+        ...
+
+    def abort(self) -> None:
+        """End it."""
+
+
+class InFlight:
+    """The scrapes in flight: those whose clients have not yet taken all; 0 is no `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._sending: set[Sending] = set()
+
+    def add(self, sending: Sending) -> None:
+        """Count a response from now on."""
+        self._sending.add(sending)
+
+    def discard(self, sending: Sending) -> None:
+        """Count it no longer."""
+        self._sending.discard(sending)
+
+    def admit(self) -> bool:
+        """Return whether there is room for one more, if need be that of a client which is too slow."""
+        if self._limit and len(self._sending) >= self._limit:
+            slowest = max(self._sending, key=lambda sending: sending.lag)
+            if slowest.lag <= LENIENCE:
+                return False
+            slowest.abort()
+        return True
+
+
+class MetricsView:
+    """An exposition in the format and coding that the client accepts."""
+
+    def __init__(self, scrape: Scrape, in_flight: InFlight, on_rejected: Callable[[], None]) -> None:
+        self._scrape = scrape
+        self._in_flight = in_flight
+        self._on_rejected = on_rejected
+        self._ready: dict[tuple[Format, bool], Response] = {}
+
+    def __call__(self, request: Request) -> Response:
+        """Return the exposition; its head is made once for the same chunks."""
+        if not self._in_flight.admit():
+            self._on_rejected()
+            return _TOO_MANY
+        kind = _negotiate(request.header("accept"), request.header("accept-encoding"))
+        chunks = self._scrape(*kind)
+        ready = self._ready.get(kind)
+        if ready is None or ready.chunks is not chunks:
+            ready = self._ready[kind] = Response(200, _headers(*kind), chunks, slots=self._in_flight)
+        return ready
+
+
+@lru_cache(maxsize=64)
+def _negotiate(accept: str, accept_encoding: str) -> tuple[Format, bool]:
+    return choose_format(accept), accepts_gzip(accept_encoding)
+
+
+def _headers(format_: Format, gzipped: bool) -> Mapping[str, str]:
+    headers = {"Content-Type": format_.value, "Vary": "Accept, Accept-Encoding"}
+    return {**headers, "Content-Encoding": "gzip"} if gzipped else headers
+
+
+def _probe(passed: bool, adjective: str) -> Response:
+    return text(200 if passed else 503, adjective if passed else f"not {adjective}", NO_STORE)

@@ -1,0 +1,21 @@
+"""The simulated API as a transport of httpx: no sockets, and the same answers."""
+
+import httpx
+
+from exporter.simulator import Simulator
+
+
+def transport_of(simulator: Simulator) -> httpx.MockTransport:
+    """Return a transport whose requests the simulator answers."""
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        def header(name: str) -> str:
+            return str(request.headers.get(name, ""))
+
+        url = request.url
+        answer = await simulator.answer(request.method, url.path, url.query.decode(), header)
+        if answer.error is not None:
+            raise answer.error
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+
+    return httpx.MockTransport(handle)
