@@ -26,8 +26,8 @@ from exporter.exposition import Exposition, Format, Live
 from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
 from exporter.poller import Poller
-from exporter.runtime.worker import WorkerThread
 from exporter.runtime.reload import ReloadError
+from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry

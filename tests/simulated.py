@@ -16,6 +16,6 @@ def transport_of(simulator: Simulator) -> httpx.MockTransport:
         answer = await simulator.answer(request.method, url.path, url.query.decode(), header)
         if answer.error is not None:
             raise answer.error
-        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+        return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
     return httpx.MockTransport(handle)

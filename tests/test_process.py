@@ -106,7 +106,7 @@ def site(directory: Path, text: str) -> dict[str, str]:
         ("asyncio", "demo", INT, 0),
         ("structlog", "check", INT, 130),
         ("pydantic", "serve", HUP, 0),
-        ("uvicorn", "demo", TERM, 0),
+        ("httptools", "demo", TERM, 0),
         ("exporter.poller", "check", TERM, 143),
     ],
 )

@@ -42,7 +42,9 @@ async def after(seconds: float, request: Request) -> Response:
 
 @asynccontextmanager
 async def serving(handler: Handler = echo, *, grace: float = 2.0, **limits: Any) -> AsyncIterator[WebServer]:
-    async with WebServer(handler, listen("127.0.0.1", 0), limits=Limits(**limits), grace=grace) as server:
+    async with WebServer(
+        handler, listen("127.0.0.1", 0), limits=Limits(**{"linger_seconds": 0.3, **limits}), grace=grace
+    ) as server:
         yield server
 
 
@@ -67,12 +69,12 @@ class Connection:
 
     async def read_all(self) -> bytes:
         """Give what comes until the server ends the connection, politely or not."""
-        received = b""
+        received = bytearray()
         async with asyncio.timeout(10):
             with suppress(ConnectionError):
                 while piece := await self._reader.read(65536):
                     received += piece
-        return received
+        return bytes(received)
 
     async def drip(self, data: bytes) -> None:
         """Send byte after byte until the connection breaks."""
