@@ -145,9 +145,11 @@ class Exporter:
         if file is None:
             return None
         try:
-            return WebConfigReloader(file, on_reload=self._web_config_reloaded)
+            access = WebConfigReloader(file, on_reload=self._web_config_reloaded)
         except ReloadError as error:
             raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
+        self._show_reload("web_config", successful=True)
+        return access
 
     @asynccontextmanager
     async def running(
@@ -173,6 +175,7 @@ class Exporter:
             yield Running(polling, _url(web.listen_address.host, server.port, scheme))
 
     def _web_config_reloaded(self, result: WebConfig | str) -> None:
+        self._show_reload("web_config", successful=isinstance(result, WebConfig))
         if isinstance(result, WebConfig):
             log.info("the web configuration has changed and is in force")
             warn_of_access(self._settings, result)
