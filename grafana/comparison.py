@@ -72,7 +72,7 @@ def curves_by_step() -> Panel:
         "the time. The time range must reach back to the training of all of them.",
         _shown(f"({step})\nand on (model_id) ({value})"),
         _shown(value),
-        empty="No steps with this metric in this time range",
+        empty="No steps with this metric in this time range, or no data",
     )
 
 

@@ -157,7 +157,7 @@ def _polls() -> Panel:
         (f"60 * sum by (reason) {a_minute('poll_failures')} > 0", "failed: {{reason}}"),
         unit="suffix: /min",
         looks={"polls": ("polls", "green")},
-        empty="No polls in this time range",
+        empty="No polls in this time range, or no data",
     )
 
 
@@ -212,7 +212,7 @@ def _calls() -> Panel:
         unit="reqpm",
         stacked=True,
         looks={"200": ("200", "green"), "error": ("error", "red"), "429": ("429", "orange")},
-        empty="No calls in this time range",
+        empty="No calls in this time range, or no data",
     )
 
 
@@ -225,7 +225,7 @@ def _latency() -> Panel:
         "Median and 95th percentile of whole requests, body included, by endpoint.",
         (labelled("part", quantiles), "{{endpoint}}, {{part}}"),
         unit="s",
-        empty="No calls in this time range",
+        empty="No calls in this time range, or no data",
     )
 
 
@@ -255,7 +255,7 @@ def _memory() -> Panel:
         "Resident memory of the exporter. Absent with --web.disable-exporter-metrics.",
         (f"{chosen('process_resident_memory_bytes', INSTANCE)} {OWN}", "{{instance}}"),
         unit="bytes",
-        empty="No process metrics",
+        empty="No process metrics, or no data",
     )
 
 
@@ -266,7 +266,7 @@ def _cpu() -> Panel:
         (f"rate({chosen('process_cpu_seconds_total', INSTANCE)}[$__rate_interval]) {OWN}", "{{instance}}"),
         unit="percentunit",
         decimals=1,
-        empty="No process metrics",
+        empty="No process metrics, or no data",
     )
 
 

@@ -137,7 +137,7 @@ def _alerts() -> Panel:
         ],
         sort_by="Since",
         descending=True,
-        empty="No alert fires, or no rules are loaded",
+        empty="No alert fires, no rules are loaded, or no data",
     )
 
 
@@ -150,13 +150,15 @@ def _in_training() -> Panel:
         "Models in training",
         "Models in training, the longest silent first: the step they have reached, and the time since that "
         "step or, before the first one, since the training began. Minutes of silence before the first step "
-        "are normal.",
+        "are normal. A metric that is NaN or infinite is a run that diverged.",
         f"{name}\nand {on} ({training})",
         f"clamp_min(time() - ({last}), 0)\nand {on} ({training})",
         f"{per_model('training_step')}\nand {on} ({training})",
+        f"({per_model('training_metrics_non_finite')} > 0)\nand {on} ({training})",
         columns=[
             NAME,
             Column(field="Value #C", title="Step evaluated", unit="none", decimals=0, width=120),
+            Column(field="Value #D", title="Metrics NaN", unit="none", decimals=0, width=105),
             Column(field="Value #B", title="Silent for", unit="s", decimals=0, width=110),
         ],
         sort_by="Silent for",
@@ -237,7 +239,7 @@ def _over_time() -> Panel:
         stacked=True,
         steps_between=True,
         looks={status: (look.text, look.color) for status, look in LOOKS.items()},
-        empty="No models in this time range",
+        empty="No models in this time range, or no data",
     )
 
 

@@ -88,7 +88,7 @@ def _status() -> Panel:
         status_code(THIS),
         mappings=by_code(),
         filled=True,
-        empty="not listed",
+        empty="no data",
     )
 
 
@@ -97,7 +97,7 @@ def _step() -> Panel:
         "Step evaluated",
         "Highest step that has evaluation metrics. The API does not say how many steps there will be.",
         f"max({of_this('training_step')})",
-        empty="no step yet",
+        empty="no step",
     )
 
 
@@ -157,7 +157,7 @@ def _history() -> Panel:
         "The statuses this model went through, as polls saw them.",
         named(status_code(THIS)),
         per_page=1,
-        empty="Not listed in this time range",
+        empty="Not listed in this time range, or no data",
     )
 
 
@@ -185,7 +185,7 @@ def _steps_and_pace() -> Panel:
         decimals=0,
         steps_between=True,
         on_the_right=("pace", "suffix: /min", "steps per minute", 1),
-        empty="No steps in this time range",
+        empty="No steps in this time range, or no data",
     )
 
 
@@ -196,7 +196,7 @@ def _silence_over_time() -> Panel:
         "only rises is one that stalled.",
         (SILENCE, "since the last step"),
         unit="s",
-        empty="No training with steps in this time range",
+        empty="No training with steps in this time range, or no data",
     )
 
 
@@ -210,7 +210,7 @@ def _hyperparameters() -> Panel:
             Column(field="Value", title="Value", unit="none", width=90),
         ],
         sort_by="Hyperparameter",
-        empty="The API gives no hyperparameters",
+        empty="The API gives no hyperparameters, or no data",
     )
 
 
@@ -233,7 +233,7 @@ def _times() -> Panel:
             Column(field="Value", title="Time", unit="dateTimeAsIso", width=160),
         ],
         sort_by="Time",
-        empty="The API gives no times",
+        empty="The API gives no times, or no data",
     )
 
 
@@ -248,7 +248,7 @@ def _where_the_time_went() -> Panel:
         ],
         sort_by="Time",
         descending=True,
-        empty="Not listed in this time range",
+        empty="Not listed in this time range, or no data",
     )
 
 
@@ -288,7 +288,7 @@ def _made_of() -> Panel:
             ),
         ],
         sort_by="No.",
-        empty="Not listed now",
+        empty="Not listed now, or no data",
     )
 
 
@@ -309,5 +309,5 @@ def _wandb() -> Panel:
             Column(field="wandb_project", title="Project", link=WANDB, link_title="Open in Weights & Biases"),
         ],
         sort_by="Project",
-        empty="No project with an entity",
+        empty="No project with an entity, or no data",
     )

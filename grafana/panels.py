@@ -355,13 +355,15 @@ def _left_out(count: int) -> set[str]:
 def _properties(column: Column) -> Sequence[DynamicConfigValue]:
     link = {"title": column.link_title, "url": column.link, "targetBlank": "://" in (column.link or "")}
     cell = {"type": "color-background", "mode": "basic"} if column.background else None
+    # An empty cell has no colour either.
+    steps = column.thresholds or (((None, CLEAR),) if column.background else None)
     properties = {
         "displayName": column.title,
         "unit": column.unit,
         "decimals": column.decimals,
         "custom.width": column.width,
         "mappings": None if column.mappings is None else list(column.mappings),
-        "thresholds": None if column.thresholds is None else _thresholds(column.thresholds).build(),
+        "thresholds": None if steps is None else _thresholds(steps).build(),
         "custom.cellOptions": cell,
         "links": [link] if column.link else None,
         "noValue": column.empty,

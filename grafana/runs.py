@@ -103,7 +103,7 @@ def best_of_datasets(name: Column) -> Panel:
         ],
         sort_by="Dataset",
         filterable=True,
-        empty="No metrics of runs with a dataset",
+        empty="No metrics of runs with a dataset, or no data",
     )
 
 
@@ -122,10 +122,9 @@ def weeks() -> Panel:
         "week", {str(week): f"0 * group by (base_type) ({info('base_type')})" for week in range(WEEKS)}
     )
     terms["finished"] = f"({terms['finished']}\nor on (base_type, week) ({none}))"
-    names = ["Last 7 days", "A week ago", *(f"{week} weeks ago" for week in range(2, WEEKS))]
     columns = [
-        Column(field=str(week), title=name, unit="none", decimals=0, width=95)
-        for week, name in enumerate(names)
+        Column(field=str(week), title=f"{7 * week}-{7 * week + 7}", unit="none", decimals=0, width=60)
+        for week in range(WEEKS)
     ]
     rows = {
         f"{base_type} {how}": (f"{text}, {how}", NEUTRAL)
@@ -138,8 +137,8 @@ def weeks() -> Panel:
         "Runs that finished, and runs that failed, in each of the last weeks, by the API's own times; "
         "models that were deleted since do not count.",
         f'label_join(({both}), "run", " ", "base_type", "how")',
-        columns=[Column(field="run", title="Runs", width=190, mappings=words(rows)), *columns],
-        sort_by="Runs",
+        columns=[Column(field="run", title="Runs, by days ago", mappings=words(rows)), *columns],
+        sort_by="Runs, by days ago",
         matrix=Matrix(ref_id="A", row="run", column="week"),
         empty="Nothing ended in these weeks, or no data",
     )

@@ -17,7 +17,7 @@ const step = Math.max(5, Math.ceil((to - from) / 700));
 const range = { from: dateTime(from * 1000), to: dateTime(to * 1000), raw: { from: 'now-1h', to: 'now' } };
 
 const identity = (id: string) => ({ id, path: id.replace(/^custom\./, ''), isCustom: id.startsWith('custom.'), name: id,
-  editor: () => null, override: () => null, process: (v: any) => v, shouldApply: () => true, settings: {} });
+  editor: () => null, override: () => null, process: (v: any, c: any) => (id === 'displayName' && typeof v === 'string' ? c.replaceVariables(v, c.field?.state?.scopedVars) : v), shouldApply: () => true, settings: {} });
 const options = ['displayName', 'unit', 'decimals', 'mappings', 'thresholds', 'color', 'noValue', 'min', 'max', 'custom.width',
   'custom.hidden', 'custom.hideFrom', 'custom.cellOptions', 'custom.axisPlacement', 'custom.axisLabel', 'custom.align', 'custom.filterable'];
 const custom = INPUT.dashboard.panels.filter((p: Json) => p.fieldConfig).flatMap((p: Json) => [...Object.keys(p.fieldConfig.defaults.custom ?? {}).map((key) => `custom.${key}`),
@@ -73,7 +73,7 @@ async function frames(panel: Json): Promise<DataFrame[]> {
     else found.push(...series.map((s) => seriesFrame(target, s)));
   }
   const transformed = panel.transformations?.length ? await firstValueFrom(transformDataFrame(panel.transformations, found, { interpolate: (s: string) => s } as any)) : found;
-  const done = applyFieldOverrides({ data: transformed, fieldConfig: panel.fieldConfig, replaceVariables: (s, scoped: any) => s.replace(/\$\{__field\.labels\.(\w+)\}/g, (_, name) => scoped?.__field?.value?.field?.labels?.[name] ?? ''), theme, timeZone: 'utc', fieldConfigRegistry: registry as any });
+  const done = applyFieldOverrides({ data: transformed, fieldConfig: panel.fieldConfig, replaceVariables: (s, scoped: any) => s.replace(/\$\{__field\.labels\.(\w+)\}/g, (_, name) => scoped?.__dataContext?.value?.field?.labels?.[name] ?? ''), theme, timeZone: 'utc', fieldConfigRegistry: registry as any });
   for (const frame of done) for (const field of frame.fields) { field.state = { ...field.state, displayName: null }; getFieldDisplayName(field, frame, done); }
   return done;
 }
