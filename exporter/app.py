@@ -120,7 +120,6 @@ class Exporter:
 
     def overview(self) -> Overview:
         """Give what the landing page shows."""
-        snapshot = self.exposition.snapshot
         return Overview(
             name=NAME,
             version=__version__,
@@ -134,8 +133,7 @@ class Exporter:
             next_poll_at=self.poller.next_poll_at,
             stale_after=self.poller.stale_after,
             calls_left=self._budget.left if self._settings.cohere.calls_per_month else None,
-            counts=snapshot.status_counts if snapshot else None,
-            dropped=snapshot.dropped if snapshot else 0,
+            snapshot=self.exposition.snapshot,
             now=self._clock.time(),
         )
 

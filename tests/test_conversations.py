@@ -408,7 +408,7 @@ class Conversations(RuleBasedStateMachine):
         assert text == {key: repr(value) for key, value in found.items()}
         self.check_models({key: value for key, value in found.items() if key[0].startswith(FAMILY)})
         self.check_own(found)
-        self.check_secrets(*pages.values(), render(self.exporter.overview()))
+        self.check_secrets(*pages.values(), render(self.exporter.overview()).decode())
         self.check_requests()
         assert not self.errors, self.errors
 

@@ -1,19 +1,50 @@
 """What a person reads on the landing page."""
 
+import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlencode
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.families import UNKNOWN_STATUSES_LIMIT
-from exporter.model import PollOutcome, Status
-from exporter.web.landing import Overview, content_security_policy, render
+from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status, TrainingProgress
+from exporter.web.landing import Overview, content_security_policy
+from exporter.web.landing import render as rendered
+from exporter.web.selection import PAGE_SIZE
 
 NOW = 1_700_000_000.0
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 WORKED = PollOutcome(finished_at=NOW - 12, duration=0.4)
 FAILED = PollOutcome(finished_at=NOW - 12, duration=0.4, reason="unauthorized", message="invalid api token")
+
+
+def state(number: int, status: str = Status.READY, **fields: Any) -> ModelState:
+    model = FinetunedModel(
+        id=f"id-{number}", name=f"model-{number}", status=status, created_at=NOW - 7_300, **fields
+    )
+    return ModelState(
+        model, TrainingProgress(step=1_280, metrics={"cross_entropy": 1.23456, "accuracy": 0.7})
+    )
+
+
+def fleet(*states: ModelState, dropped: int = 0) -> Snapshot:
+    counts = Counter(each.model.status for each in states)
+    return Snapshot(states=states, status_counts=counts, dropped=dropped)
+
+
+def counted(counts: Mapping[str, int], dropped: int = 0) -> Snapshot:
+    return Snapshot(states=(), status_counts=counts, dropped=dropped)
+
+
+FLEET = fleet(
+    *(state(number) for number in range(12)), *(state(12 + number, Status.FINETUNING) for number in range(3))
+)
 OVERVIEW = Overview(
     name="cohere-finetune-exporter",
     version="1.2.3",
@@ -25,10 +56,13 @@ OVERVIEW = Overview(
     last_success_at=NOW - 12,
     interval=60,
     stale_after=300,
-    counts={"STATUS_READY": 12, "STATUS_FINETUNING": 3},
-    dropped=0,
+    snapshot=FLEET,
     now=NOW,
 )
+
+
+def render(overview: Overview, query: str = "") -> str:
+    return rendered(overview, query).decode()
 
 
 class Page(HTMLParser):
@@ -38,6 +72,8 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.rows: list[list[str]] = []
+        self.lists: dict[str, list[str]] = {}
+        self._list: list[str] = []
         self._open: list[str] = []
         self._texts: list[str] = []
         self.feed(html)
@@ -55,6 +91,10 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self._open.append(tag)
+        if label := dict(attrs).get("aria-label"):
+            self._list = self.lists.setdefault(label, [])
+        if tag == "li":
+            self._list.append("")
         if tag == "tr":
             self.rows.append([])
         if tag in ("th", "td"):
@@ -68,6 +108,8 @@ class Page(HTMLParser):
             self._texts.append(data)
         if {"th", "td"} & set(self._open):
             self.rows[-1][-1] += data
+        if "li" in self._open:
+            self._list[-1] += data
 
 
 def test_a_poll_that_worked_is_said_to_have_worked_with_its_time() -> None:
@@ -84,43 +126,105 @@ def test_the_calls_left_are_told_where_there_is_a_budget() -> None:
     assert "Calls left" not in render(OVERVIEW)
 
 
-def test_every_status_has_a_row_and_a_status_unknown_to_us_too() -> None:
-    counts = {"STATUS_READY": 1_200, "STATUS_REPAIRING": 1}
-    page = Page(render(replace(OVERVIEW, counts=counts)))
-    assert "1,201 models" in page.text
-    rows = dict(row for row in page.rows[1:])
-    assert len(rows) == len(Status) + 1
-    assert rows["READY"] == "1,200"
-    assert rows["DEPLOYING API"] == "0"
-    assert rows["REPAIRING"] == "1"
+def chips(page: Page) -> list[str]:
+    return page.lists.get("Models in each status", [])
 
 
-def test_few_of_many_statuses_unknown_to_us_have_a_row() -> None:
+def test_each_status_that_has_models_is_counted_failed_first_and_one_unknown_to_us_too() -> None:
+    counts = {"STATUS_READY": 1_200, "STATUS_REPAIRING": 1, "STATUS_FAILED": 2, "STATUS_QUEUED": 0}
+    page = Page(render(replace(OVERVIEW, snapshot=counted(counts))))
+    assert "1,203 models" in page.text
+    assert chips(page) == ["2 FAILED", "1,200 READY", "1 REPAIRING"]
+
+
+def test_few_of_many_statuses_unknown_to_us_are_named() -> None:
     counts = {f"STATUS_{number}": 2 for number in range(1_000)}
-    page = Page(render(replace(OVERVIEW, counts=counts)))
+    page = Page(render(replace(OVERVIEW, snapshot=counted(counts))))
     assert "2,000 models" in page.text
-    assert len(page.rows) == 1 + len(Status) + UNKNOWN_STATUSES_LIMIT + 1
-    assert page.rows[-1] == ["other", f"{2 * (1_000 - UNKNOWN_STATUSES_LIMIT):,}"]
+    assert len(chips(page)) == UNKNOWN_STATUSES_LIMIT + 1
+    assert chips(page)[-1] == f"{2 * (1_000 - UNKNOWN_STATUSES_LIMIT):,} other"
 
 
 def test_one_model_is_not_called_models() -> None:
-    assert "1 model " in Page(render(replace(OVERVIEW, counts={"STATUS_READY": 1}))).text
+    assert "1 model " in Page(render(replace(OVERVIEW, snapshot=counted({"STATUS_READY": 1})))).text
 
 
 def test_an_empty_fleet_is_shown_as_none() -> None:
-    assert "0 models" in Page(render(replace(OVERVIEW, counts={}))).text
+    assert "0 models" in Page(render(replace(OVERVIEW, snapshot=counted({})))).text
 
 
-def test_failed_models_stand_out_and_not_by_colour_alone() -> None:
-    html = render(replace(OVERVIEW, counts={"STATUS_FAILED": 2}))
-    assert '<tr class="failed">' in html
-    assert ["! FAILED", "2"] in Page(html).rows
+def test_models_are_shown_failed_first_with_their_latest_step_and_metrics() -> None:
+    models = fleet(
+        state(1, base_model="command-r", base_model_version="08-2024"),
+        ModelState(FinetunedModel(id="id-2", status=Status.QUEUED)),
+        state(3, Status.FAILED),
+    )
+    assert Page(render(replace(OVERVIEW, snapshot=models))).rows == [
+        ["Status", "Model", "Step", "Loss", "Score", "Age"],
+        ["! FAILED", "model-3", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h"],
+        ["QUEUED", "id-2", "-", "", "", "-"],
+        ["READY", "model-1command-r 08-2024", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h"],
+    ]
 
 
-def test_no_failed_models_no_alarm() -> None:
-    html = render(OVERVIEW)
-    assert '<tr class="failed">' not in html
-    assert ["FAILED", "0"] in Page(html).rows
+def test_a_status_has_the_colour_of_what_it_asks_for_and_its_word() -> None:
+    html = render(replace(OVERVIEW, snapshot=fleet(*(state(0, status) for status in Status))))
+    for kind, word in {
+        "alarm": "! FAILED",
+        "busy": "FINETUNING",
+        "warn": "TEMPORARILY OFFLINE",
+        "good": "READY",
+        "quiet": "UNSPECIFIED",
+    }.items():
+        assert f'<span class="chip {kind}">{word}</span>' in html
+    assert '<span class="chip warn">PAUSED</span>' in html
+
+
+def test_a_metric_that_is_no_number_is_marked() -> None:
+    lost = ModelState(state(1).model, TrainingProgress(step=3, metrics={"loss": math.nan}))
+    html = render(replace(OVERVIEW, snapshot=fleet(lost)))
+    assert '<span class="chip alarm">NaN</span><span class="metric">loss</span>' in html
+
+
+MANY = fleet(
+    *(state(number, Status.FAILED if number % 1_000 == 0 else Status.READY) for number in range(10_000))
+)
+LARGE = replace(OVERVIEW, snapshot=MANY)
+
+
+def test_of_many_models_a_page_is_shown_at_a_time() -> None:
+    first, last = Page(render(LARGE)), Page(render(LARGE, "page=100"))
+    assert [row[0] for row in first.rows[1:12]] == ["! FAILED"] * 10 + ["READY"]
+    assert len(first.rows) == len(last.rows) == 1 + PAGE_SIZE
+    assert "1 to 100 of 10,000" in first.text
+    assert first.lists["More models"] == ["Next"]
+    assert "9,901 to 10,000 of 10,000" in last.text
+    assert last.lists["More models"] == ["Previous"]
+    assert Page(render(LARGE, "page=999999")).rows == last.rows
+    assert len(render(LARGE)) < 60_000
+
+
+def test_models_are_searched_by_name_id_and_base_model() -> None:
+    assert [row[1] for row in Page(render(LARGE, "q=MODEL-4711")).rows[1:]] == ["model-4711"]
+    assert [row[1] for row in Page(render(LARGE, "q=id-9999")).rows[1:]] == ["model-9999"]
+    assert "No model matches" in Page(render(LARGE, "q=xyzzy")).text
+    found = Page(render(LARGE, "q=model-1&status=STATUS_FAILED"))
+    assert [row[1] for row in found.rows[1:]] == ["model-1000"]
+    fields = {field["name"]: field["value"] for field in found.attributes("input")}
+    assert fields == {"q": "model-1", "status": "STATUS_FAILED"}
+    assert {"class": "chip alarm", "href": "./?", "aria-current": "true"} in found.attributes("a")
+
+
+@pytest.mark.parametrize(
+    "query", ["page=0", "page=-1", "page=x", "page=²", "q=", "&&&=", "a=1" * 10_000, "page=" + "9" * 5_000]
+)
+def test_a_query_that_makes_no_sense_asks_for_nothing(query: str) -> None:
+    assert Page(render(LARGE, query)).rows == Page(render(LARGE)).rows
+
+
+def test_few_models_need_no_search() -> None:
+    assert Page(render(OVERVIEW)).attributes("form") == []
+    assert Page(render(LARGE)).attributes("form") == [{"action": "./", "role": "search"}]
 
 
 def test_a_failed_poll_gives_its_reason_its_message_and_what_to_do() -> None:
@@ -138,20 +242,20 @@ def test_while_the_api_fails_the_last_good_numbers_are_shown_as_such() -> None:
 
 
 def test_stale_numbers_are_not_shown_and_it_says_why() -> None:
-    page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=NOW - 94_000, counts=None)))
+    page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=NOW - 94_000, snapshot=None)))
     assert "stale: the last good poll is more than 5 min old" in page.text
     assert "1 d 2 h ago" in page.text
     assert not page.rows
 
 
 def test_before_the_first_poll_it_says_so() -> None:
-    page = Page(render(replace(OVERVIEW, outcome=None, last_success_at=None, counts=None)))
+    page = Page(render(replace(OVERVIEW, outcome=None, last_success_at=None, snapshot=None)))
     assert "Waiting for the first poll" in page.text
     assert not page.rows
 
 
 def test_when_no_poll_ever_worked_it_says_so() -> None:
-    page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=None, counts=None)))
+    page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=None, snapshot=None)))
     assert "No poll has worked yet" in page.text
 
 
@@ -161,12 +265,16 @@ def test_simulated_data_is_announced_and_only_then() -> None:
 
 
 def test_models_over_the_limit_are_mentioned() -> None:
-    assert "203 of them" in Page(render(replace(OVERVIEW, dropped=203))).text
+    assert (
+        "203 of them"
+        in Page(render(replace(OVERVIEW, snapshot=counted({"STATUS_READY": 300}, dropped=203)))).text
+    )
 
 
 def test_it_links_to_the_other_pages() -> None:
     links = Page(render(replace(OVERVIEW, telemetry_path="/m&m"))).attributes("a")
-    assert [link["href"] for link in links] == ["/m&m", "/-/healthy", "/-/ready"]
+    assert [link["href"] for link in links[-3:]] == ["./m&m", "./-/healthy", "./-/ready"]
+    assert all(str(link["href"]).startswith("./") for link in links), "they work behind a path prefix"
 
 
 def test_it_can_be_read_by_machines_and_on_phones() -> None:
@@ -184,7 +292,7 @@ def test_it_loads_nothing_and_runs_nothing() -> None:
     assert page.attributes("link") == [{"rel": "icon", "href": "data:,"}]
     assert all(not name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert "url(" not in html
-    assert len(html) < 8_000
+    assert len(html) < 16_000
 
 
 def test_its_policy_allows_its_own_style_sheet_only() -> None:
@@ -203,8 +311,13 @@ def test_a_clock_that_went_back_gives_no_negative_age() -> None:
 def test_no_text_gets_out_of_its_place(text: str) -> None:
     failed = replace(FAILED, reason=text, message=text)
     names = replace(OVERVIEW, name=text, version=text, revision=text, telemetry_path=text, api_url=text)
-    page = Page(render(replace(names, outcome=failed, counts={text: 1})))
-    expected = Page(render(replace(OVERVIEW, outcome=FAILED, counts={"STATUS_NEW": 1})))
+    model = FinetunedModel(id=text, name=text, status=text, base_model=text)
+    odd = fleet(ModelState(model, TrainingProgress(step=1, metrics={text: 1.0})))
+    plain = FinetunedModel(id="i", name="n", status="STATUS_NEW", base_model="b")
+    usual = fleet(ModelState(plain, TrainingProgress(step=1, metrics={"m": 1.0})))
+    query = urlencode({"q": text, "status": text}, errors="replace")
+    page = Page(render(replace(names, outcome=failed, snapshot=odd), query))
+    expected = Page(render(replace(OVERVIEW, outcome=FAILED, snapshot=usual), "q=n&status=STATUS_NEW"))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in expected.elements]
 
 

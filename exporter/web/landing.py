@@ -1,19 +1,28 @@
 """The landing page: what the exporter knows, for a person who opens it in a browser.
 
-`Overview` → HTML, and nothing else: no script, nothing loaded from elsewhere, every text escaped. What is
-not known or too old is said in words, never shown as a number; colour only repeats what a word says.
+`Overview` and the query of the URL → HTML, and nothing else: no script, nothing loaded from elsewhere, every
+text escaped. What is not known or too old is said in words, never shown as a number; colour only repeats what
+a word says. Models are searched and paged by the query, so the page stays small however many there are.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import cache
 from html import escape
+from importlib.resources import files
+from string import Template
+from urllib.parse import urlencode
 
 from exporter.families import bounded_counts
-from exporter.model import PollOutcome, Status
-from exporter.web.style import STYLE
+from exporter.model import ModelState, PollOutcome, Snapshot
+from exporter.triage import by_urgency, loss_of, score_of, short_status, tone
+from exporter.web.selection import PAGE_SIZE, Selection
+from exporter.web.words import age, duration, moment, number
+
+_HEADS = ("Status", "Model", "Step", "Loss", "Score", "Age")
+_SEARCHABLE = 20  # models from which on there is a search field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +30,8 @@ class Overview:
     """Everything the page shows.
 
     Times are in Unix seconds, durations in seconds. `api_url` holds no credentials; `outcome` is None before
-    the first poll has finished; `counts` are the models in each status, None when there are none to show or
-    the last good ones are too old; `calls_left` is None without a budget of calls.
+    the first poll has finished; `snapshot` is None when there is none to show or the last good one is too
+    old; `calls_left` is None without a quota.
     """
 
     name: str
@@ -37,44 +46,44 @@ class Overview:
     next_poll_at: float | None = None
     stale_after: float
     calls_left: int | None = None
-    counts: Mapping[str, int] | None
-    dropped: int
+    snapshot: Snapshot | None
     now: float
 
 
+@cache
 def content_security_policy() -> str:
-    """Give the policy the page is made for: its own style sheet, known by its hash, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    """Return the policy the page is made for: its own style sheet, known by its hash, and its own form."""
+    digest = base64.b64encode(hashlib.sha256(_resource("landing.css").encode()).digest()).decode()
     sources = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:"
-    return f"{sources}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return f"{sources}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 
-def render(overview: Overview) -> str:
-    """Give the page as HTML."""
-    name = escape(overview.name)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{_headline(overview.outcome)} &ndash; {name}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{name}</h1>
-<p>Prometheus exporter for fine-tuned models on Cohere's API</p>
-</header>
-<main>
-{_simulated(overview)}{_poll(overview)}
-{_fleet(overview)}
-</main>
-{_links(overview)}
-<footer>{_build(overview)}</footer>
-</body>
-</html>
-"""
+def render(overview: Overview, query: str = "") -> bytes:
+    """Return the page as HTML; `query` is what follows the `?` of its URL."""
+    outcome = overview.outcome
+    kind, mark = (
+        ("waiting", "…") if outcome is None else ("failing", "!") if outcome.reason else ("working", "✓")
+    )
+    revision = f", revision <code>{escape(overview.revision)}</code>" if overview.revision else ""
+    page = Template(_resource("landing.html")).substitute(
+        style=_resource("landing.css"),
+        name=escape(overview.name),
+        headline=_headline(outcome),
+        kind=kind,
+        mark=mark,
+        simulated=_simulated(overview),
+        failure=_failure(outcome),
+        facts=_facts(overview),
+        fleet=_fleet(overview, Selection.of(query)),
+        links=_links(overview),
+        build=f"Version {escape(overview.version)}{revision}",
+    )
+    return page.encode("utf-8", errors="replace")
+
+
+@cache
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _simulated(overview: Overview) -> str:
@@ -82,7 +91,7 @@ def _simulated(overview: Overview) -> str:
         return ""
     return (
         '<p class="simulated" role="note"><strong>Simulated data.</strong> '
-        "These models come from a built-in imitation of the API; none of them exists.</p>\n"
+        "These models come from a built-in imitation of the API; none of them exists.</p>"
     )
 
 
@@ -92,35 +101,21 @@ def _headline(outcome: PollOutcome | None) -> str:
     return "The last poll failed" if outcome.reason else "The last poll worked"
 
 
-def _poll(overview: Overview) -> str:
-    outcome = overview.outcome
-    kind, mark = (
-        ("waiting", "…") if outcome is None else ("failing", "!") if outcome.reason else ("working", "✓")
-    )
-    return f"""<section class="poll {kind}">
-<h2><span class="mark" aria-hidden="true">{mark}</span> {_headline(outcome)}</h2>
-{_failure(outcome)}<dl>
-{_facts(overview)}
-</dl>
-</section>"""
-
-
 def _failure(outcome: PollOutcome | None) -> str:
     if outcome is None or outcome.reason is None:
         return ""
     message = f": {escape(outcome.message)}" if outcome.message else ""
     cause = f'<p class="message"><code>{escape(outcome.reason)}</code>{message}</p>\n'
-    return f"{cause}<p>{escape(outcome.advice)}</p>\n"
+    return f"{cause}<p>{escape(outcome.advice)}</p>"
 
 
 def _facts(overview: Overview) -> str:
     outcome, now = overview.outcome, overview.now
+    good = overview.last_success_at
     facts = {
-        "Last poll": "none has finished yet" if outcome is None else _moment(outcome.finished_at, now),
-        "Last good poll": "none yet"
-        if overview.last_success_at is None
-        else _moment(overview.last_success_at, now),
-        "Polls": f"every {_duration(overview.interval)}{_next(overview)}",
+        "Last poll": "none has finished yet" if outcome is None else moment(outcome.finished_at, now),
+        "Last good poll": "none yet" if good is None else moment(good, now),
+        "Polls": f"every {duration(overview.interval)}{_next(overview)}",
         **_calls(overview.calls_left),
         "API": f"<code>{escape(overview.api_url)}</code>",
     }
@@ -133,30 +128,28 @@ def _next(overview: Overview) -> str:
         return ""
     if overview.next_poll_at - overview.outcome.finished_at <= overview.interval + 1:
         return ""
-    return f"; after this failure the next one in {_duration(max(overview.next_poll_at - overview.now, 0))}"
+    return f"; after this failure the next one in {duration(max(overview.next_poll_at - overview.now, 0))}"
 
 
 def _calls(left: int | None) -> dict[str, str]:
     return {} if left is None else {"Calls left": f"{left:,} of the month's budget"}
 
 
-def _fleet(overview: Overview) -> str:
-    counts = overview.counts
-    if counts is None:
-        return f"<section>\n<h2>Models</h2>\n<p>{_absence(overview)}</p>\n</section>"
-    total = sum(counts.values())
-    every = {**dict.fromkeys(map(str, Status), 0), **counts}
-    rows = "\n".join(_row(status, count) for status, count in bounded_counts(every).items())
-    return f"""<section>
-<h2 class="total"><strong>{total:,}</strong> {"model" if total == 1 else "models"}</h2>
-{_remarks(overview)}<table>
-<caption>How many are in each status</caption>
-<thead><tr><th scope="col">Status</th><th scope="col">Models</th></tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</section>"""
+def _fleet(overview: Overview, selection: Selection) -> str:
+    snapshot = overview.snapshot
+    if snapshot is None:
+        return f"<h2>Models</h2>\n<p>{_absence(overview)}</p>"
+    total = sum(snapshot.status_counts.values())
+    parts = [
+        f'<h2 class="total"><strong>{total:,}</strong> {"model" if total == 1 else "models"}</h2>',
+        *_remarks(overview, snapshot),
+        _statuses(snapshot.status_counts, selection),
+    ]
+    if len(snapshot.states) > _SEARCHABLE or selection:
+        parts.append(_search(selection))
+    if snapshot.states:
+        parts += _models(selection.among(by_urgency(snapshot.states)), selection, overview.now)
+    return "\n".join(parts)
 
 
 def _absence(overview: Overview) -> str:
@@ -164,53 +157,94 @@ def _absence(overview: Overview) -> str:
         return "They appear here and among the metrics as soon as the first poll has finished."
     if overview.last_success_at is None:
         return "No poll has worked yet, so none are known."
-    limit = _duration(overview.stale_after)
+    limit = duration(overview.stale_after)
     return f"Nothing is shown, because what is known is stale: the last good poll is more than {limit} old."
 
 
-def _remarks(overview: Overview) -> str:
-    remarks = []
+def _remarks(overview: Overview, snapshot: Snapshot) -> Iterable[str]:
     if overview.outcome is not None and overview.outcome.reason:
-        limit = _duration(overview.stale_after)
-        remarks.append(f"These are from the last good poll; they disappear once it is {limit} old.")
-    if overview.dropped:
-        remarks.append(
-            f"{overview.dropped:,} of them, the oldest, are over the limit and have no metrics of their own."
+        limit = duration(overview.stale_after)
+        yield f"<p>These are from the last good poll; they disappear once it is {limit} old.</p>"
+    if snapshot.dropped:
+        yield (
+            f"<p>{snapshot.dropped:,} of them, the oldest, are over the limit and have no metrics of their "
+            "own.</p>"
         )
-    return "".join(f"<p>{remark}</p>\n" for remark in remarks)
 
 
-def _row(status: str, count: int) -> str:
-    failed = status == Status.FAILED and count > 0
-    kind = "failed" if failed else "some" if count else "none"
-    label = ("! " if failed else "") + escape(status.removeprefix("STATUS_").replace("_", " "))
-    return f'<tr class="{kind}"><th scope="row"><span class="chip">{label}</span></th><td>{count:,}</td></tr>'
+def _statuses(counts: Mapping[str, int], selection: Selection) -> str:
+    bounded = bounded_counts(counts)
+    order = list(type(tone("")))
+    items = []
+    for status in sorted(bounded, key=lambda name: order.index(tone(name))):
+        if bounded[status]:
+            current = ' aria-current="true"' if status == selection.status else ""
+            query = "" if current else urlencode({"status": status}, errors="replace")
+            items.append(
+                f'<li><a class="chip {tone(status)}" href="./?{escape(query)}"{current}>'
+                f"{bounded[status]:,} {_status_words(status).removeprefix('! ')}</a></li>"
+            )
+    return f'<ul class="statuses" aria-label="Models in each status">{"".join(items)}</ul>'
+
+
+def _search(selection: Selection) -> str:
+    status = escape(selection.status)
+    kept = f'<input type="hidden" name="status" value="{status}">' if status else ""
+    return (
+        f'<form action="./" role="search">{kept}'
+        f'<input type="search" name="q" value="{escape(selection.text)}" maxlength="200" '
+        'placeholder="Name, ID or base model" aria-label="Search models"><button>Search</button></form>'
+    )
+
+
+def _models(found: Sequence[ModelState], selection: Selection, now: float) -> Iterable[str]:
+    if not found:
+        yield "<p>No model matches.</p>"
+        return
+    shown = selection.page_of(found)
+    first = selection.start_of(found) + 1
+    part = f"; {first:,} to {first + len(shown) - 1:,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
+    heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
+    rows = "\n".join(_row(state, now) for state in shown)
+    yield f"<table>\n<caption>Failed models first{part}</caption>"
+    yield f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+    yield from _pages(selection, len(found))
+
+
+def _row(state: ModelState, now: float) -> str:
+    model, progress = state.model, state.progress
+    metrics = progress.metrics if progress else {}
+    base = " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type
+    beneath = f'<span class="metric">{escape(base)}</span>' if base else ""
+    return (
+        f'<tr><td><span class="chip {tone(model.status)}">{_status_words(model.status)}</span></td>'
+        f'<th scope="row" title="{escape(model.id)}">{escape(model.name or model.id)}{beneath}</th>'
+        f"<td>{f'{progress.step:,}' if progress else '-'}</td>"
+        f"<td>{_metric(metrics, loss_of(metrics))}</td><td>{_metric(metrics, score_of(metrics))}</td>"
+        f"<td>{age(now - model.created_at) if model.created_at is not None else '-'}</td></tr>"
+    )
+
+
+def _metric(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    return "".join(f'{number(metrics[name])}<span class="metric">{escape(name)}</span>' for name in names)
+
+
+def _status_words(status: str) -> str:
+    mark = "! " if tone(status) == "alarm" else ""
+    return mark + escape(short_status(status).replace("_", " "))
+
+
+def _pages(selection: Selection, found: int) -> Iterable[str]:
+    links = [
+        f'<li><a href="./?{escape(selection.query(page))}">{label}</a></li>'
+        for label, page in (("Previous", selection.page - 1), ("Next", selection.page + 1))
+        if 1 <= page <= selection.last_page(found)
+    ]
+    if links:
+        yield f'<nav aria-label="More models"><ul>{"".join(links)}</ul></nav>'
 
 
 def _links(overview: Overview) -> str:
     pages = {overview.telemetry_path: "Metrics", "/-/healthy": "Health", "/-/ready": "Readiness"}
-    items = "".join(f'<li><a href="{escape(path)}">{label}</a></li>' for path, label in pages.items())
-    return f'<nav aria-label="Pages"><ul>{items}</ul></nav>'
-
-
-def _build(overview: Overview) -> str:
-    revision = f", revision <code>{escape(overview.revision)}</code>" if overview.revision else ""
-    return f"Version {escape(overview.version)}{revision}"
-
-
-def _moment(at: float, now: float) -> str:
-    when = datetime.fromtimestamp(at, UTC)
-    moment = f'<time datetime="{when:%Y-%m-%dT%H:%M:%SZ}">{when:%Y-%m-%d %H:%M:%S} UTC</time>'
-    return f'{_duration(max(now - at, 0))} ago <span class="none">({moment})</span>'
-
-
-def _duration(seconds: float) -> str:
-    """Give a duration in its one or two largest units: 12 s, 1 min 30 s, 2 h, 3 d 4 h."""
-    rest = round(seconds)
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        parts.append((count, unit))
-    while len(parts) > 1 and parts[0][0] == 0:
-        del parts[0]
-    return " ".join(f"{count} {unit}" for i, (count, unit) in enumerate(parts[:2]) if count or i == 0)
+    # Relative, so that they work behind a proxy with a path prefix.
+    return "".join(f'<li><a href=".{escape(path)}">{label}</a></li>' for path, label in pages.items())

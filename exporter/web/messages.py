@@ -89,7 +89,7 @@ def text(
     return Response(status, fields, (f"{body}\n".encode(),), closes=closes)
 
 
-def html(body: str, headers: Mapping[str, str]) -> Response:
+def html(body: bytes, headers: Mapping[str, str]) -> Response:
     """Return a web page that is neither cached nor framed; `headers` hold its Content-Security-Policy."""
     safety = {
         "X-Content-Type-Options": "nosniff",
@@ -97,7 +97,7 @@ def html(body: str, headers: Mapping[str, str]) -> Response:
         "Referrer-Policy": "no-referrer",
     }
     fields = {"Content-Type": "text/html; charset=utf-8", **safety, **NO_STORE, **headers}
-    return Response(200, fields, (body.encode(),))
+    return Response(200, fields, (body,))
 
 
 def _fields(headers: Mapping[str, str], chunks: Sequence[bytes]) -> bytes:

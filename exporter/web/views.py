@@ -40,7 +40,9 @@ def create_views(
     """
     in_flight = InFlight(max_requests)
     return {
-        "/": lambda _: html(render(overview()), {"Content-Security-Policy": content_security_policy()}),
+        "/": lambda request: html(
+            render(overview(), request.query), {"Content-Security-Policy": content_security_policy()}
+        ),
         telemetry_path: MetricsView(scrape, in_flight, on_rejected),
         "/-/healthy": lambda _: _probe(is_healthy(), "healthy"),
         "/-/ready": lambda _: _probe(is_ready(), "ready"),
