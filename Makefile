@@ -68,11 +68,11 @@ bench-docs: $(VENV)/.runtime ## the same, and write docs/benchmarks.md and its c
 lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-header --quiet --output-file requirements.lock
-	uv pip compile pyproject.toml --extra dev --constraint requirements.lock --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group dev --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-dev.lock
-	uv pip compile pyproject.toml --extra audit --constraint requirements-dev.lock --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group audit --constraint requirements-dev.lock --universal --python-version 3.11 \
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-audit.lock
-	uv pip compile pyproject.toml --extra fuzz --constraint requirements.lock --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --group fuzz --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-fuzz.lock
 
 clean: ## remove the virtual environment and what tools left behind

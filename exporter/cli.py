@@ -26,6 +26,7 @@ _COMMANDS = {
     Subcommand.DEMO: commands.demo,
     Subcommand.CHECK: commands.check,
 }
+_WRITERS = {Subcommand.DASHBOARDS: commands.dashboards}
 
 
 def run() -> None:
@@ -64,6 +65,8 @@ def main(
 
     try:
         called, settings = load(argv, environ)
+        if write := _WRITERS.get(called.subcommand):
+            return write(called)
         key = ApiKey(DEMO_API_KEY) if called.simulated else resolve_key(settings, environ)
         log.configure(
             settings.log.level, settings.log.format, log_to, secrets=key.secrets, with_priority=in_journal

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ from exporter.model import Snapshot
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import end_in_time, ending
 from exporter.runtime.streams import say, show
-from exporter.settings import ApiKey, Command, Settings
+from exporter.settings import ApiKey, Command, Settings, SettingsError
+from exporter.shipped import write_dashboards
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -103,6 +105,16 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
         models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
         say(f"step metrics of {models} could not be read: {unread[0]}")
     return code
+
+
+def dashboards(command: Command) -> int:
+    """Write the Grafana dashboards, and print the names of the files."""
+    folder = Path(command.operands[0])
+    try:
+        written = write_dashboards(folder)
+    except OSError as error:
+        raise SettingsError(f"{folder}: {error.strerror or error}") from None
+    return show("\n".join(map(str, written)))
 
 
 def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> str:

@@ -14,6 +14,7 @@ class Subcommand(StrEnum):
     SERVE = "serve"
     DEMO = "demo"
     CHECK = "check"
+    DASHBOARDS = "dashboards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +75,12 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             ),
             OwnFlag("--demo", "Check the simulated API; needs no key and no network."),
         ),
+    ),
+    Subcommand.DASHBOARDS: Row(
+        "write the Grafana dashboards of this version into DIR",
+        operands="DIR",
+        least=1,
+        most=1,
+        reads_settings=False,
     ),
 }
