@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.families import UNKNOWN_STATUSES_LIMIT
@@ -307,6 +307,7 @@ def test_a_clock_that_went_back_gives_no_negative_age() -> None:
     assert "0 s ago" in Page(render(replace(OVERVIEW, now=NOW - 1_000))).text
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text().map(lambda text: f"<script>{text}</script>\"'&lt;"))
 def test_no_text_gets_out_of_its_place(text: str) -> None:
     failed = replace(FAILED, reason=text, message=text)
