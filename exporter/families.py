@@ -65,8 +65,12 @@ def _progress(get: Callable[[TrainingProgress], float | None]) -> Callable[[Mode
 
 
 def _info(state: ModelState) -> Iterable[Sample]:
-    model = state.model
-    yield tuple(getattr(model, label) for label in _INFO_LABELS), 1.0
+    yield tuple(_info_label(state.model, label) for label in _INFO_LABELS), 1.0
+
+
+def _info_label(model: FinetunedModel, label: str) -> str:
+    value: str | bool = getattr(model, label)
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def _status(state: ModelState) -> Iterable[Sample]:
@@ -113,6 +117,7 @@ _INFO_LABELS = (
     "organization_id",
     "creator_id",
     "lora_target_modules",
+    "multi_label",
     "wandb_project",
     "wandb_entity",
 )
@@ -162,19 +167,20 @@ FAMILIES: tuple[Family, ...] = (
     ),
     ModelFamily(
         "cohere_finetuned_model_training_step",
-        "Highest step that has training metrics (step_number).",
+        "Highest step evaluated (step_number of the step metrics).",
         (),
         _progress(lambda progress: progress.step),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_step_timestamp_seconds",
-        "Unix time at which the highest step was recorded (created_at of the step's metrics).",
+        "Unix time at which the highest evaluated step was recorded (created_at of the step metrics).",
         (),
         _progress(lambda progress: progress.step_at),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric",
-        "Latest value of each evaluation metric (metrics), from the highest step with it; not to be summed.",
+        "Latest value of each evaluation metric (metrics; no training loss), at the last step with it; "
+        "not to be summed.",
         ("metric",),
         _training_metrics,
     ),

@@ -38,6 +38,7 @@ class FinetunedModel:
     organization_id: str = ""
     creator_id: str = ""
     lora_target_modules: str = ""
+    multi_label: bool = False
     wandb_project: str = ""
     wandb_entity: str = ""
     created_at: float | None = None

@@ -166,12 +166,14 @@ class TestTheSpecification:
                     "lora_rank": 16,
                     "lora_target_modules": "LORA_TARGET_MODULES_QV",
                 },
+                "multi_label": True,
                 "wandb": {"project": "replies", "entity": "team", "api_key": SECRET},
             },
             last_used="2024-01-01T00:00:00Z",
         )
         assert model.hyperparameters == {"lora_alpha": 8.0, "lora_rank": 16.0}
         assert model.lora_target_modules == "LORA_TARGET_MODULES_QV"
+        assert model.multi_label
         assert (model.wandb_project, model.wandb_entity) == ("replies", "team")
         assert (model.last_used, rejections) == (NEW_YEAR, [])
 
@@ -552,6 +554,7 @@ class TestAnything:
             assert model.status
             values = asdict(model)
             numbers = values.pop("hyperparameters").values()
+            assert type(values.pop("multi_label")) is bool
             times = [values.pop(name) for name in ("created_at", "updated_at", "completed_at", "last_used")]
             assert all(type(number) is float for number in numbers)
             assert all(at is None or (type(at) is float and at > 0) for at in times)

@@ -143,6 +143,17 @@ def _no_zero(value: object) -> object:
     return None if is_zero else value
 
 
+def _read_flag(value: object) -> bool:
+    """Return a boolean that may be spelled as a number or as text; its zero is false."""
+    if isinstance(value, bool):
+        return value
+    if value in (0, "", "false"):
+        return False
+    if value in (1, "true"):
+        return True
+    raise ValueError("not a boolean")
+
+
 def _one_nan(number: float) -> float:
     """Give one and the same NaN, which compares equal inside containers: a snapshot may hold it unchanged."""
     return math.nan if math.isnan(number) else number
@@ -173,6 +184,7 @@ def _read_time(value: object) -> object:
 Lenient = Annotated[T | None, WrapValidator(_or_absent)]
 Text = Lenient[Annotated[str, BeforeValidator(_clean_if_text)]]
 Enum = Annotated[Text, BeforeValidator(_no_zero)]
+Flag = Lenient[Annotated[bool, BeforeValidator(_read_flag)]]
 Number = Annotated[float, BeforeValidator(_no_boolean), AfterValidator(_one_nan)]
 Time = Annotated[float | None, BeforeValidator(_read_time), WrapValidator(_or_absent)]
 
@@ -212,6 +224,7 @@ class _Settings(_Wire):
     base_model: Lenient[_BaseModel] = None
     dataset_id: Text = None
     hyperparameters: Lenient[_Hyperparameters] = None
+    multi_label: Flag = None
     wandb: Lenient[_Wandb] = None
 
 
@@ -267,6 +280,7 @@ def _read_model(item: object, reject: Reject) -> FinetunedModel | None:
         organization_id=wire.organization_id or "",
         creator_id=wire.creator_id or "",
         lora_target_modules=hyperparameters.lora_target_modules or "",
+        multi_label=bool(settings.multi_label),
         wandb_project=wandb.project or "",
         wandb_entity=wandb.entity or "",
         created_at=wire.created_at,

@@ -76,6 +76,7 @@ PLAIN_FACTS: Facts = {
     "organization_id": "organization",
     "creator_id": "creator",
     "lora_target_modules": "LORA_TARGET_MODULES_QV",
+    "multi_label": "true",
     "wandb_project": "project",
     "wandb_entity": "entity",
     "created": NEW_YEAR + 1,
@@ -106,7 +107,13 @@ PARTS: Mapping[str, Facts] = {
     "base_model": _NO_BASE_MODEL,
     "hyperparameters": _NO_HYPERPARAMETERS,
     "wandb": _NO_WANDB,
-    "settings": {**_NO_BASE_MODEL, **_NO_HYPERPARAMETERS, **_NO_WANDB, "dataset_id": None},
+    "settings": {
+        **_NO_BASE_MODEL,
+        **_NO_HYPERPARAMETERS,
+        **_NO_WANDB,
+        "dataset_id": None,
+        "multi_label": "false",
+    },
 }
 """What is not told of a model without this part of it."""
 
@@ -125,6 +132,8 @@ def without(path: str, base: Mapping[str, Json] = PLAIN) -> dict[str, Json]:
     return {key: value for key, value in base.items() if key != name}
 
 
+_WITHOUT = {"status": "STATUS_UNSPECIFIED", "name": "", "settings.multi_label": "false"}
+"""What is shown of a field that is not there, where it is something."""
 FACTS: Mapping[str, str] = {
     "settings.base_model.name": "base_model",
     "settings.base_model.version": "base_model_version",
@@ -204,6 +213,10 @@ RULES: Mapping[str, Facts] = {
         "fraction": 7.5,
         "text of a number": 7.0,
     },
+    "boolean": {
+        **dict.fromkeys(("absent", "null", "false", "zero", "empty text"), "false"),
+        "true": "true",
+    },
     "object": dict.fromkeys(("absent", "null", "object", "object of text")),
     "unread": dict.fromkeys(VALUES),
     # Of a model that is shown, its id as a label; without a rule the model is skipped.
@@ -223,7 +236,7 @@ EMPTY = ("absent", "null", "empty text", "list", "object")
 TOKENS = ("text", "blank", "negative", "text of a number", "text NaN", "text Infinity", "text -Infinity")
 """The values of `next_page_token` that are one."""
 
-UNREAD = ("settings.multi_label", "settings.wandb.api_key")
+UNREAD = ("settings.wandb.api_key",)
 DOCUMENTS = Path(__file__).parents[1] / "data" / "openapi"
 
 
@@ -270,8 +283,8 @@ def facts_of(path: str, rule: str, value: str) -> tuple[Facts, bool]:
     if rule == "object":
         return PARTS[path.rpartition(".")[2]], is_counted
     shown = RULES[rule].get(value)
-    if path in ("status", "name") and shown is None:
-        shown = {"status": "STATUS_UNSPECIFIED", "name": ""}[path]
+    if path in _WITHOUT and shown is None:
+        shown = _WITHOUT[path]
     name = path.rpartition(".")[2]
     fact = f"hyperparameter {name}" if rule == "number" else FACTS.get(path, name)
     return {fact: shown}, is_counted
