@@ -28,21 +28,24 @@ from exporter.model import Snapshot
 from exporter.poller import Poller
 from exporter.runtime.reload import ReloadError
 from exporter.runtime.worker import WorkerThread
-from exporter.settings import ApiKey, Settings, SettingsError
+from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
+from exporter.web.connection import Limits
 from exporter.web.format import WebConfig
 from exporter.web.landing import Overview
 from exporter.web.messages import Request, Response
 from exporter.web.policy import enforce
 from exporter.web.reload import WebConfigReloader
 from exporter.web.server import WebServer, listen
-from exporter.web.views import View, create_views, route
+from exporter.web.views import PROBES, View, create_views, route
 
 log = structlog.stdlib.get_logger(__name__)
 
 NAME = "cohere-finetune-exporter"
 SWITCH_INTERVAL = 0.0001  # seconds
+PROBE_CONNECTIONS = 16
+PROBE_IDLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +154,12 @@ class Exporter:
 
     @asynccontextmanager
     async def running(
-        self, listener: socket.socket, access: WebConfigReloader | None = None
+        self,
+        *listeners: socket.socket,
+        access: WebConfigReloader | None = None,
+        probes: socket.socket | None = None,
     ) -> AsyncIterator[Running]:
-        """Poll, and serve the pages on `listener`, until the context ends."""
+        """Poll, and serve the views on `listeners` and the probes on theirs, until the context ends."""
         web = self._settings.web
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.http)
@@ -168,9 +174,13 @@ class Exporter:
                 max_requests=web.max_requests,
                 on_rejected=self.telemetry.scrapes_rejected.inc,
             )
-            server = await stack.enter_async_context(_server(route(views), listener, access))
+            if probes is not None:
+                only = route({path: views[path] for path in PROBES})
+                limits = Limits(connections=PROBE_CONNECTIONS, idle_seconds=PROBE_IDLE_SECONDS)
+                await stack.enter_async_context(WebServer(only, probes, limits=limits))
+            server = await stack.enter_async_context(_server(route(views), listeners, access))
             scheme = "https" if access is not None and access.encrypted else "http"
-            yield Running(polling, _url(web.listen_address.host, server.port, scheme))
+            yield Running(polling, _url(web.listen_address[0].host, server.port, scheme))
 
     def _web_config_reloaded(self, result: WebConfig | str) -> None:
         self._show_reload("web_config", successful=isinstance(result, WebConfig))
@@ -255,19 +265,29 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-def listen_on(settings: Settings) -> socket.socket:
-    """Return the listening socket; SettingsError names the option when there can be none."""
+def open_listeners(settings: Settings) -> list[socket.socket]:
+    """Return the listening sockets of the views; SettingsError names the option when one cannot be had."""
+    return [_open_listener(address, settings, "listen") for address in settings.web.listen_address]
+
+
+def open_probe_listener(settings: Settings) -> socket.socket | None:
+    """Return the listening socket of the probes alone, if they are to have one."""
+    address = settings.web.probe_address
+    return None if address is None else _open_listener(address, settings, "probe")
+
+
+def _open_listener(address: ListenAddress, settings: Settings, which: str) -> socket.socket:
     try:
-        return listen(*settings.web.listen_address)
+        return listen(*address)
     except OSError as error:
-        origin = settings.origin("web.listen-address")
+        origin = settings.origin(f"web.{which}-address")
         raise SettingsError(f"{origin}: {error.strerror or error}") from None
 
 
-def _server(view: View, listener: socket.socket, access: WebConfigReloader | None) -> WebServer:
+def _server(view: View, listeners: Sequence[socket.socket], access: WebConfigReloader | None) -> WebServer:
     if access is None:
-        return WebServer(view, listener)
-    return WebServer(enforce(view, access.policy), listener, tls=access.tls if access.encrypted else None)
+        return WebServer(view, *listeners)
+    return WebServer(enforce(view, access.policy), *listeners, tls=access.tls if access.encrypted else None)
 
 
 def _url(host: str, port: int, scheme: str) -> str:
@@ -279,6 +299,6 @@ def _url(host: str, port: int, scheme: str) -> str:
 
 def warn_of_access(settings: Settings, config: WebConfig) -> None:
     """Say what in the web configuration is not as whoever wrote it may think."""
-    local = settings.web.listen_address.host in ("localhost", "127.0.0.1", "::1")
+    local = all(address.host in ("localhost", "127.0.0.1", "::1") for address in settings.web.listen_address)
     for remark in config.remarks(local=local):
         log.warning("web configuration", remark=remark)

@@ -13,7 +13,14 @@ from urllib.parse import urlsplit
 import structlog
 
 from exporter import __version__
-from exporter.app import Exporter, favour_scrapes, listen_on, simulated_api, warn_of_access
+from exporter.app import (
+    Exporter,
+    favour_scrapes,
+    open_listeners,
+    open_probe_listener,
+    simulated_api,
+    warn_of_access,
+)
 from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.model import Snapshot
@@ -33,7 +40,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     simulated = command.simulated
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
     access = exporter.open_access()
-    listener = listen_on(settings)
+    listeners, probes = open_listeners(settings), open_probe_listener(settings)
     _warn_of_key(settings, key)
     if access is not None:
         warn_of_access(settings, access.config)
@@ -43,7 +50,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     stopping = _stop_signal()
     manager = ServiceManager(os.environ)
     async with (
-        exporter.running(listener, access) as running,
+        exporter.running(*listeners, access=access, probes=probes) as running,
         manager.serving(f"serving {running.url}", lambda: not running.polling.done()),
     ):
         log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)

@@ -26,7 +26,8 @@ def test_a_subcommand_may_stand_before_between_and_after_flags(subcommand: Subco
 
 @pytest.mark.parametrize("option", [option for option in options() if option.metavar], ids=lambda o: o.key)
 def test_every_option_is_a_flag(option: Option) -> None:
-    expected = (Command(Subcommand.SERVE), {option.group: {option.name: "x"}})
+    value = ["x"] if option.repeatable else "x"
+    expected = (Command(Subcommand.SERVE), {option.group: {option.name: value}})
 
     assert parse([option.flag, "x"]) == expected
     assert parse([f"{option.flag}=x"]) == expected

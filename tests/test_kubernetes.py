@@ -227,7 +227,7 @@ def test_every_way_in_leads_to_the_port_that_the_exporter_listens_on(
     (container,) = pod_of(manifests)["containers"]
     port, *_ = container["ports"]
     _, settings = settings_of(manifests, tmp_path)
-    assert settings.web.listen_address.port == port["containerPort"] == PORT
+    assert settings.web.listen_address[0].port == port["containerPort"] == PORT
     (served,) = the("Service", manifests)["spec"]["ports"]
     assert (served["port"], served["targetPort"]) == (PORT, port["name"])
     for probe, path in (

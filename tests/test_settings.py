@@ -47,6 +47,7 @@ def test_every_default_is_the_one_of_the_contract() -> None:
         "--training.metric-limit": "50",
         "--metrics.exclude": "",
         "--web.listen-address": ":10220",
+        "--web.probe-address": "",
         "--web.telemetry-path": "/metrics",
         "--web.config.file": "",
         "--web.max-requests": "40",
@@ -95,7 +96,7 @@ def test_defaults_are_typed() -> None:
 
     assert defaults == Settings()
     assert (defaults.cohere.timeout, defaults.poll.interval, defaults.cohere.concurrency) == (30.0, 60.0, 8)
-    assert defaults.web.listen_address == ListenAddress("", 10220)
+    assert defaults.web.listen_address == (ListenAddress("", 10220),)
     assert defaults.web.disable_exporter_metrics is False
     assert (defaults.metrics.exclude, defaults.config.file, defaults.cohere.api_key_file) == (
         None,
@@ -179,7 +180,7 @@ def test_variables_that_look_like_json_are_text() -> None:
 
     assert chosen.metrics.exclude is not None
     assert chosen.metrics.exclude.fullmatch("17")
-    assert chosen.web.listen_address == ListenAddress("::1", 80)
+    assert chosen.web.listen_address == (ListenAddress("::1", 80),)
 
 
 KUBERNETES = {
@@ -469,10 +470,27 @@ def test_cohere_s_own_hosts_are_known(url: str, hosted: bool) -> None:
     ],
 )
 def test_a_listen_address_is_split_and_written_back(text: str, address: tuple[str, int]) -> None:
-    parsed = settings(f"--web.listen-address={text}").web.listen_address
+    (parsed,) = settings(f"--web.listen-address={text}").web.listen_address
 
     assert parsed == address
     assert str(parsed) == text
+
+
+def test_there_may_be_several_listen_addresses(tmp_path: Path) -> None:
+    wanted = (ListenAddress("127.0.0.1", 1), ListenAddress("::1", 2))
+    file = tmp_path / "config.yml"
+    file.write_text("web: {listen-address: ['127.0.0.1:1', '[::1]:2']}")
+    for given in (
+        settings("--web.listen-address=127.0.0.1:1", "--web.listen-address=[::1]:2"),
+        settings(COHERE_EXPORTER_WEB_LISTEN_ADDRESS="127.0.0.1:1, [::1]:2"),
+        settings(f"--config.file={file}"),
+    ):
+        assert given.web.listen_address == wanted
+
+
+def test_the_probes_have_an_address_of_their_own_if_asked_for() -> None:
+    assert settings().web.probe_address is None
+    assert settings("--web.probe-address=:10221").web.probe_address == ListenAddress("", 10221)
 
 
 @pytest.mark.parametrize(

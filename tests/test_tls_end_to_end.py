@@ -14,7 +14,7 @@ from tests.certificates import HASH, PASSWORD, Authority
 from tests.conftest import until
 from tests.editions import every_edition
 from tests.monitoring import scraping, target
-from tests.programs import Running, eventually, exporter, run
+from tests.programs import Running, eventually, exporter, run, unused_port
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +86,24 @@ async def test_a_real_prometheus_comes_in_by_password_or_certificate_and_only_so
 def relabelled(metric: str) -> str:
     """Keep the job's name where the query would take it away."""
     return f'label_replace({metric}, "which", "$1", "job", "(.*)")'
+
+
+async def test_an_address_of_their_own_serves_the_probes_openly_and_nothing_else(
+    authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text(TLS + USERS)
+    context = authority.trusting()
+    port = unused_port()
+    flags = (f"--web.config.file={file}", f"--web.probe-address=127.0.0.1:{port}")
+    async with (
+        exporter("demo", *flags, client={"verify": context, "auth": AUTH}) as running,
+        httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{port}") as open_http,
+        httpx.AsyncClient(trust_env=False, base_url=running.url, verify=context) as encrypted,
+    ):
+        paths = ("/-/healthy", "/-/ready", "/", "/metrics")
+        assert [(await open_http.get(path)).status_code for path in paths] == [200, 200, 404, 404]
+        assert [(await encrypted.get(path)).status_code for path in paths] == [401] * 4
 
 
 async def test_renewed_certificates_new_users_and_broken_files_cost_no_scrape(

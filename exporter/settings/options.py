@@ -15,12 +15,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from exporter.settings.durations import format_duration
 from exporter.settings.values import (
-    Address,
+    Addresses,
     BaseUrl,
     Duration,
     HeaderText,
     Integer,
     Number,
+    OptionalAddress,
     OptionalFile,
     OptionalInteger,
     OptionalPattern,
@@ -158,7 +159,10 @@ class Metrics(_Group):
 class Web(_Group):
     """The pages served."""
 
-    listen_address: Address = _option(":10220", "host:port, [v6]:port or :port to listen on.")
+    listen_address: Addresses = _option(":10220", "host:port, [v6]:port or :port to listen on; repeatable.")
+    probe_address: OptionalAddress = _option(
+        None, "Serve /-/healthy and /-/ready here too, without TLS or password, and nothing else."
+    )
     telemetry_path: TelemetryPath = _option("/metrics", "Path of the metrics.")
     config_file: Annotated[OptionalFile, Spelled("config.file")] = _option(
         None,

@@ -158,6 +158,18 @@ def _listen_address(value: object) -> ListenAddress:
     return ListenAddress(match["v6"] or match["host"] or "", int(match["port"]))
 
 
+def _listen_addresses(value: object) -> tuple[ListenAddress, ...]:
+    """Return the addresses of a list, or of a text in which commas separate them."""
+    if isinstance(value, str):
+        value = value.split(",")
+    given = value if isinstance(value, list | tuple) else [value]
+    return tuple(dict.fromkeys(map(_listen_address, given))) or (_listen_address(""),)
+
+
+def _optional_address(value: object) -> ListenAddress | None:
+    return None if value is None else _listen_address(value)
+
+
 def _telemetry_path(value: object) -> str:
     text = _text(value, "must be a path such as /metrics")
     if not text.startswith("/") or set("?#%") & set(text) or _BLANK_OR_CONTROL.search(text):
@@ -176,5 +188,8 @@ HeaderText = Annotated[str, PlainValidator(_header), Metavar("TEXT")]
 OptionalFile = Annotated[Path | None, PlainValidator(_file), Metavar("FILE")]
 OptionalPattern = Annotated[re.Pattern[str] | None, PlainValidator(_pattern), Metavar("REGEX")]
 BaseUrl = Annotated[str, PlainValidator(_base_url), Metavar("URL")]
-Address = Annotated[ListenAddress, PlainValidator(_listen_address), Metavar("ADDRESS")]
+Addresses = Annotated[
+    tuple[ListenAddress, ...], PlainValidator(_listen_addresses), Metavar("ADDRESS"), Repeatable()
+]
+OptionalAddress = Annotated[ListenAddress | None, PlainValidator(_optional_address), Metavar("ADDRESS")]
 TelemetryPath = Annotated[str, PlainValidator(_telemetry_path), Metavar("PATH")]
