@@ -7,7 +7,7 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit fuzz soak docs dashboards rules rules-check image manifests bench bench-docs lock clean
+.PHONY: help demo test lint audit fuzz soak docs dashboards rules rules-check image manifests release site bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,13 @@ manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, re
 	$(BIN)/python -m deploy.generate
 	$(BIN)/python -m pytest tests/test_kubernetes.py tests/test_helm.py $(ARGS)
 
+release: $(VENV)/.release ## build sdist, wheel, image, chart, SBOM and checksums into dist/; RELEASE names some, TAG must match
+	$(BIN)/python -m tools.release $(if $(TAG),--tag $(TAG)) $(RELEASE)
+
+site: $(VENV)/.site ## build the documentation as a site into site/; fails on a broken link
+	$(BIN)/python -m tools.site
+	$(BIN)/zensical build --strict --clean
+
 bench: $(VENV)/.runtime ## measure scrapes, polls, memory beside nginx and others (wants wrk, nginx, node_exporter); ARGS names some
 	@$(BIN)/python -m tools.benchmarks $(ARGS)
 
@@ -74,9 +81,13 @@ lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-audit.lock
 	uv pip compile pyproject.toml --group fuzz --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-fuzz.lock
+	uv pip compile pyproject.toml --group release --constraint requirements-dev.lock --universal --python-version 3.11 \
+	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-release.lock
+	uv pip compile pyproject.toml --group site --constraint requirements-dev.lock --universal --python-version 3.11 \
+	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-site.lock
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # An environment whose pip does not work, as an interrupted or failed creation leaves it, is made anew.
 $(VENV)/.created:
@@ -99,6 +110,14 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/.created
 
 $(VENV)/.fuzz: requirements-fuzz.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
+$(VENV)/.release: requirements-release.lock $(VENV)/.dev
+	$(PIP) install --require-hashes -r requirements-release.lock
+	@touch $@
+
+$(VENV)/.site: requirements-site.lock $(VENV)/.runtime
+	$(PIP) install --require-hashes -r requirements-site.lock
 	@touch $@
 
 $(VENV)/.audit: requirements-audit.lock $(VENV)/.dev

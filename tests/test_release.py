@@ -1,0 +1,36 @@
+"""What a release must agree on, and what the package's page may hold."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exporter import __version__
+from tools.release import CHART, section
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_chart_installs_the_version_of_the_code() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    assert chart["appVersion"] == __version__
+
+
+def test_the_changelog_has_a_section_for_what_comes_next() -> None:
+    assert section((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), "Unreleased")
+
+
+@pytest.mark.parametrize(
+    ("heading", "text"), [("1.2.0", "### Added\n\n- b\n"), ("1.2.1", "- a\n"), ("1.2", ""), ("9", "")]
+)
+def test_the_notes_of_a_release_are_its_section(heading: str, text: str) -> None:
+    changelog = "# Changelog\n\n## 1.2.1 - 2026-01-02\n\n- a\n\n## [1.2.0] - 2026-01-01\n\n### Added\n\n- b\n"
+    assert section(changelog, heading) == text
+
+
+def test_the_package_s_page_has_nothing_that_an_index_cannot_show() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (ROOT / project["readme"]).read_text(encoding="utf-8")
+    assert re.findall(r"\]\((?!https?://)|<img|!\[", page) == []
