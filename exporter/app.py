@@ -6,9 +6,10 @@ The only module that sees both the API's side and the pages' side; what the prog
 
 import asyncio
 import gc
+import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,8 +19,17 @@ import structlog
 from exporter import REVISION, __version__
 from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
-from exporter.cohere.http import open_http
+from exporter.cohere.http import open_http, parse_base_url
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.proxies import Proxy, UnusableProxy, proxy_for
+from exporter.cohere.tls import (
+    KEY_LOG,
+    Authorities,
+    ClientCertificate,
+    TlsContexts,
+    TlsFiles,
+    UnusableTlsFile,
+)
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.exposition import Exposition, Format, Live
@@ -77,7 +87,17 @@ class Exporter:
         )
         if cohere.api_key_file:
             self._show_reload("api_key", successful=True)
-        self.http = _open_http(settings, trust_env=not simulated)
+        environ = {} if simulated else os.environ
+        base_url = _base_url(settings)
+        proxy = _proxy(base_url, environ)
+        self.http = open_http(
+            base_url,
+            client_name=cohere.client_name,
+            user_agent=f"{NAME}/{__version__}",
+            connections=cohere.concurrency,
+            tls=self._open_tls(environ, needed="https" in (base_url.scheme, proxy and proxy.url.scheme)),
+            proxy=proxy,
+        )
         transport = Transport(
             self.http,
             key=self._read_key,
@@ -87,6 +107,7 @@ class Exporter:
             budget=self._budget,
             observer=self.telemetry,
             clock=clock,
+            proxy=proxy,
         )
         worker = WorkerThread()
         client = CohereClient(
@@ -209,6 +230,23 @@ class Exporter:
         self._key_error = self._key.error
         return value
 
+    def _open_tls(self, environ: Mapping[str, str], *, needed: bool) -> TlsContexts:
+        files = _tls_files(self._settings, environ, needed=needed)
+        try:
+            contexts = TlsContexts(files, key_log=environ.get(KEY_LOG, ""), on_reload=self._tls_reloaded)
+        except UnusableTlsFile as error:
+            raise SettingsError(str(error)) from None
+        for part in files:
+            self._show_reload(part.name, successful=True)
+        return contexts
+
+    def _tls_reloaded(self, name: str, error: str | None) -> None:
+        self._show_reload(name, successful=error is None)
+        if error:
+            log.warning("certificates cannot be reloaded; the last good ones stay in use", error=error)
+        else:
+            log.info("certificates for the API reloaded", file=name)
+
     def _show_reload(self, file: str, *, successful: bool) -> None:
         self.telemetry.reloaded(file, successful=successful, now=self._clock.time())
 
@@ -233,22 +271,30 @@ def serve_api(simulator: Simulator, listener: socket.socket) -> WebServer:
     return WebServer(respond, listener)
 
 
-def _open_http(settings: Settings, *, trust_env: bool) -> httpx.AsyncClient:
-    cohere = settings.cohere
+def _proxy(url: httpx.URL, environ: Mapping[str, str]) -> Proxy | None:
     try:
-        return open_http(
-            cohere.base_url,
-            client_name=cohere.client_name,
-            user_agent=f"{NAME}/{__version__}",
-            connections=cohere.concurrency,
-            trust_env=trust_env,
-        )
-    except (httpx.InvalidURL, ImportError, OSError, ValueError):
-        # Not the library's words: a proxy's URL may hold a password.
-        raise SettingsError(
-            "the environment names a proxy or certificates that cannot be used: look at HTTPS_PROXY, "
-            "HTTP_PROXY, ALL_PROXY (http and https only), NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
-        ) from None
+        return proxy_for(url, environ)
+    except UnusableProxy as error:
+        raise SettingsError(str(error)) from None
+
+
+def _base_url(settings: Settings) -> httpx.URL:
+    try:
+        return parse_base_url(settings.cohere.base_url)
+    except ValueError as error:
+        raise SettingsError(f"{settings.origin('cohere.base-url')}: {error}") from None
+
+
+def _tls_files(settings: Settings, environ: Mapping[str, str], *, needed: bool) -> list[TlsFiles]:
+    """Return the files that TLS to the API is made of; those that are named are checked in any case."""
+    cohere = settings.cohere
+    files: list[TlsFiles] = []
+    if needed or cohere.ca_file:
+        files.append(Authorities.find(cohere.ca_file, settings.origin("cohere.ca-file"), environ))
+    if certificate := cohere.client_cert_file:
+        origin = settings.origin("cohere.client-cert-file")
+        files.append(ClientCertificate(origin, certificate, cohere.client_key_file or certificate))
+    return files
 
 
 def favour_scrapes() -> None:

@@ -23,11 +23,12 @@ class ApiError(Exception):
     """A call to the API failed.
 
     `status` is the HTTP status, None when there was none; `trace_id` the API's `x-debug-trace-id`;
-    `retry_after` the seconds the API asked to wait, None when it did not ask; `advice` says what to do.
+    `retry_after` the seconds the API asked to wait, None when it did not ask; `advice` says what to do,
+    by default what helps with most errors of its kind.
     """
 
     reason: ClassVar[str]
-    advice: ClassVar[str]
+    advice: str
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class ApiError(Exception):
         status: int | None = None,
         trace_id: str | None = None,
         retry_after: float | None = None,
+        advice: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.trace_id = trace_id
         self.retry_after = retry_after
+        self.advice = advice or type(self).advice
 
     def kept(self) -> Self:
         """Give it as it may be kept: the frames of a traceback hold the whole answer that failed."""
@@ -59,7 +62,8 @@ class Unauthorized(ApiError):
 
     reason = "unauthorized"
     advice = (
-        "Look at the key (COHERE_API_KEY or --cohere.api-key-file): missing, mistyped, expired or revoked?"
+        "Look at the key (COHERE_API_KEY or --cohere.api-key-file): missing, mistyped, cut off, expired or "
+        "revoked? It must stand alone, without quotes or NAME= around it."
     )
 
 

@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.cohere.client import BOUNDS, CIRCLE, MODELS_PATH, Bounds, CohereClient
-from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
 from exporter.errors import ApiError, Gone, InvalidResponse
 from exporter.model import TrainingProgress
+from tests.clients import open_client
 from tests.conftest import FakeClock, settle
 from tests.strategies import encode, json_values
 from tests.test_transport import Api, Handler, RecordingObserver, an_api, reply
@@ -440,7 +440,7 @@ async def a_server() -> AsyncIterator[tuple[str, list[str]]]:
 async def a_real_client(base_url: str) -> AsyncIterator[CohereClient]:
     """Open a client on the real network."""
     clock, observer = FakeClock(), RecordingObserver()
-    async with open_http(base_url, client_name="c", user_agent="x/1", connections=1, trust_env=False) as http:
+    async with open_client(base_url) as http:
         transport = Transport(
             http,
             key=str,

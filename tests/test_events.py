@@ -143,7 +143,7 @@ def test_the_beginning_of_a_failure_is_one_line_with_its_trace() -> None:
 
 
 def test_a_failure_without_a_trace_names_none() -> None:
-    assert "trace_id" not in polled(Events(), Timeout("no whole answer within 30 s"))[0]
+    assert "trace_id" not in polled(Events(), Timeout("no complete response within 30 s"))[0]
 
 
 def test_failing_in_another_way_is_another_line() -> None:

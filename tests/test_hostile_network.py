@@ -18,6 +18,7 @@ import trustme
 
 from tests.hostile import faults
 from tests.hostile.network import (
+    HOST,
     PROXY_PASSWORD,
     Handler,
     NamedServer,
@@ -345,7 +346,7 @@ async def test_a_proxy_that_fails_is_told_with_its_address_and_without_its_passw
         says(PROXY_PASSWORD.encode() + b"\r\n\r\n"),
         says(b""),
     )
-    async with FaultServer(tls=certified(trusted, "127.0.0.1")) as server:
+    async with NamedServer(tls=certified(trusted, HOST)) as server:
         server.faults = dict.fromkeys(Place, parting)
         proxy, port = Proxy(server.port), port_of_all()
         monkeypatch.setenv("HTTPS_PROXY", f"http://somebody:{PROXY_PASSWORD}@127.0.0.1:{port}")
@@ -358,6 +359,7 @@ async def test_a_proxy_that_fails_is_told_with_its_address_and_without_its_passw
                     proxy.answer = answer
                     outcome = await witness.fails("connection")
                     assert f"through the proxy 127.0.0.1:{port}: " in outcome.message
+                    assert "The proxy is set by HTTPS_PROXY" in (outcome.advice or "")
                     proxy.answer = None
                     await witness.works()
             await witness.fails("connection")
@@ -370,7 +372,7 @@ async def test_a_handshake_that_fails_behind_a_proxy_leaves_room_for_the_next(
     trusted: trustme.CA, row: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (
-        FaultServer(tls=certified(trusted, "127.0.0.1")) as server,
+        NamedServer(tls=certified(trusted, HOST)) as server,
         FaultServer(tls=certified(trusted, "127.0.0.2")) as stranger,
         listening(says(b"")) as leaving_port,
         listening(hang) as hanging_port,

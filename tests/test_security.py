@@ -18,7 +18,6 @@ import structlog
 import trustme
 
 from exporter.clock import SystemClock
-from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.errors import ConnectionFailed
@@ -32,6 +31,7 @@ from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.audit import REASONED, code
 from tests.certificates import HASH, PASSWORD
+from tests.clients import open_client
 from tests.programs import KEY as API_KEY
 from tests.programs import ROOT, Running, environment, eventually, exporter, run, simulated_api
 from tests.test_redaction import SPELLINGS
@@ -250,7 +250,7 @@ async def test_the_key_goes_to_no_server_whose_certificate_does_not_prove_it(
 async def ask(url: str) -> None:
     """Send one request with the key, as the exporter does."""
     clock = SystemClock()
-    async with open_http(url, client_name="c", user_agent="x/1", connections=1) as http:
+    async with open_client(url) as http:
         transport = Transport(
             http,
             key=lambda: KEY,

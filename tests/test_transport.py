@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.cohere.http import open_http
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import (
     ATTEMPTS,
@@ -36,6 +35,7 @@ from exporter.errors import (
     RateLimited,
     Timeout,
 )
+from tests.clients import open_client
 from tests.conftest import FakeClock, settle
 
 MINUTE = 60.0
@@ -179,9 +179,7 @@ async def an_api(
         response = handler(request)
         return response if isinstance(response, httpx.Response) else await response
 
-    http = open_http(
-        base_url, client_name="fleet-monitor", user_agent="x/1", connections=concurrency, trust_env=False
-    )
+    http = open_client(base_url, client_name="fleet-monitor", connections=concurrency)
     async with http:
         http._transport = httpx.MockTransport(seen)
         transport = Transport(
@@ -574,7 +572,7 @@ async def a_server(answer: bytes) -> AsyncIterator[str]:
 async def a_real_client(base_url: str, key: str = "") -> AsyncIterator[Api]:
     """Open the client on the real network."""
     clock, observer = SkippingClock(), RecordingObserver()
-    async with open_http(base_url, client_name="c", user_agent="x/1", connections=1, trust_env=False) as http:
+    async with open_client(base_url) as http:
         transport = Transport(
             http,
             key=lambda: key,
@@ -617,11 +615,20 @@ class TestARealConnection:
         assert type(error) is ConnectionFailed
         assert url.removeprefix("http://") in str(error)
 
-    @pytest.mark.parametrize("echo", [b"HTTP/1.1 200 OK\r\nBearer %s\r\n\r\n", b"Bearer %s\r\n\r\n"])
-    async def test_that_echoes_the_key_where_no_text_belongs_does_not_get_it_shown(self, echo: bytes) -> None:
+    @pytest.mark.parametrize(
+        ("echo", "kind"),
+        [
+            (b"HTTP/1.1 200 OK\r\nBearer %s\r\n\r\n", InvalidResponse),
+            (b"HTTP/1.1 200 OK\r\n%s : x\r\n\r\n", InvalidResponse),
+            (b"Bearer %s\r\n\r\n", ConnectionFailed),
+        ],
+    )
+    async def test_that_echoes_the_key_where_no_text_belongs_does_not_get_it_shown(
+        self, echo: bytes, kind: type[ApiError]
+    ) -> None:
         async with a_server(echo % KEY.encode()) as url, a_real_client(url, KEY) as api:
             error = await api.fail()
-        assert type(error) is ConnectionFailed
+        assert type(error) is kind
         assert KEY not in "".join(traceback.format_exception(error))
 
     async def test_that_talks_at_length_is_not_quoted_at_length(self) -> None:

@@ -1,40 +1,67 @@
-"""Why there was no answer: what broke on the way to the API → one line for people.
+"""Why there was no response: what broke on the way to the API, and what to change.
 
 The words are the operating system's, OpenSSL's fixed ones or our own: those of libraries may quote what the
-other side sent. What is wrong with a certificate is said as what it means to whoever runs the exporter.
+other side sent. Each fault that a network engineer would recognise has its own line and its own advice.
 """
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
-from exporter.errors import ApiError, ConnectionFailed
+from exporter.cohere.proxies import Proxy, address_of
+from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, Timeout
 
-_UNKNOWN_AUTHORITY = "its certificate is from an authority not known here; SSL_CERT_FILE may name it"
-_WRONG_NAME = "its certificate is for another name"
-_NO_TLS = "it does not speak TLS; is it http instead of https?"
-_OLD_TLS = "it speaks no TLS of version 1.2 or later"
-_BROKE_OFF = "the TLS connection broke off"
+
+class _Fault(NamedTuple):
+    """What is wrong on the other side, and what to do; no advice: that of the kind of error."""
+
+    words: str
+    advice: str = ""
+
+
+_TRUST = "Name the file of the CA that signed it by --cohere.ca-file or SSL_CERT_FILE."
+_UNKNOWN_CA = _Fault("its certificate is signed by a CA that is not trusted here", _TRUST)
+_WRONG_NAME = _Fault(
+    "its certificate is for another name",
+    "Have --cohere.base-url use a name that is in the certificate, or have this one added to it.",
+)
+_NO_TLS = _Fault(
+    "it does not speak TLS", "Is it http instead of https, or another port? See --cohere.base-url."
+)
+_OLD_TLS = _Fault("it speaks no TLS of version 1.2 or later", "Turn on TLS 1.2 or 1.3 on the API's side.")
+_BROKE_OFF = _Fault(
+    "it broke off the TLS handshake", "Look for a firewall or proxy that inspects TLS on the way."
+)
+_CLIENT_CERTIFICATE = "--cohere.client-cert-file and --cohere.client-key-file"
+_REFUSED_CERTIFICATE = _Fault(
+    "it refuses the client certificate",
+    f"Renew it, or have its CA trusted by the API: {_CLIENT_CERTIFICATE}.",
+)
+_HTTP2_ONLY = "Have the gateway offer HTTP/1.1 as well as HTTP/2."
 
 # By the codes of OpenSSL's x509_vfy.h.
-_CERTIFICATES: Mapping[int, str] = MappingProxyType(
+_CERTIFICATES: Mapping[int, _Fault] = MappingProxyType(
     {
-        9: "its certificate is not valid yet, or this machine's clock is wrong",
-        10: "its certificate has expired",
-        18: _UNKNOWN_AUTHORITY,  # signed by itself
-        19: _UNKNOWN_AUTHORITY,  # the authority came along, but is not trusted
-        20: _UNKNOWN_AUTHORITY,
-        21: _UNKNOWN_AUTHORITY,  # nor did the one in between come along
+        9: _Fault(
+            "its certificate is not valid yet",
+            "Look at the clock of this machine and of the certificate's CA.",
+        ),
+        10: _Fault("its certificate has expired", "Renew the API's certificate, or that of its CA."),
+        18: _Fault("its certificate is self-signed and not trusted here", _TRUST),
+        19: _UNKNOWN_CA,  # the CA came along, but is not trusted
+        20: _UNKNOWN_CA,
+        21: _UNKNOWN_CA,  # nor did the intermediate come along
         62: _WRONG_NAME,
         64: _WRONG_NAME,  # the same for an IP address
     }
 )
 # By the names of OpenSSL's sslerr.h.
-_HANDSHAKES: Mapping[str, str] = MappingProxyType(
+_HANDSHAKES: Mapping[str, _Fault] = MappingProxyType(
     {
         "WRONG_VERSION_NUMBER": _NO_TLS,
         "PACKET_LENGTH_TOO_LONG": _NO_TLS,
@@ -43,63 +70,133 @@ _HANDSHAKES: Mapping[str, str] = MappingProxyType(
         "UNSUPPORTED_PROTOCOL": _OLD_TLS,
         "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
         "UNEXPECTED_EOF_WHILE_READING": _BROKE_OFF,
-        "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for a client certificate, and the exporter has none",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED": _Fault(
+            "it asks for a client certificate", f"Give one by {_CLIENT_CERTIFICATE}."
+        ),
+        "SSLV3_ALERT_HANDSHAKE_FAILURE": _Fault(
+            "it refuses the TLS handshake", f"It may ask for a client certificate: {_CLIENT_CERTIFICATE}."
+        ),
+        "SSLV3_ALERT_BAD_CERTIFICATE": _REFUSED_CERTIFICATE,
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _REFUSED_CERTIFICATE,
+        "SSLV3_ALERT_CERTIFICATE_REVOKED": _REFUSED_CERTIFICATE,
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED": _REFUSED_CERTIFICATE,
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _REFUSED_CERTIFICATE,
+        "TLSV1_ALERT_UNKNOWN_CA": _REFUSED_CERTIFICATE,
+        "TLSV1_ALERT_ACCESS_DENIED": _REFUSED_CERTIFICATE,
+        "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": _Fault("it speaks HTTP/2 only", _HTTP2_ONLY),
+        "TLSV1_UNRECOGNIZED_NAME": _Fault(
+            "it knows no host of this name", "Correct the host in --cohere.base-url."
+        ),
+    }
+)
+_NO_HTTP = _Fault("it does not speak HTTP", "Correct scheme, host and port in --cohere.base-url.")
+_BINARY = {
+    "https": _Fault("it speaks HTTP/2 only", _HTTP2_ONLY),
+    "http": _Fault("it speaks TLS or HTTP/2 only", f"Is it https instead of http? Else: {_HTTP2_ONLY}"),
+}
+_NO_RESPONSE = {
+    "https": _Fault("it closed the connection without a response"),
+    "http": _Fault(
+        "it closed the connection without a response",
+        "Look at --cohere.base-url: is it https instead of http, or another port?",
+    ),
+}
+# By how h11's messages begin, which httpx hands on: what is wrong with a response.
+_RESPONSES: Mapping[str, str] = MappingProxyType(
+    {
+        "illegal status line: bytearray(b'HTTP/1": "a malformed status line",
+        "illegal header line": "a malformed header line",
+        "continuation line at start of headers": "a malformed header line, which begins with a blank",
+        "conflicting Content-Length": "several values of Content-Length",
+        "bad Content-Length": "a Content-Length that is no number",
+        "multiple Transfer-Encoding": "several Transfer-Encoding headers",
+        "Only Transfer-Encoding": "a Transfer-Encoding other than chunked",
+        "illegal chunk header": "a chunk without its size",
+        "malformed chunk footer": "a chunk longer than its size",
+        "Receive buffer too long": "a head larger than 100 KiB",
+        "Received server _SWITCH": "a change of protocol that was not asked for",
+    }
+)
+_BLANK_BEFORE_COLON = re.compile(r"illegal header line: bytearray\(b'[^ :]+\s+:")
+_RESPONSE_ADVICE = "Have the gateway in front of the API send valid HTTP: curl --verbose shows what it sends."
+_STAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "connection.connect_tcp.started": "while connecting",
+        "connection.start_tls.started": "in the TLS handshake",
+        "http11.send_request_headers.started": "while waiting for the response",
+        "http11.receive_response_body.started": "while reading the response",
     }
 )
 
 
 class ConnectionTrace:
-    """Follows the connection of one request to `url`, through `proxy` ("" for none), as an httpx trace."""
+    """Follows one request to `url`, through `proxy` if there is one, as an httpx trace."""
 
-    def __init__(self, url: httpx.URL, proxy: str = "") -> None:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        self._api = address(url.raw_host.decode("ascii"), port)
-        self._through = f" through the proxy {proxy}" if proxy else ""
+    def __init__(self, url: httpx.URL, proxy: Proxy | None = None) -> None:
+        self._url = url
+        self._proxy = proxy
+        self._through = f" through the proxy {proxy.address}" if proxy else ""
+        self._stage = ""
         self._stream: Any = None
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        """Close the connection that httpcore leaves open when the timeout ends a TLS handshake."""
-        if event == "connection.connect_tcp.started":
-            first = address(info["host"], info["port"])
-            self._through = f" through the proxy {first}" if first != self._api else ""
-        elif event == "connection.connect_tcp.complete":
+        """Note how far the request is; close what httpcore leaves open when a timeout ends a handshake."""
+        self._stage = _STAGES.get(event, self._stage)
+        if event == "connection.connect_tcp.complete":
             self._stream = info["return_value"]
         elif event == "connection.start_tls.failed":
             await self._stream.aclose()
 
-    def describe(self, error: BaseException) -> str:
-        """Return one line that says what broke where, and why."""
-        never_stood = isinstance(error, httpx.ConnectError | httpx.ProxyError)
-        what = "cannot connect to" if never_stood else "lost the connection to"
-        return f"{what} {self._api}{self._through}: {_why(error)}"
+    def timed_out(self, seconds: float) -> ApiError:
+        """Return the error of a request that took longer than `seconds`, and say where it was by then."""
+        return Timeout(f"no complete response within {seconds:g} s {self._stage}".rstrip())
+
+    def failed(self, error: Exception) -> ApiError:
+        """Return the error for what httpx or the operating system raised."""
+        if words := _response_fault(error):
+            return InvalidResponse(f"the response is not valid HTTP: {words}", advice=_RESPONSE_ADVICE)
+        fault = self._fault(error)
+        return ConnectionFailed(f"{self._what(error)}: {fault.words}", advice=fault.advice)
 
     def located(self, error: ApiError) -> ApiError:
-        """Return `error`, which names the proxy that was used."""
-        if self._through and self._through not in error.message:
-            error.message += f" ({self._through.strip()})"
+        """Return the error, which names the proxy that was used and where it was set."""
+        if self._proxy:
+            if self._proxy.address not in error.message:
+                error.message += self._through
+            error.advice += f" The proxy is set by {self._proxy.variable}; NO_PROXY excepts hosts."
             error.args = (error.message,)
         return error
 
+    def _what(self, error: Exception) -> str:
+        api = address_of(self._url)
+        if self._proxy and self._stream is None and isinstance(error, httpx.ConnectError):
+            return f"cannot connect to the proxy {self._proxy.address} on the way to {api}"
+        if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+            return f"cannot connect to {api}{self._through}"
+        spoken = str(error).startswith("illegal") or str(error).startswith("no response line")
+        return f"{'no use connecting to' if spoken else 'lost the connection to'} {api}{self._through}"
 
-def connection_error(error: BaseException, trace: ConnectionTrace) -> ApiError:
-    """Return the error of the API for what httpx or the operating system raised."""
-    return ConnectionFailed(trace.describe(error))
+    def _fault(self, error: Exception) -> _Fault:
+        """Return the deepest cause that has words for people."""
+        fault = _Fault(type(error).__name__)
+        if isinstance(error, httpx.ProtocolError):
+            fault = self._protocol_fault(str(error))
+        for cause in causes_of(error):
+            fault = _fault_of(cause) or fault
+        return fault
+
+    def _protocol_fault(self, message: str) -> _Fault:
+        if message.startswith("illegal request line"):  # h11's for a first byte that no text has
+            return _BINARY[self._url.scheme]
+        if message.startswith(("illegal status line", "no response line")):
+            return _NO_HTTP
+        if message.startswith("Server disconnected"):
+            return _NO_RESPONSE[self._url.scheme]
+        return _Fault("it closed the connection within the response")
 
 
-def address(host: str, port: int) -> str:
-    """Return `host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _why(error: BaseException) -> str:
-    """Give the deepest cause that has words for people."""
-    words = "it broke off, or is no HTTP" if isinstance(error, httpx.ProtocolError) else type(error).__name__
-    for cause in _causes(error):
-        words = _words(cause) or words
-    return words
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what led to it, the deepest last."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -108,23 +205,40 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = group[-1] if group else cause.__cause__ or cause.__context__
 
 
-def _words(cause: BaseException) -> str | None:
+def _fault_of(cause: BaseException) -> _Fault | None:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        message = f"its certificate cannot be trusted: {cause.verify_message}"
-        return _CERTIFICATES.get(cause.verify_code, message)
+        unknown = _Fault(f"its certificate is not valid: {cause.verify_message}", _TRUST)
+        return _CERTIFICATES.get(cause.verify_code, unknown)
     if isinstance(cause, ssl.SSLError):
         reason = getattr(cause, "reason", None) or ""  # Python's own have none
-        return _HANDSHAKES.get(reason, f"TLS failed: {reason.replace('_', ' ').lower()}".removesuffix(": "))
+        words = f"TLS failed: {reason.replace('_', ' ').lower()}".removesuffix(": ")
+        return _HANDSHAKES.get(reason, _Fault(words))
     if isinstance(cause, httpx.ProxyError):
-        return _refusal(cause)
+        return _proxy_fault(cause)
     if isinstance(cause, OSError) and cause.strerror:
         # asyncio puts the address there instead of the reason.
         opaque = cause.strerror.startswith("Connect call failed")
-        return os.strerror(cause.errno) if opaque and cause.errno else cause.strerror
+        return _Fault(os.strerror(cause.errno) if opaque and cause.errno else cause.strerror)
     return None
 
 
-def _refusal(error: httpx.ProxyError) -> str:
-    # Behind the status the proxy says what it likes.
-    status = str(error)[:3]
-    return f"the proxy refuses: HTTP {status}" if status.isdecimal() else "the proxy refuses"
+def _proxy_fault(error: httpx.ProxyError) -> _Fault:
+    status = str(error)[:3]  # behind it the proxy says what it likes
+    if status == "407":
+        return _Fault(
+            "the proxy asks for a user name and password (HTTP 407)", "Write them into the proxy's URL."
+        )
+    return _Fault(
+        f"the proxy refuses: HTTP {status}" if status.isdecimal() else "the proxy refuses",
+        "Have the proxy allow this host.",
+    )
+
+
+def _response_fault(error: Exception) -> str:
+    """Return what is wrong with a response that the HTTP parser refuses, "" when that is not the matter."""
+    message = str(error)
+    if not isinstance(error, httpx.RemoteProtocolError):
+        return ""
+    if _BLANK_BEFORE_COLON.match(message):
+        return "a header name with a blank at its end"
+    return next((words for start, words in _RESPONSES.items() if message.startswith(start)), "")

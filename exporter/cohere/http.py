@@ -1,28 +1,60 @@
-"""The HTTP client: what it sends with each request, and the connections it sends it over."""
+"""The HTTP client: what it sends with each request, and over which connections.
 
+It follows no redirect, keeps no cookie and leaves timeouts to `Transport`.
+"""
+
+import ssl
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from exporter.cohere.proxy_transport import Client
+from exporter.cohere.pool import RenewedPool
+from exporter.cohere.proxies import Proxy
+from exporter.cohere.tls import TlsContexts
+
+
+def parse_base_url(text: str) -> httpx.URL:
+    """Return the URL; raise ValueError when no request to it could ever be sent."""
+    try:
+        url = httpx.URL(text)
+        url.host.encode("idna")  # what the resolver does with it
+        httpx.Request("GET", url)
+    except (httpx.InvalidURL, ValueError):
+        raise ValueError("the host is not a valid name or address") from None
+    return url
 
 
 def open_http(
-    base_url: str, *, client_name: str, user_agent: str, connections: int, trust_env: bool = True
+    base_url: httpx.URL,
+    *,
+    client_name: str,
+    user_agent: str,
+    connections: int,
+    tls: TlsContexts,
+    proxy: Proxy | None = None,
 ) -> httpx.AsyncClient:
-    """Open the HTTP client: no redirects, no cookies, and deadlines left to `Transport`.
+    """Open the client for `base_url`, through `proxy` if there is one."""
 
-    `trust_env` lets the environment name proxies and certificate authorities, as users of httpx expect.
-    Raises ImportError, OSError, ValueError or httpx.InvalidURL where it names what cannot be used.
-    """
-    return Client(
+    def proxied(context: ssl.SSLContext) -> httpx.Proxy | None:
+        if proxy is None:
+            return None
+        return httpx.Proxy(proxy.url, ssl_context=context if proxy.url.scheme == "https" else None)
+
+    def open_pool(context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport(
+            verify=context,
+            trust_env=False,
+            proxy=proxied(context),
+            limits=httpx.Limits(max_connections=connections),
+        )
+
+    return httpx.AsyncClient(
         base_url=base_url,
-        verify=httpx.create_ssl_context(trust_env=trust_env),  # read once, for every proxy too
-        timeout=None,
-        trust_env=trust_env,
+        transport=RenewedPool(open_pool, tls, renewed_on_failure=proxy is not None),
+        timeout=None,  # noqa: S113 - Transport has one of its own
+        trust_env=False,
         event_hooks={"response": [_forget_location]},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        limits=httpx.Limits(max_connections=connections),
         headers={
             "Accept": "application/json",
             "Accept-Encoding": "gzip",

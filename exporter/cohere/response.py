@@ -1,4 +1,4 @@
-"""What came back over HTTP → a body, or the error it stands for.
+"""What came back over HTTP → a body, or the error it means.
 
 A body is never larger than its limit, whatever it claims and however small it was compressed; an error
 carries one short line of the API's own words, never a body.
@@ -64,33 +64,62 @@ def is_whole(response: httpx.Response) -> bool:
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes:
-    """Read a streamed body; raise `InvalidResponse` beyond `limit` bytes after decompression."""
+    """Return a streamed body; raise `InvalidResponse` beyond `limit` bytes, compressed or not."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise InvalidResponse("the answer has a content encoding that was not asked for")
-    inflate = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
-    body = bytearray()
+        raise InvalidResponse("the response has a content encoding that was not asked for")
+    inflater = _Inflater(limit) if "gzip" in encoding else None
+    body, received = bytearray(), 0
     async for chunk in response.aiter_raw():
+        received += len(chunk)
         # httpx's own decoder would inflate a whole chunk before anybody could look at its size.
-        body += _inflate(inflate, chunk, limit + 1 - len(body)) if inflate else chunk
-        if len(body) > limit:
-            raise InvalidResponse(f"the answer is larger than {limit >> 20 or 1} MiB")
+        body += inflater.inflate(chunk) if inflater else chunk
+        if max(len(body), received) > limit:
+            raise InvalidResponse(f"the response is larger than {limit >> 20 or 1} MiB")
         # Chunks that have arrived are given without a pause: thousands of one byte would hold up every page.
         await asyncio.sleep(0)
-    if inflate and not inflate.eof:
-        raise InvalidResponse("the answer's gzip stream is not complete")
+    if inflater:
+        inflater.finish()
     return bytes(body)
 
 
-def _inflate(inflate: "zlib._Decompress", chunk: bytes, limit: int) -> bytes:
-    try:
-        content = inflate.decompress(chunk, limit)
-    except zlib.error:
-        raise InvalidResponse("the answer is not valid gzip") from None
-    # zlib would keep whatever follows the end of the stream, without a limit.
-    if inflate.unused_data:
-        raise InvalidResponse("the answer goes on after the end of its gzip stream")
-    return content
+class _Inflater:
+    """Inflates gzip of one or more members (RFC 1952, 2.2), and at most one byte more than `limit` of it."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit + 1
+        self._members = 0
+        self._member = zlib.decompressobj(wbits=31)
+        self._is_fresh = True
+
+    def inflate(self, chunk: bytes) -> bytes:
+        """Return what a chunk holds; raise `InvalidResponse` when it is not gzip."""
+        content = bytearray()
+        while chunk and self._left:
+            content += self._inflate(chunk, self._left)
+            chunk = self._member.unused_data
+            if self._member.eof:
+                self._member = zlib.decompressobj(wbits=31)
+                self._members += 1
+                self._is_fresh = True
+        return bytes(content)
+
+    def finish(self) -> None:
+        """Raise `InvalidResponse` unless the last member has ended and nothing has come since."""
+        if not self._members:
+            raise InvalidResponse("the response's gzip stream is not complete")
+        if not self._is_fresh:
+            raise InvalidResponse("the response goes on after the end of its gzip stream, or is not complete")
+
+    def _inflate(self, chunk: bytes, limit: int) -> bytes:
+        self._is_fresh = False
+        try:
+            content = self._member.decompress(chunk, limit)
+        except zlib.error:
+            what = "goes on after the end of its gzip stream" if self._members else "is not valid gzip"
+            raise InvalidResponse(f"the response {what}") from None
+        self._left -= len(content)
+        return content
 
 
 def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) -> ApiError:

@@ -16,8 +16,9 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from exporter.clock import Clock
-from exporter.cohere.connection import ConnectionTrace, connection_error
+from exporter.cohere.connection import ConnectionTrace
 from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.proxies import Proxy
 from exporter.cohere.response import ApiResponse, debug_trace_id, error_of, is_whole, read_body
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
 
@@ -63,7 +64,7 @@ class Observer(Protocol):
 
 
 class Transport:
-    """Sends requests through `proxy`, an address or ""; `timeout` is that of a whole request in seconds."""
+    """Sends requests; `timeout` is that of a whole request in seconds, `proxy` the one that `http` uses."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Transport:
         budget: MonthlyBudget,
         observer: Observer,
         clock: Clock,
-        proxy: str = "",
+        proxy: Proxy | None = None,
     ) -> None:
         self._http = http
         self._proxy = proxy
@@ -155,9 +156,9 @@ class Transport:
                 body = await read_body(response, ERROR_BODY_LIMIT)
                 failure = error_of(response, body, secret=key, now=self._clock.time())
         except TimeoutError:
-            failure = failure or Timeout(f"no whole answer within {self._timeout:g} s")
+            failure = failure or trace.timed_out(self._timeout)
         except (httpx.HTTPError, OSError) as error:
-            failure = failure or connection_error(error, trace)
+            failure = failure or trace.failed(error)
         except InvalidResponse as error:
             failure = failure or error
         finally:

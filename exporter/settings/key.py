@@ -6,6 +6,7 @@ when the file fails, the last good key stays in use and `error` says why.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from exporter.settings.options import Settings, SettingsError
 KEY_VARIABLES = ("COHERE_API_KEY", "CO_API_KEY")
 _SENDABLE = re.compile(r"[\x21-\x7e]{0,16384}")
 _NOT_SENDABLE = "cannot be an API key: a key is one line of printable ASCII without blanks"
+# What tools and people write around a key; nobody's key looks so.
+_WRAPPED = (
+    (re.compile(r"(['\"]).*\1"), "is in quotes, which would be sent as a part of the key; remove them"),
+    (re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=[^=]"), "begins with NAME=; write the key alone"),
+    (re.compile(r"\$[({]?[A-Za-z_]"), "is the name of a variable, which nothing has replaced by its value"),
+    (re.compile(r"\{.*}", re.DOTALL), "is JSON; write the key alone"),
+    (re.compile(r"(?i:bearer)\s"), "begins with Bearer, which the exporter adds itself; write the key alone"),
+)
 _LARGEST = 65_536  # bytes
 
 
@@ -87,13 +96,21 @@ def _read(file: Path) -> str:
     except Unreadable as error:
         raise ValueError(f"cannot read {file}: {error}") from None
     try:
-        return _checked(content.decode("ascii"))
-    except ValueError:
-        raise ValueError(f"the content of {file} {_NOT_SENDABLE}") from None
+        return _checked(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+        reason = "is in UTF-16; save it as UTF-8 or ASCII" if utf16 else _NOT_SENDABLE
+    except ValueError as error:
+        reason = str(error)
+    raise ValueError(f"the content of {file} {reason}")
 
 
 def _checked(key: str) -> str:
+    """Return a key without the blanks around it; raise ValueError, which repeats nothing of it."""
     key = key.strip()
+    for wrapped, reason in _WRAPPED:
+        if wrapped.match(key):
+            raise ValueError(reason)
     if not _SENDABLE.fullmatch(key):
         raise ValueError(_NOT_SENDABLE)
     return key

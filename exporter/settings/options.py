@@ -7,6 +7,7 @@ hold the API key.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -68,6 +69,17 @@ class Cohere(_Group):
     api_key_file: OptionalFile = _option(
         None, "File with the API key; read again when it changes, so a rotated secret needs no restart."
     )
+    ca_file: OptionalFile = _option(
+        None,
+        "CA bundle (PEM) that verifies the API, instead of SSL_CERT_FILE, SSL_CERT_DIR or the system's; "
+        "reloaded when it changes.",
+    )
+    client_cert_file: OptionalFile = _option(
+        None, "Client certificate (PEM) for an API that asks for one; reloaded when it changes."
+    )
+    client_key_file: OptionalFile = _option(
+        None, "Private key (PEM) of the client certificate, unless it is in the same file."
+    )
     client_name: HeaderText = _option("cohere-finetune-exporter", "Sent to the API as X-Client-Name.")
     timeout: Duration = _option("30s", "Deadline of one whole request, connection and body included.", gt=0)
     concurrency: Integer = _option("8", "Requests under way at once, at most.", ge=1)
@@ -78,6 +90,13 @@ class Cohere(_Group):
         ge=0,
     )
     page_size: Integer = _option("0", "Models or steps asked for per page. 0: the server's default.", ge=0)
+
+    @field_validator("client_key_file")
+    @classmethod
+    def _has_a_certificate(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file and not info.data.get("client_cert_file"):
+            raise ValueError("needs --cohere.client-cert-file")
+        return file
 
     @property
     def hosted(self) -> bool:

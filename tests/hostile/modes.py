@@ -12,9 +12,12 @@ from tests.hostile import faults
 from tests.hostile.server import Fault
 
 LOST = "lost the connection to {api}: "
-BROKE = LOST + "it broke off, or is no HTTP"
-SLOW = "no whole answer within {timeout}"
-LARGE = "the answer is larger than {size}"
+SILENT = LOST + "it closed the connection without a response"
+CUT = LOST + "it closed the connection within the response"
+INVALID = "the response is not valid HTTP: "
+SLOW = "no complete response within {timeout}"
+SLOW_HEAD, SLOW_BODY = SLOW + " while waiting for the response", SLOW + " while reading the response"
+LARGE = "the response is larger than {size}"
 HTML = b"<html><head><title>403 Forbidden</title></head><body>Not from your region</body></html>"
 
 
@@ -42,61 +45,73 @@ MODES: tuple[Mode, ...] = (
     *_rows(
         "connection",
         ("refuses connections", "cannot connect to {api}: Connection refused", None),
-        ("closes before the head", BROKE, faults.closes_before_the_head),
+        ("closes before the head", SILENT, faults.closes_before_the_head),
         ("resets before the head", LOST + "Connection reset by peer", faults.resets_before_the_head),
         ("resets within the head", LOST + "Connection reset by peer", faults.resets_within_the_head),
-        ("closes within the head", BROKE, faults.closes_within_the_head),
-        ("sends headers without end", BROKE, faults.sends_endless_headers),
-        ("speaks another protocol", BROKE, faults.speaks_another_protocol),
-        ("answers 101, which nobody asked for", BROKE, faults.switches_protocols),
-        ("announces two lengths", BROKE, faults.lengths("7", "8")),
-        ("announces a negative length", BROKE, faults.lengths("-1")),
+        ("closes within the head", SILENT, faults.closes_within_the_head),
+        ("speaks another protocol", SILENT, faults.speaks_another_protocol),
         traced=False,
     ),
     *_rows(
         "connection",
         ("resets after the head", LOST + "Connection reset by peer", faults.resets_after_the_head),
         ("resets within the body", LOST + "Connection reset by peer", faults.resets_within_the_body),
-        ("closes within the body", BROKE, faults.closes_within_the_body),
-        ("closes within a chunk", BROKE, faults.closes_within_a_chunk),
-        ("sends a chunk of no size", BROKE, faults.sends_a_bad_chunk_size),
+        ("closes within the body", CUT, faults.closes_within_the_body),
+        ("closes within a chunk", CUT, faults.closes_within_a_chunk),
     ),
     *_rows(
         "timeout",
-        ("never answers", SLOW, faults.never_answers),
-        ("sends the head in drips", SLOW, faults.drips_the_head),
-        ("sends `100 Continue` without end", SLOW, faults.sends_endless_interim_answers),
+        ("never answers", SLOW_HEAD, faults.never_answers),
+        ("sends the head in drips", SLOW_HEAD, faults.drips_the_head),
+        ("sends `100 Continue` without end", SLOW_HEAD, faults.sends_endless_interim_answers),
         traced=False,
     ),
     *_rows(
         "timeout",
-        ("sends the body in drips", SLOW, faults.drips_the_body),
-        ("announces more than it sends, and waits", SLOW, faults.announces_more_than_it_sends),
+        ("sends the body in drips", SLOW_BODY, faults.drips_the_body),
+        ("announces more than it sends, and waits", SLOW_BODY, faults.announces_more_than_it_sends),
         ("answers 408", "HTTP 408: took too long", _answers(408, "took too long")),
     ),
     *_rows(
         "invalid_response",
+        ("sends headers without end", INVALID + "a head larger than 100 KiB", faults.sends_endless_headers),
+        (
+            "answers 101, which nobody asked for",
+            INVALID + "a change of protocol that was not asked for",
+            faults.switches_protocols,
+        ),
+        ("announces two lengths", INVALID + "several values of Content-Length", faults.lengths("7", "8")),
+        ("announces a negative length", INVALID + "a Content-Length that is no number", faults.lengths("-1")),
+        traced=False,
+    ),
+    *_rows(
+        "invalid_response",
+        ("sends a chunk of no size", INVALID + "a chunk without its size", faults.sends_a_bad_chunk_size),
         ("sends a body without end", LARGE, faults.sends_an_endless_body),
         ("sends chunks without end", LARGE, faults.sends_an_endless_chunked_body),
         ("sends 2 MB that inflate to 2 GB", LARGE, faults.bomb(2)),
-        ("cuts a gzip stream", "the answer's gzip stream is not complete", faults.encoded("gzip", cut=8)),
-        ("sends no gzip by its name", "the answer is not valid gzip", faults.encoded("gzip", b"{}")),
+        ("cuts a gzip stream", "the response's gzip stream is not complete", faults.encoded("gzip", cut=8)),
+        ("sends no gzip by its name", "the response is not valid gzip", faults.encoded("gzip", b"{}")),
         (
             "goes on after a gzip stream",
-            "the answer goes on after the end of its gzip stream",
+            "the response goes on after the end of its gzip stream",
             faults.encoded("gzip", more=b"{}" * 50_000),
         ),
         (
             "encodes as nobody asked for",
-            "the answer has a content encoding that was not asked for",
+            "the response has a content encoding that was not asked for",
             faults.encoded("br"),
         ),
         (
             "encodes twice",
-            "the answer has a content encoding that was not asked for",
+            "the response has a content encoding that was not asked for",
             faults.encoded("gzip, gzip"),
         ),
-        ("answers 204", "the answer is not JSON", faults.says(204, b"")),
+        (
+            "answers 204",
+            "HTTP 204: an empty or partial response where a whole one belongs",
+            faults.says(204, b""),
+        ),
         ("answers 400", "HTTP 400: invalid id", _answers(400, "invalid id")),
         ("answers 418, in no words", "HTTP 418: I'm a Teapot", _answers(418, None)),
         ("answers 498", "HTTP 498: blocked output", _answers(498, "blocked output")),

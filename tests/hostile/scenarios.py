@@ -114,8 +114,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "Answers come after the deadline",
-        "`cohere_up 0`, reason `timeout`: `no whole answer within` the deadline. *check* ends with 1 and "
-        "says `raise --cohere.timeout`. What comes late reaches nobody.",
+        "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline. *check* ends with 1 "
+        "and says `raise --cohere.timeout`. What comes late reaches nobody.",
         "`cohere_up 1`, `polling the API works again`, no trace of the late answer.",
         f"{TIMES}::test_answers_after_the_deadline_are_nobody_s",
     ),
@@ -204,9 +204,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "The API's certificate cannot be trusted, or expires while the exporter runs",
         "`cohere_up 0`, reason `connection`; models stay. What is wrong is one line in the log and from"
-        " *check*, such as `its certificate has expired`, `its certificate is not valid yet, or this "
-        "machine's clock is wrong`, `its certificate is for another name`, `its certificate is from an "
-        "authority not known here; SSL_CERT_FILE may name it`.",
+        " *check*, such as `its certificate has expired`, `its certificate is not valid yet`, `its "
+        "certificate is for another name`, `its certificate is signed by a CA that is not trusted here`.",
         "With the certificate renewed, at the next poll: `cohere_up 1`.",
         f"{NETWORK}::test_a_certificate_that_cannot_be_trusted_is_told_for_what_it_is",
     ),
@@ -219,22 +218,21 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "The TLS handshake fails",
-        "`cohere_up 0`, reason `connection`: `it does not speak TLS; is it http instead of https?`, `it"
-        " speaks no TLS of version 1.2 or later`, `it asks for a client certificate, and the exporter "
-        "has none`, `the TLS connection broke off`.",
+        "`cohere_up 0`, reason `connection`: `it does not speak TLS`, `it speaks no TLS of version 1.2 or "
+        "later`, `it asks for a client certificate`, `it broke off the TLS handshake`.",
         "`cohere_up 1`, `polling the API works again`.",
         f"{NETWORK}::test_a_handshake_that_fails_is_told_in_words",
     ),
     Scenario(
         "The TLS handshake hangs",
-        "`cohere_up 0`, reason `timeout`: `no whole answer within` the deadline; models stay.",
+        "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline; models stay.",
         "`cohere_up 1`, `polling the API works again`.",
         f"{NETWORK}::test_a_handshake_that_hangs_ends_by_the_deadline",
     ),
     Scenario(
         "http:// where the API speaks TLS",
-        "`cohere_up 0`, reason `connection`: `it broke off, or is no HTTP`. *check* ends with 1 and "
-        "says `Look at --cohere.base-url (scheme, host, port)`.",
+        "`cohere_up 0`, reason `connection`: `it closed the connection without a response`. *check* ends "
+        "with 1 and asks `is it https instead of http`.",
         "`cohere_up 1`, `polling the API works again`.",
         f"{NETWORK}::test_http_where_tls_is_spoken_is_told_in_words",
     ),
@@ -248,7 +246,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "The API's address drops all packets, until its name points to another",
-        "`cohere_up 0`, reason `timeout`: `no whole answer within` the deadline; models stay.",
+        "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline; models stay.",
         "At the first poll after the name has moved: `cohere_up 1`, `polling the API works again`.",
         f"{NETWORK}::test_an_address_that_becomes_a_black_hole_costs_what_its_name_takes_to_move",
     ),
@@ -262,7 +260,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         "The resolver hangs",
-        "`cohere_up 0`, reason `timeout`: `no whole answer within` the deadline. Pages are served; the "
+        "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline. Pages are served; the "
         "threads that wait for it are bounded.",
         "`cohere_up 1`, `polling the API works again`.",
         f"{NETWORK}::test_a_resolver_that_hangs_holds_up_neither_deadline_nor_pages",
@@ -282,17 +280,18 @@ SCENARIOS: tuple[Scenario, ...] = (
     # Proxies.
     Scenario(
         "The proxy is dead, refuses (403, 407), answers nonsense, or leaves",
-        "`cohere_up 0`, reason `connection`; models stay: `through the proxy 127.0.0.1:`, `Connection "
-        "refused`, `the proxy refuses: HTTP 403`, `the proxy refuses: HTTP 407`, `it broke off, or is "
-        "no HTTP`. Its password and its words are not shown.",
+        "`cohere_up 0`, reason `connection`; models stay: `cannot connect to the proxy 127.0.0.1:`, `the "
+        "proxy refuses: HTTP 403`, `the proxy asks for a user name and password (HTTP 407)`, `it does "
+        "not speak HTTP`, `it closed the connection without a response`. Its password and its words are not "
+        "shown.",
         "`cohere_up 1`.",
         f"{NETWORK}::test_a_proxy_that_fails_is_told_with_its_address_and_without_its_password",
     ),
     Scenario(
         "Behind the proxy, the API's TLS handshake fails or hangs, again and again",
-        "`cohere_up 0`: `through the proxy 127.0.0.1:`, `its certificate is for another name`, `the TLS"
-        " connection broke off`, or `no whole answer within` the deadline; with a single connection allowed, "
-        "none is lost to it.",
+        "`cohere_up 0`: `through the proxy 127.0.0.1:`, `its certificate is for another name`, `it "
+        "broke off the TLS handshake`, or `no complete response within` the deadline; with a single "
+        "connection allowed, none is lost to it.",
         "`cohere_up 1`.",
         f"{NETWORK}::test_a_handshake_that_fails_behind_a_proxy_leaves_room_for_the_next",
     ),

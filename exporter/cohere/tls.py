@@ -1,0 +1,243 @@
+"""TLS to the API: whom it trusts and which client certificate it shows, read again when their files change.
+
+A context is whole or not made at all: when a file cannot be used, the last good context stays in use. It
+verifies as OpenSSL does at its strictest, whatever the version of Python; a certificate that only this
+strictness refuses is accepted with a warning that names its flaw, as curl accepts it without.
+"""
+
+import os
+import re
+import ssl
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import certifi
+import structlog
+
+from exporter.runtime.files import Unreadable, read_again
+
+log = structlog.stdlib.get_logger(__name__)
+
+KEY_LOG = "SSLKEYLOGFILE"
+_LARGEST = 16 << 20  # bytes of one file
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+# Where the systems keep the bundle that curl and Go read.
+_SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # macOS, BSD
+)
+# What X509_V_FLAG_X509_STRICT alone finds (OpenSSL's x509_vfy.h): a CA whose constraints are not critical, a
+# missing key identifier, and the like.
+_STRICT_ONLY = range(79, 95)
+
+
+class UnusableTlsFile(Exception):
+    """A file of certificates or keys cannot be used; the message names it and who named it."""
+
+
+class TlsFiles(Protocol):
+    """Files that make up a part of a context."""
+
+    @property
+    def name(self) -> str:
+        """What the reloads of these files are counted under."""
+        ...
+
+    def state(self) -> Hashable:
+        """Return a value that changes when the files do."""
+        ...
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Load the files into a context; raise `UnusableTlsFile`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """The CAs that are trusted: those in `files`, and in whatever files `directories` hold."""
+
+    origin: str
+    files: tuple[Path, ...] = ()
+    directories: tuple[Path, ...] = ()
+    name: str = "ca"
+
+    @classmethod
+    def find(cls, file: Path | None, origin: str, environ: Mapping[str, str]) -> "Authorities":
+        """Return those of `file`, else of SSL_CERT_FILE and SSL_CERT_DIR, else of the system."""
+        if file:
+            return cls(origin, (file,))
+        files = tuple(map(Path, filter(None, [environ.get("SSL_CERT_FILE", "")])))
+        directories = tuple(map(Path, filter(None, environ.get("SSL_CERT_DIR", "").split(os.pathsep))))
+        if files or directories:
+            return cls("SSL_CERT_FILE" if files else "SSL_CERT_DIR", files, directories)
+        bundles = [path for path in map(Path, _SYSTEM_BUNDLES) if path.is_file()]
+        return cls("the system's CA bundle", (next(iter(bundles), Path(certifi.where())),))
+
+    def state(self) -> Hashable:
+        """Return a value that changes when the files do."""
+        return tuple(_stamp(path) for path in (*self.files, *self._found()))
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Load every certificate; skip a file of a directory that cannot be read or parsed, as Go does."""
+        for file in self.files:
+            pems = _PEM.findall(_read(file, self.origin))
+            if not pems:
+                raise UnusableTlsFile(f"{self.origin}: there is no certificate (PEM) in {file}")
+            try:
+                _trust(context, pems)
+            except ssl.SSLError:
+                raise UnusableTlsFile(f"{self.origin}: a certificate in {file} is not valid") from None
+        for file in self._found():
+            with suppress(UnusableTlsFile, ssl.SSLError):
+                _trust(context, _PEM.findall(_read(file, self.origin)))
+        if not context.cert_store_stats()["x509"]:
+            names = ", ".join(map(str, self.directories))
+            raise UnusableTlsFile(f"{self.origin}: there is no certificate (PEM) in {names}")
+
+    def _found(self) -> Iterator[Path]:
+        for directory in self.directories:
+            with suppress(OSError):
+                yield from sorted(path for path in directory.iterdir() if path.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """The certificate that the API is shown if it asks, and its key, which may be in the same file."""
+
+    origin: str
+    certificate: Path
+    key: Path
+    name: str = "client_cert"
+
+    def state(self) -> Hashable:
+        """Return a value that changes when the files do."""
+        return _stamp(self.certificate), _stamp(self.key)
+
+    def load(self, context: ssl.SSLContext) -> None:
+        """Load both; raise `UnusableTlsFile`."""
+        for file in (self.certificate, self.key):
+            _read(file, self.origin)  # to know which of them cannot be read
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=self._no_password)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                what = f"the key in {self.key} is not that of the certificate in {self.certificate}"
+            else:
+                what = f"no certificate and key (PEM) in {self.certificate} and {self.key}"
+            raise UnusableTlsFile(f"{self.origin}: {what}") from None
+
+    def _no_password(self) -> str:
+        raise UnusableTlsFile(
+            f"{self.origin}: the key in {self.key} is encrypted; give it without a password"
+        )
+
+
+class TlsContexts:
+    """The context for new connections: another one once a file has changed.
+
+    `on_reload` is called with the name of each part that was read again, and why it cannot be used, if so.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[TlsFiles],
+        *,
+        key_log: str = "",
+        on_reload: Callable[[str, str | None], None],
+    ) -> None:
+        """Read the files; raise `UnusableTlsFile`."""
+        self._parts = parts
+        self._key_log = key_log
+        self._on_reload = on_reload
+        self._state = self._states()
+        self._context = self._new_context()
+        for part in parts:
+            part.load(self._context)
+
+    def current(self) -> ssl.SSLContext:
+        """Return the context for a new connection, the files read again if they have changed."""
+        state = self._states()
+        if state != self._state:
+            self._state = state
+            self._reload()
+        return self._context
+
+    def tolerates(self, error: ssl.SSLCertVerificationError) -> bool:
+        """Return whether the certificate that was refused is accepted after all, from now on."""
+        if error.verify_code not in _STRICT_ONLY:
+            return False
+        if self._context.verify_flags & ssl.VERIFY_X509_STRICT:
+            log.warning(
+                "a certificate of the API is flawed and accepted all the same", flaw=error.verify_message
+            )
+            self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return True
+
+    def _states(self) -> Hashable:
+        return tuple(part.state() for part in self._parts)
+
+    def _reload(self) -> None:
+        context = self._new_context()
+        for part in self._parts:
+            try:
+                part.load(context)
+            except UnusableTlsFile as error:
+                self._on_reload(part.name, str(error))
+                return
+        self._context = context
+        for part in self._parts:
+            self._on_reload(part.name, None)
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # An intermediate CA may be trusted by itself, as in curl and Go.
+        context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+        if self._key_log:
+            try:
+                context.keylog_filename = self._key_log
+            except OSError as error:
+                raise UnusableTlsFile(f"{KEY_LOG}: cannot write {self._key_log}: {error.strerror}") from None
+        return context
+
+
+class _Context(ssl.SSLContext):
+    """Ask for a host, and verify it, without the dot that ends an absolute name: certificates have none."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Wrap two buffers, as the base class does."""
+        if isinstance(server_hostname, str):
+            server_hostname = server_hostname.removesuffix(".")
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
+def _trust(context: ssl.SSLContext, pems: Sequence[bytes]) -> None:
+    if pems:
+        context.load_verify_locations(cadata=b"\n".join(pems).decode("ascii", "replace"))
+
+
+def _read(file: Path, origin: str) -> bytes:
+    try:
+        return read_again(file, _LARGEST)
+    except Unreadable as error:
+        raise UnusableTlsFile(f"{origin}: cannot read {file}: {error}") from None
+
+
+def _stamp(path: Path) -> Hashable:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.errno
+    return status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino

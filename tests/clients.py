@@ -1,0 +1,27 @@
+"""The HTTP client as the exporter opens it, for tests that need no settings."""
+
+import httpx
+
+from exporter.cohere.http import open_http
+from exporter.cohere.proxies import Proxy
+from exporter.cohere.tls import TlsContexts, TlsFiles
+
+
+def open_client(
+    base_url: str,
+    *files: TlsFiles,
+    client_name: str = "c",
+    connections: int = 1,
+    proxy: Proxy | None = None,
+    reloads: list[tuple[str, str | None]] | None = None,
+) -> httpx.AsyncClient:
+    """Open a client that trusts what is in `files` and adds its reloads to `reloads`."""
+    seen = [] if reloads is None else reloads
+    return open_http(
+        httpx.URL(base_url),
+        client_name=client_name,
+        user_agent="x/1",
+        connections=connections,
+        tls=TlsContexts(files, on_reload=lambda name, error: seen.append((name, error))),
+        proxy=proxy,
+    )
