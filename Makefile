@@ -37,8 +37,9 @@ soak: $(VENV)/.runtime ## live through a month of faults and clients in minutes;
 docs: $(VENV)/.dev ## write docs/metrics.md, docs/configuration.md and the tables of docs/calls.md from the code
 	$(BIN)/python -m docs.generate
 
-dashboards: $(VENV)/.dev ## write grafana/dashboards from the code, and test them
+dashboards: $(VENV)/.dev ## write grafana/dashboards and their copies in the manifests from the code, and test them
 	$(BIN)/python -m grafana.generate
+	$(BIN)/python -m deploy.generate
 	$(BIN)/python -m pytest tests/test_dashboards.py tests/test_dashboards_queries.py $(ARGS)
 
 rules: $(VENV)/.dev ## write the Prometheus rules and the index of the runbooks from their tables

@@ -17,6 +17,7 @@ from exporter.model import Status
 from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
 from tests.dashboards import QUERIES, Query, variables
+from tests.editions import every_edition
 from tests.monitoring import prometheus
 from tests.programs import KEY, Running, exporter, simulated_api
 
@@ -132,6 +133,15 @@ async def scraping(folder: Path, *urls: str, rules: tuple[Any, ...] = ()) -> Asy
     }
     async with prometheus(folder, config) as url:
         yield Prometheus(url)
+
+
+@every_edition
+async def test_every_query_is_understood_by_old_and_new_servers_and_has_no_answer_without_data(
+    tmp_path: Path,
+) -> None:
+    async with scraping(tmp_path) as asked:
+        asked.variables |= {"model_id": "none", "metric": "none"}
+        assert [query.place for query in QUERIES if await asked.ask(query)] == []
 
 
 async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fleet(tmp_path: Path) -> None:
