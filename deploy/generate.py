@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from deploy.prometheus.generate import DEFAULTS, TEMPLATE
 from exporter.settings import Option, options
 
 DEPLOY = Path(__file__).parent
@@ -87,8 +88,16 @@ _TYPES: dict[str, Mapping[str, Any]] = {
     "serviceMonitor.scrapeTimeout": _PROMETHEUS_DURATION,
     "serviceMonitor.scheme": {"enum": ["", "http", "https"]},
     "prometheusRule.namespace": _NAME,
-    "prometheusRule.runbooks": _URL,
-    "prometheusRule.grafana": _URL,
+    "prometheusRule.url": _URL,
+    "prometheusRule.runbooksUrl": _URL,
+    "prometheusRule.grafanaUrl": _URL,
+    "prometheusRule.selector": {"type": "string", "pattern": "^[^\\n]*$"},
+    "prometheusRule.disabled": {"type": "array", "items": {"type": "string"}},
+    "prometheusRule.severities": _STRINGS,
+    "prometheusRule.thresholds": {
+        "type": "object",
+        "additionalProperties": {"type": "integer", "minimum": 1},
+    },
     "dashboards.namespace": _NAME,
     "networkPolicy.ingress": {"type": ["array", "object"]},
     "networkPolicy.egress": {"type": ["array", "object"]},
@@ -118,7 +127,8 @@ def files() -> Iterator[tuple[Path, str]]:
     yield CHART / "files/options.json", _json(dict(_bounds()))
     yield README, readme()
     rules = RULES.read_text(encoding="utf-8")
-    yield CHART / "files" / RULES.name, rules
+    for file in (TEMPLATE, DEFAULTS):
+        yield CHART / "files" / f"rules.{file.name.removeprefix('rules.')}", file.read_text(encoding="utf-8")
     yield DEPLOY / "kubernetes/components/rules/prometheusrule.yaml", prometheus_rule(rules)
     for file in sorted(DASHBOARDS.glob("*.json")):
         # On one line: nobody reads the copies, and kubectl keeps 256 KiB of an object at most.

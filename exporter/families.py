@@ -8,6 +8,7 @@ left it.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TypeAlias
 
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
@@ -183,6 +184,12 @@ FAMILIES: tuple[Family, ...] = (
         "not to be summed.",
         ("metric",),
         _training_metrics,
+    ),
+    ModelFamily(
+        "cohere_finetuned_model_training_metrics_non_finite",
+        "Number of training metrics (metrics) whose latest value is NaN or infinite.",
+        (),
+        _progress(lambda progress: sum(not isfinite(value) for value in progress.metrics.values())),
     ),
     FleetFamily(
         "cohere_finetuned_models",

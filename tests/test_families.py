@@ -1,6 +1,7 @@
 """The table of model families: the contract's list, and what each family says of one small fleet."""
 
 import re
+from math import inf, nan
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -39,6 +40,7 @@ CONTRACT = {
     "cohere_finetuned_model_training_step": MODEL_LABELS,
     "cohere_finetuned_model_training_step_timestamp_seconds": MODEL_LABELS,
     "cohere_finetuned_model_training_metric": (*MODEL_LABELS, "metric"),
+    "cohere_finetuned_model_training_metrics_non_finite": MODEL_LABELS,
     "cohere_finetuned_models": ("status",),
     "cohere_finetuned_models_dropped": (),
 }
@@ -67,6 +69,7 @@ API_FIELDS = {
     "cohere_finetuned_model_training_step": "step_number",
     "cohere_finetuned_model_training_step_timestamp_seconds": "created_at",
     "cohere_finetuned_model_training_metric": "metrics",
+    "cohere_finetuned_model_training_metrics_non_finite": "metrics",
     "cohere_finetuned_models": "status",
     "cohere_finetuned_models_dropped": "--models.limit",
 }
@@ -218,6 +221,12 @@ def test_zero_is_a_value_and_not_absence() -> None:
     assert values("cohere_finetuned_model_training_metric", state) == {("loss",): 0.0}
     assert values("cohere_finetuned_model_hyperparameter", state) == {("lora_rank",): 0.0}
     assert values("cohere_finetuned_model_training_step_timestamp_seconds", state) == {}
+
+
+def test_metrics_that_are_no_finite_numbers_are_counted() -> None:
+    metrics = {"loss": nan, "perplexity": inf, "log_likelihood": -inf, "accuracy": 0.5}
+    state = ModelState(FinetunedModel(id="a"), TrainingProgress(step=1, metrics=metrics))
+    assert values("cohere_finetuned_model_training_metrics_non_finite", state) == {(): 3}
 
 
 def test_an_empty_fleet_has_its_counts_and_nothing_else() -> None:

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from deploy import generate
 from deploy.generate import CHART, DASHBOARDS, RENAMED, RULES
-from deploy.prometheus.generate import rules_file
 from exporter import __version__
+from exporter.rules import defaults, rules
 from exporter.settings import Settings, SettingsError, load, options
 from tests.manifests import (
     NEWEST,
@@ -69,9 +69,14 @@ ALONE: dict[str, Any] = {
     "serviceMonitor.enabled": True,
     "podMonitor.enabled": True,
     "prometheusRule.enabled": True,
+    "prometheusRule.url": "https://ops.example.com",
     "dashboards.enabled": True,
 }
-BESIDE = {"releaseLabel": "serviceMonitor.enabled", "persistence.existingClaim": "persistence.enabled"}
+BESIDE = {
+    "releaseLabel": "serviceMonitor.enabled",
+    "persistence.existingClaim": "persistence.enabled",
+    "prometheusRule.url": "prometheusRule.enabled",
+}
 WITHOUT_EFFECT = {"enabled"}  # a parent chart's
 
 # Between kustomization and chart: who made it and for which release, and texts that are compared as settings.
@@ -359,9 +364,11 @@ def test_rules_and_dashboards_are_the_one_copy() -> None:
 
 
 def test_links_of_the_alerts_get_their_bases() -> None:
-    wanted = rules_file(runbooks="https://wiki.example.com/runbooks", grafana="https://grafana.example.com")
+    (values,) = yaml.safe_load_all((CHART / "ci/everything-values.yaml").read_text(encoding="utf-8"))
+    given = values["prometheusRule"]
+    wanted = {"labels": given["ruleLabels"], **{name: given[name] for name in defaults() if name in given}}
 
-    assert the("PrometheusRule", render(EVERYTHING))["spec"] == yaml.safe_load(wanted)
+    assert the("PrometheusRule", render(EVERYTHING))["spec"] == rules(wanted)
 
 
 def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> None:

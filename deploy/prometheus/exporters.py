@@ -1,227 +1,234 @@
-"""Rules about the way to the API and about the exporters themselves: whether a failure would be seen."""
+"""Alerts about the way to the API and the exporters themselves: whether a failure would be seen."""
 
-from deploy.prometheus import thresholds as limit
-from deploy.prometheus.rows import Alert
-from deploy.prometheus.thresholds import Threshold
+from deploy.prometheus.rows import IDENTITY, WHO, Alert, last, limit, series
 
-DASHBOARD = "/d/cohere-finetuning-exporter"
-
-# Right after a start as well, when the time of the last success is 0.
-POLLS_MISSED = f"""\
-time() - cohere_exporter_last_success_timestamp_seconds
-  > {limit.MISSED_POLLS} * cohere_exporter_poll_interval_seconds
-and
-cohere_exporter_polls_total > {limit.FIRST_POLLS}"""
-
-SINCE_SUCCESS = (
-    "{{ if gt $value 1e9 }}no poll has succeeded since it started"
-    "{{ else }}the last good poll was {{ $value | humanizeDuration }} ago{{ end }}"
+DASHBOARD = (
+    "/d/cohere-finetuning-exporter?var-cluster={{ $labels.cluster | urlquery }}"
+    "&var-namespace={{ $labels.namespace | urlquery }}&var-job={{ $labels.job | urlquery }}"
 )
-ABOUT = 'About {{ $value | printf "%.0f" }}'
+TITLE = "Cohere fine-tuning / Exporter"
+TARGET = f"{IDENTITY}, instance"
 
+BUILD_INFO = series("cohere_exporter_build_info")
+FLEET = series("cohere_finetuned_models", 'status="STATUS_READY"')
+FAILED = "cohere_exporter_last_poll_failed"
+REFUSALS = 'reason=~"unauthorized|forbidden|payment_required"'
 
-def failing_because(reasons: str) -> str:
-    """Give, where the last poll failed, about how many polls have failed for each of these reasons.
-
-    The counters of a process that Prometheus has only just met have not increased, but then every poll of it
-    failed alike. A reason that has not come up again since the last good poll is mended, and one that has
-    given way to others is no longer why polls fail.
-    """
-    failures = f'cohere_exporter_poll_failures_total{{reason=~"{reasons}"}}'
-    others = f'cohere_exporter_poll_failures_total{{reason!~"{reasons}"}}'
-    return f"""\
+# Both times are of one clock, the exporter's. A process without a success counts its polls instead.
+POLLS_KEEP_FAILING = f"""\
 (
-  (
-    increase({failures}[{limit.REASON_WINDOW}]) > 0
-    unless
-    {failures} == max_over_time(({failures} and ignoring (reason) cohere_up == 1)[{limit.REASON_WINDOW}:5m])
-  )
-  or
-  ({failures} == ignoring (reason) group_left () cohere_exporter_polls_total) > 0
+  {last("cohere_exporter_last_poll_timestamp_seconds")}
+  - on ({TARGET})
+  {last("cohere_exporter_last_success_timestamp_seconds")}
 )
-and ignoring (reason)
-cohere_up == 0
-unless ignoring (reason)
-sum without (reason) (increase({others}[{limit.OTHER_REASONS}])) > 0"""
+> on ({TARGET})
+{last("cohere_exporter_stale_after_seconds")} * {limit("api_down_percent")} / 100
+and on ({TARGET})
+{last("cohere_exporter_polls_total")} > {limit("api_down_polls")}
+and on ({TARGET})
+{last("cohere_up")} == 0"""
 
+# Most of the last polls, so that a timeout in between resolves nothing.
+REFUSED = f"""\
+max by ({IDENTITY}, reason) (
+  avg_over_time({series(FAILED, REFUSALS)}[{limit("refused_window")}s]) * 100 > {limit("refused_percent")}
+  and on ({TARGET})
+  {last("cohere_up")} == 0
+)"""
 
-def persistent(counter: str, by: str = "") -> str:
-    """Give how often a counter has risen of late, where that is as often as by one thing that stays wrong.
-
-    A burst is one rise, however high; those of all exporters add up, so that a rollout ends nothing. The
-    interval changes when a training begins or ends: rises are expected as by the shortest one in the window.
-    """
-    return f"""\
-sum {by}(changes({counter}[{limit.READING_WINDOW}]))
->
-scalar(
-  clamp_min(
-    {limit.READINGS_FAILED}
-    / max(min_over_time(cohere_exporter_poll_interval_seconds[{limit.READING_WINDOW}])),
-    1
-  )
+READINGS_EXPECTED = f"""\
+clamp_min(
+  {limit("reading_window")} / {limit("reading_intervals")}
+  / max by ({IDENTITY}) (
+    min_over_time({series("cohere_exporter_poll_interval_seconds")}[{limit("reading_window")}s])
+  ),
+  1
 )"""
 
 
-def risen(counter: str, window: Threshold) -> str:
-    """Give a counter that is higher than it was: that needs no extrapolation, nor a sample at the edge."""
-    return f"{counter}\n>\nmin_over_time({counter}[{window}])"
+def persistent(counter: str, by: str) -> str:
+    """Return how often a counter rose, where that is as often as by one thing that stays wrong.
 
+    A burst is one rise, however high; those of all exporters of an identity add up, so that a rollout ends
+    nothing. Rises are expected as by the shortest poll interval in the window.
+    """
+    return f"""\
+sum by ({by}) (changes({series(counter)}[{limit("reading_window")}s]))
+> on ({IDENTITY}) group_left ()
+{READINGS_EXPECTED}"""
+
+
+def labelled(expr: str, label: str, value: str) -> str:
+    """Return an expression with one more label."""
+    return f'label_replace({expr}, "{label}", "{value}", "", "")'
+
+
+ADVICE = (
+    '{{ if eq $labels.reason "gone" }}nothing is served there: check --cohere.base-url'
+    '{{ else if eq $labels.reason "rate_limited" }}'
+    "lower --cohere.requests-per-minute, or find who else uses the key"
+    '{{ else if eq $labels.reason "server_error" }}the API is failing: check Cohere\'s status page'
+    '{{ else if eq $labels.reason "timeout" }}'
+    "answers are slow or lost: check the network and proxy, or raise --cohere.timeout"
+    '{{ else if eq $labels.reason "connection" }}check DNS, proxy, firewall and TLS between exporter and API'
+    '{{ else if eq $labels.reason "invalid_response" }}'
+    "something other than the API answers: check --cohere.base-url and the proxy"
+    "{{ else }}the API refuses the key: check it{{ end }}"
+)
 
 API_ALERTS = (
     Alert(
-        name="CohereApiDown",
-        severity="warning",
-        for_="1m",
-        expr=f"{POLLS_MISSED}\nand\ncohere_up == 0",
-        summary="The fine-tuning API cannot be polled",
-        description=f"{{{{ $labels.instance }}}} cannot list the models: {SINCE_SUCCESS}.",
+        name="CohereFleetUnseen",
+        severity="critical",
+        for_="5m",
+        expr=f"""\
+max by ({IDENTITY}) (
+  last_over_time({BUILD_INFO}[{limit("remembered")}s] offset {limit("unseen")}s)
+)
+unless on ({IDENTITY})
+max by ({IDENTITY}) (present_over_time({FLEET}[{limit("unseen")}s]))
+or
+absent_over_time({BUILD_INFO}[{limit("remembered")}s])""",
+        summary=f"Nobody sees the fine-tuned models of {WHO}",
+        description=(
+            f"For {{{{ {limit('unseen')}.0 | humanizeDuration }}}} and more no exporter delivered models. "
+            "A model that fails now raises no alert. "
+            "The exporter is gone, down, restarting over and over, or has no current data."
+        ),
+        action=(
+            "Open the exporter's landing page, or its log if there is none; "
+            "CohereExporterDown, CohereApiDown or CohereCredentialsRefused may name the cause."
+        ),
+        ended="An exporter delivers the models again.",
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
+    ),
+    Alert(
+        name="CohereApiDown",
+        expr=f"""\
+topk by ({IDENTITY}) (1,
+  max by ({IDENTITY}, reason) (
+    avg_over_time({series(FAILED)}[{limit("hold")}s]) > 0
+    and on ({TARGET})
+    {POLLS_KEEP_FAILING}
+  )
+)
+unless on ({IDENTITY})
+{REFUSED}""",
+        summary=f"Polls of the fine-tuning API keep failing for {WHO}: {{{{ $labels.reason }}}}",
+        description=f"Most failures of the last hour are {{{{ $labels.reason }}}}; {ADVICE}.",
+        action="Run `cohere-finetune-exporter check` where the exporter runs; it says what is wrong.",
+        ended="A poll succeeded.",
+        dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
     Alert(
         name="CohereCredentialsRefused",
-        severity="critical",
-        for_="5m",
-        expr=failing_because("unauthorized|forbidden|payment_required"),
-        summary="The fine-tuning API refuses the exporter: {{ $labels.reason }}",
+        expr=REFUSED,
+        summary=f"The fine-tuning API refuses the key of {WHO}: {{{{ $labels.reason }}}}",
         description=(
-            f"{ABOUT} polls of {{{{ $labels.instance }}}} failed as {{{{ $labels.reason }}}} "
-            f"within {limit.REASON_WINDOW}, and the last poll failed."
+            "Polls are refused: "
+            '{{ if eq $labels.reason "unauthorized" }}the key is wrong or revoked'
+            '{{ else if eq $labels.reason "forbidden" }}the key lacks the right, or the network is blocked'
+            "{{ else }}the account must be paid for{{ end }}."
         ),
+        action="Create a new key in Cohere's dashboard and write it to the key file; no restart is needed.",
+        ended="A poll succeeded, or polls fail for other reasons.",
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
     Alert(
-        name="CohereServiceGone",
-        severity="warning",
+        name="CohereAnswersUnreadable",
         for_="15m",
-        expr=failing_because("gone"),
-        summary="No fine-tuning API is where the exporter looks for it",
+        expr=f"""\
+{persistent("cohere_exporter_rejected_items_total", f"{IDENTITY}, kind")}
+or
+{
+            labelled(
+                persistent("cohere_exporter_training_metrics_failures_total", IDENTITY),
+                "kind",
+                "step_metrics",
+            )
+        }""",
+        summary=f"Answers of the fine-tuning API cannot be read for {WHO}: {{{{ $labels.kind }}}}",
         description=(
-            f"{ABOUT} polls of {{{{ $labels.instance }}}} were answered with 404 or 410 "
-            f"within {limit.REASON_WINDOW}, and the last poll failed."
+            '{{ if eq $labels.kind "step_metrics" }}Step metrics of some model keep failing; '
+            "its last good values stay.{{ else }}Parts of answers (kind {{ $labels.kind }}) make no sense "
+            "and are skipped.{{ end }} Seen at {{ $value }} different times in "
+            f"{{{{ {limit('reading_window')}.0 | humanizeDuration }}}}."
         ),
+        action="Look for the model and the part of the answer in the exporter's log.",
+        ended="It has become rare.",
         dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereRateLimited",
-        severity="warning",
-        for_="5m",
-        expr=f"{failing_because('rate_limited')}\nand ignoring (reason) (\n{POLLS_MISSED}\n)",
-        summary="The fine-tuning API is asked more often than it allows",
-        description=(
-            f"{ABOUT} polls of {{{{ $labels.instance }}}} were answered with 429 "
-            f"within {limit.REASON_WINDOW}, and no poll has succeeded for {limit.MISSED_POLLS} intervals."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereDataStale",
-        severity="critical",
-        for_="5m",
-        expr=(
-            "time() - cohere_exporter_last_success_timestamp_seconds > cohere_exporter_stale_after_seconds"
-        ),
-        summary="An exporter shows no fine-tuned models: its data is stale",
-        description=(
-            f"{{{{ $labels.instance }}}} shows no models: {SINCE_SUCCESS}. "
-            "Unless another exporter shows them, a model that fails now raises no alert."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereStepMetricsUnreadable",
-        severity="warning",
-        for_="15m",
-        expr=persistent("cohere_exporter_training_metrics_failures_total"),
-        summary="Step metrics have long been unreadable",
-        description=(
-            "Readings of models' step metrics failed at {{ $value }} different times "
-            f"in the last {limit.READING_WINDOW}; the last good values stay."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereAnswerItemsRejected",
-        severity="warning",
-        for_="15m",
-        expr=persistent("cohere_exporter_rejected_items_total", "by (kind) "),
-        summary="Parts of the API's answers are skipped: {{ $labels.kind }}",
-        description=(
-            "Parts of answers (kind {{ $labels.kind }}) made no sense at {{ $value }} different times "
-            f"in the last {limit.READING_WINDOW} and were skipped."
-        ),
-        dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
 )
 
 EXPORTER_ALERTS = (
     Alert(
-        name="CohereExporterAbsent",
-        severity="critical",
-        for_="10m",
-        expr="absent(cohere_exporter_build_info)",
-        summary="No exporter watches the fine-tuned models",
-        description=(
-            "Prometheus scrapes no exporter (absent() is {{ $value }}). "
-            "A model that fails now raises no alert."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
         name="CohereExporterDown",
-        severity="warning",
-        for_="10m",
+        for_="5m",
         # What has left the list of targets, as in a rollout, is no longer expected to answer.
         expr=f"""\
-up == 0
-and ignoring (version, revision, python_version)
-last_over_time(cohere_exporter_build_info[{limit.SEEN_WITHIN}])
-""",
-        summary="An exporter of the fine-tuned models does not answer",
-        description="{{ $labels.instance }} cannot be scraped (up is {{ $value }}).",
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereApiKeyUnreadable",
-        severity="warning",
-        for_="0s",
-        expr=risen("cohere_exporter_api_key_reload_failures_total", limit.KEY_WINDOW),
-        summary="The file with the API key became unreadable",
+avg by ({TARGET}, pod) (avg_over_time({series("up")}[{limit("down_window")}s])) * 100
+< {limit("down_percent")}
+and on ({TARGET})
+present_over_time({series("up")}[{limit("recent")}s])
+and on ({TARGET})
+last_over_time({BUILD_INFO}[{limit("remembered")}s])""",
+        summary="Exporter {{ $labels.instance }} is down or unreliable",
         description=(
-            "{{ $labels.instance }} found its key file unreadable, {{ $value }} times since it started; "
-            "it goes on with the last good key, which a restart would lose."
+            '{{ $value | printf "%.0f" }} % of the scrapes of {{ $labels.instance }} in '
+            f"{{{{ {limit('down_window')}.0 | humanizeDuration }}}} succeeded."
         ),
+        action="See the error on Prometheus's page of targets, then the exporter's log and restarts.",
+        ended="Scrapes succeed again, or the target is no longer expected.",
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
     Alert(
-        name="CohereWebConfigUnusable",
-        severity="warning",
-        for_="0s",
-        expr=risen("cohere_exporter_web_config_reload_failures_total", limit.WEB_CONFIG_WINDOW),
-        summary="A change to the web configuration cannot be used",
+        name="CohereReloadFailed",
+        for_="5m",
+        expr=f"min by ({IDENTITY}, file) ({last('cohere_exporter_reload_successful')}) == 0",
+        summary=f"A changed file cannot be used by {WHO}: {{{{ $labels.file }}}}",
         description=(
-            "{{ $labels.instance }} could not use --web.config.file or a certificate, {{ $value }} times "
-            "since it started; it goes on with the last good ones, until it is restarted or their "
-            "certificate expires."
+            "The last reload of {{ $labels.file }} failed. The exporter keeps using the last good one; "
+            "a restart would fail, and an old certificate expires."
         ),
+        action="Read the exporter's log: it names the file and what is wrong with it.",
+        ended="A reload succeeded, or the exporter restarted.",
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
     Alert(
-        name="CohereModelsDropped",
-        severity="warning",
-        for_="15m",
-        expr="cohere_finetuned_models_dropped > 0",
-        summary="Models are left out by --models.limit",
-        description="{{ $labels.instance }} leaves out the {{ $value }} oldest models.",
+        name="CohereSeriesDropped",
+        severity="info",
+        expr=f"""\
+{
+            labelled(
+                f"max by ({IDENTITY}) (min_over_time("
+                f"{series('cohere_finetuned_models_dropped')}[{limit('dropped')}s])) > 0",
+                "limit",
+                "models.limit",
+            )
+        }
+or
+{
+            labelled(
+                f"max by ({IDENTITY}) (min_over_time("
+                f"{series('cohere_exporter_training_metrics_dropped')}[{limit('dropped')}s])) > 0",
+                "limit",
+                "training.metric-limit",
+            )
+        }""",
+        summary=f"--{{{{ $labels.limit }}}} leaves series of {WHO} out",
+        description=(
+            '{{ $value }} {{ if eq $labels.limit "models.limit" }}models{{ else }}training metrics{{ end }} '
+            "are not exported, the oldest models or the last metrics by name."
+        ),
+        action="Raise --{{ $labels.limit }}, or set it to 0, if you need them.",
+        ended="Nothing is left out.",
         dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereTrainingMetricsDropped",
-        severity="warning",
-        for_="15m",
-        expr="cohere_exporter_training_metrics_dropped > 0",
-        summary="Training metrics are left out by --training.metric-limit",
-        description="{{ $labels.instance }} leaves out {{ $value }} training metrics.",
-        dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
 )

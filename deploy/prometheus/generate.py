@@ -1,160 +1,156 @@
-"""Write the rules file and the index of the runbooks from the tables; a test holds both to them.
+"""Write the rules from their tables: template, defaults, default rules file, index of the runbooks.
 
-Run it as `make rules`. Links stand below two bases, `--runbooks` and `--grafana`, whose defaults need no
-host: a runbook is a path in this project, a dashboard a path below Grafana's address.
+Run it as `make rules`; a test holds all four to the tables. The template and the defaults are part of the
+installed package and of the Helm chart, which render them for an installation (`exporter.rules`).
 """
 
 import re
-from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from textwrap import indent
 
 import yaml
 
-from deploy.prometheus import exporters, models, thresholds
-from deploy.prometheus.rows import Alert, Recording
-from deploy.prometheus.thresholds import Threshold
+from deploy.prometheus import exporters, models
+from deploy.prometheus.rows import WHO, Alert
+from deploy.prometheus.thresholds import THRESHOLDS
+from exporter.rules import render
 
 ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "exporter/rules/rules.template.yml"
+DEFAULTS = ROOT / "exporter/rules/defaults.yml"
 RULES = ROOT / "deploy/prometheus/cohere-finetuning.rules.yml"
 INDEX = ROOT / "docs/runbooks/README.md"
 
-RUNBOOKS = "docs/runbooks"
-GRAFANA = ""
-
-ALERTS = (*models.ALERTS, *exporters.API_ALERTS, *exporters.EXPORTER_ALERTS)
-GROUPS: Mapping[str, Sequence[Recording | Alert]] = {
-    # The rules of a group are evaluated in order, so the alerts see what is recorded in the same moment.
-    "cohere-finetuning-models": (*models.RECORDINGS, *models.ALERTS),
+GROUPS: Mapping[str, Sequence[Alert]] = {
+    "cohere-finetuning-models": models.ALERTS,
     "cohere-finetuning-api": exporters.API_ALERTS,
     "cohere-finetuning-exporter": exporters.EXPORTER_ALERTS,
 }
+ALERTS = tuple(alert for alerts in GROUPS.values() for alert in alerts)
 
-_HEADER = """\
-# Rules for the Cohere fine-tuning exporter, for Prometheus 2.40 and later.
-# Written by `make rules` from the tables beside this file; do not edit.
-#
-# The links want their bases: where you serve the runbooks, and your Grafana. Either command sets both:
-#
-#   python -m deploy.prometheus.generate --output=my.rules.yml \\
-#     --runbooks=https://wiki.example.com/runbooks --grafana=https://grafana.example.com
-#
-#   sed -e 's|runbook_url: docs/runbooks/|runbook_url: https://wiki.example.com/runbooks/|' \\
-#     -e 's|dashboard_url: /d/|dashboard_url: https://grafana.example.com/d/|' cohere-finetuning.rules.yml
-#
-# One Prometheus is meant for the exporters of one account; several exporters of it count as one. With several
-# accounts the fleet of one hides that another's is missing, and a training of one excuses another's queue:
-# give each account a Prometheus, or a copy of these rules narrowed to its targets.
-#
-# The numbers are set in thresholds.py; docs/runbooks/README.md gives the reason of each.
-
+_TEMPLATE_HEAD = """\
+# Written by `make rules` from the tables in deploy/prometheus; do not edit. See exporter.rules for what is
+# replaced in it.
+"""
+_DEFAULTS_HEAD = """\
+# Written by `make rules` from the tables in deploy/prometheus; do not edit. Every value of the rules that can
+# be set, with its default. docs/runbooks/README.md explains the thresholds.
+"""
+_RULES_HEAD = """\
+# Alerts on Cohere fine-tuning, for Prometheus 2.40 and later, Mimir, Thanos and vmalert: the default rules.
+# Written by `make rules`; do not edit. For other thresholds, severities, labels or links, render your own:
+# docs/runbooks/README.md, "Settings".
 """
 
 _INDEX = """\
 <!-- Written by `make rules`; do not edit. -->
 # Runbooks
 
-One page for each alert of `deploy/prometheus/cohere-finetuning.rules.yml`: what it means, what it costs, how
-to look into it, what to do. `critical` is worth waking somebody: a model failed, or nobody sees one fail. In
-the queries `ID` stands for the `model_id` of the alert.
+One page for each alert: what it means, what it costs, the first command, likely causes, what to do, and how
+to silence it. An alert is about an exporter's identity (`cluster, namespace, job`) or about one of its
+models.
 
 {alerts}
 
-While no exporter delivers a fleet (a restart, a rollout, an outage of the API), what was last known of the
-models holds for {hold}: their alerts do not end and begin anew. After that they end, and `CohereDataStale` or
-`CohereExporterAbsent` says that nobody looks. Ages of statuses and steps are those at the last good poll.
+While no exporter delivers the fleet (a restart, a rollout, an outage of the API), what was last known of the
+models holds for an hour (`hold`), so their alerts do not resolve and fire again; `CohereFleetUnseen` says
+that nobody is looking. After an exporter was decommissioned on purpose, silence that alert for a week
+(`remembered`).
 
-One Prometheus is meant for the exporters of one account; several exporters of that account count as one. With
-several accounts, the fleet of one hides that another's is missing, so alerts about models end and begin anew
-around a restart; a training of one account excuses another's queue; ages and failed readings are mixed. Give
-each account a Prometheus, or a copy of the rules narrowed to its targets.
+In the commands, `PROMETHEUS` and `EXPORTER` stand for the addresses of your Prometheus and your exporter,
+`NAMESPACE` for a Kubernetes namespace and `MODEL_ID` for the model's id.
+
+## Settings
+
+Every value can be set without a checkout of this project: in a file of values that you render the rules with,
+or as values of the Helm chart, by the same names.
+
+```yaml
+url: https://ops.example.com      # makes every link absolute: /runbooks and Grafana's /d below it
+runbooksUrl: ""                   # where they differ: the folder that serves these pages
+grafanaUrl: ""                    # and Grafana
+labels: {{team: ml}}                # added to every alert
+severities: {{CohereModelFailed: critical}}
+disabled: [CohereSeriesDropped]
+thresholds: {{step_silence: 7200}}  # whole numbers
+selector: 'namespace="team-a"'    # put into every selector of every expression
+```
+
+Where rules see only one namespace (OpenShift user workload monitoring, `enforcedNamespaceLabel`), render
+them once per namespace with a `selector`; the check for absence is then about that namespace too.
+
+Without a URL the annotations `runbook` and `dashboard` name page and dashboard; with one, `runbook_url` and
+`dashboard_url` link to them.
 
 ## Thresholds
-
-They are set in `deploy/prometheus/thresholds.py`; `make rules` writes them into the rules. Products are
-seconds.
 
 {thresholds}
 """
 
 
-class _Block(str):
-    """Text that YAML shows line by line."""
-
-    __slots__ = ()
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes lists indented below their key, as people do, and blocks as blocks."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
-        """Indent every list."""
-        super().increase_indent(flow, indentless=False)
-
-    def block(self, text: _Block) -> yaml.ScalarNode:
-        """Show a text line by line."""
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+def template() -> str:
+    """Return the template of the rules."""
+    groups = [f"  - name: {name}\n    rules:\n{''.join(map(_rule, rows))}" for name, rows in GROUPS.items()]
+    return f"{_TEMPLATE_HEAD}groups:\n{''.join(groups)}"
 
 
-_Dumper.add_representer(_Block, _Dumper.block)
+def default_values() -> str:
+    """Return the values that can be set, with their defaults."""
+    values = {
+        "url": "",
+        "runbooksUrl": "",
+        "grafanaUrl": "",
+        "selector": "",
+        "labels": {},
+        "disabled": [],
+        "severities": {alert.name: alert.severity for alert in ALERTS},
+        "thresholds": {name: threshold.value for name, threshold in THRESHOLDS.items()},
+    }
+    return _DEFAULTS_HEAD + yaml.safe_dump(values, sort_keys=False)
 
 
-def rules_file(runbooks: str = RUNBOOKS, grafana: str = GRAFANA) -> str:
-    """Give the rules file, its links below these bases."""
-    bases = runbooks.rstrip("/"), grafana.rstrip("/")
-    groups = [{"name": name, "rules": [_rule(row, *bases) for row in rows]} for name, rows in GROUPS.items()]
-    return _HEADER + _with_reasons(yaml.dump({"groups": groups}, Dumper=_Dumper, sort_keys=False, width=1000))
+def rules_file() -> str:
+    """Return the default rules, rendered from the template and the defaults as they are on disk."""
+    return _RULES_HEAD + render()
 
 
 def index_page() -> str:
-    """Give docs/runbooks/README.md."""
+    """Return docs/runbooks/README.md."""
     alerts = [
-        (f"[{alert.name}]({alert.name}.md)", alert.severity, alert.for_, _for_people(alert.summary))
-        for alert in ALERTS
+        (f"[{alert.name}]({alert.name}.md)", alert.severity, _for_people(alert.summary)) for alert in ALERTS
     ]
     numbers = [
-        (f"`{name}`", f"`{number}`", number.why)
-        for name, number in vars(thresholds).items()
-        if isinstance(number, Threshold)
+        (f"`{threshold.name}`", f"{threshold.value} {threshold.unit}", threshold.why)
+        for threshold in THRESHOLDS.values()
     ]
     return _INDEX.format(
-        alerts=_table(("alert", "severity", "after", "says"), alerts),
-        thresholds=_table(("threshold", "value", "reason"), numbers),
-        hold=thresholds.HOLD,
+        alerts=_table(("alert", "severity", "says"), alerts),
+        thresholds=_table(("threshold", "default", "reason"), numbers),
     )
 
 
-def _rule(row: Recording | Alert, runbooks: str, grafana: str) -> dict[str, Any]:
-    expr = row.expr.strip()
-    text = _Block(expr + "\n") if "\n" in expr else expr
-    if isinstance(row, Recording):
-        return {"record": row.record, "expr": text}
-    return {
-        "alert": row.name,
-        "expr": text,
-        "for": row.for_,
-        "labels": {"severity": row.severity},
-        "annotations": {
-            "summary": row.summary,
-            "description": row.description,
-            "runbook_url": f"{runbooks}/{row.name}.md",
-            "dashboard_url": f"{grafana}{row.dashboard}",
-        },
+def _rule(alert: Alert) -> str:
+    annotations = {
+        "summary": alert.summary,
+        "description": alert.description,
+        "action": alert.action,
+        "ended": alert.ended,
+        "runbook": f"docs/runbooks/{alert.name}.md of cohere-finetune-exporter",
+        "runbook_url": f"@runbooksUrl@/{alert.name}.md",
+        "dashboard": f"{alert.dashboard_title} in Grafana",
+        "dashboard_url": f"@grafanaUrl@{alert.dashboard}",
     }
+    return (
+        f"      - alert: {alert.name}\n        expr: |\n{indent(alert.expr.strip(), ' ' * 10)}\n"
+        f"        for: {alert.for_}\n        annotations:\n"
+        f"{indent(yaml.safe_dump(annotations, sort_keys=False, width=1000), ' ' * 10)}"
+    )
 
 
-def _with_reasons(text: str) -> str:
-    """Put what each recording is good for above it; the YAML library writes no comments."""
-    for row in models.RECORDINGS:
-        entry = f"      - record: {row.record}\n"
-        comment = "".join(f"      # {line}\n" for line in row.why.splitlines())
-        text = text.replace(entry, comment + entry)
-    return text
-
-
-def _for_people(template: str) -> str:
-    return re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", template)
+def _for_people(text: str) -> str:
+    text = text.replace(models.NAME, "*model*").replace(WHO, "*job*")
+    return re.sub(r"{{ \$labels\.(\w+) }}", r"*\1*", text)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -163,13 +159,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    """Write the rules, and the index that belongs to them."""
-    parser = ArgumentParser(description="Write the rules file and the index of the runbooks.")
-    parser.add_argument("--runbooks", default=RUNBOOKS, metavar="BASE", help="what runbook_url begins with")
-    parser.add_argument("--grafana", default=GRAFANA, metavar="BASE", help="what dashboard_url begins with")
-    parser.add_argument("--output", default=RULES, metavar="FILE", type=Path, help="the rules file")
-    options = parser.parse_args()
-    options.output.write_text(rules_file(options.runbooks, options.grafana), encoding="utf-8")
+    """Write the four files."""
+    TEMPLATE.write_text(template(), encoding="utf-8")
+    DEFAULTS.write_text(default_values(), encoding="utf-8")
+    RULES.write_text(rules_file(), encoding="utf-8")
     INDEX.write_text(index_page(), encoding="utf-8")
 
 

@@ -1,254 +1,270 @@
-"""Rules about the models: what is recorded of each, and what is wrong with it."""
+"""Alerts about models: one failed, got stuck, does not progress or diverged."""
 
-from deploy.prometheus import thresholds as limit
-from deploy.prometheus.rows import Alert, Recording
+from textwrap import indent
 
-DASHBOARD = "/d/cohere-finetuning-model?var-model_id={{ $labels.model_id | urlquery }}"
+from deploy.prometheus.rows import IDENTITY, MODEL, MODEL_ID, WHO, Alert, last, limit, series
 
-MODEL = "model_id, model_name"
-STATUS = "model:cohere_finetuned_model_status:held"
-CHANGED = "model:cohere_finetuned_model_changed_timestamp_seconds:held"
-STATUS_AGE = "model:cohere_finetuned_model_status_age_seconds:held"
-STEP_AGE = "model:cohere_finetuned_model_training_step_age_seconds:held"
+DASHBOARD = (
+    "/d/cohere-finetuning-model?var-model_id={{ $labels.model_id | urlquery }}"
+    "&var-cluster={{ $labels.cluster | urlquery }}&var-namespace={{ $labels.namespace | urlquery }}"
+    "&var-job={{ $labels.job | urlquery }}"
+)
+TITLE = "Cohere fine-tuning / Model"
+DETAILS = "base_type, base_model, dataset_id, creator_id"
 
-# An age of 0 stands for one that the API does not tell.
-FOR_ITS_AGE = (
-    "{{ if $value }}for {{ $value | humanizeDuration }}{{ else }}since a time the API does not tell{{ end }}"
+NAME = "{{ or $labels.model_name $labels.model_id }}"
+
+STATUS = "cohere_finetuned_model_status"
+FLEET = series("cohere_finetuned_models", 'status="STATUS_READY"')
+STEPS_READ = series(
+    "cohere_exporter_api_requests_total", 'endpoint="list_training_step_metrics"', 'code="200"'
 )
 
 
-# Ages are as the API was last looked at: what happens between two polls, or while it is down, nobody knows.
-LAST_SUCCESS = f"max_over_time(cohere_exporter_last_success_timestamp_seconds[{limit.HOLD}])"
-LAST_LOOK = f"scalar(max({LAST_SUCCESS}) or vector(time()))"
+def seen(condition: str) -> str:
+    """Return when each series of a condition was last there, in Prometheus's own time, minute by minute."""
+    return f"max_over_time((time() + 0 * ({condition}))[{limit('hold')}s:1m])"
+
+
+# A model counts as of the last time its fleet was delivered, so that a gap changes nothing and a model that
+# leaves the list is gone for good.
+FLEET_SEEN = f"max by ({IDENTITY}) ({seen(FLEET)})"
+
+
+def now(condition: str, slack: str = "") -> str:
+    """Return the models for which a condition held when the fleet was last delivered."""
+    return f"""\
+(
+  max by ({MODEL}) ({seen(condition)})
+  >= on ({IDENTITY}) group_left ()
+  {FLEET_SEEN}{slack}
+)"""
+
+
+def status_is(status: str) -> str:
+    """Return the models that have this status, as of the last fleet."""
+    return now(f"{with_status(status)} == 1")
+
+
+def with_status(status: str) -> str:
+    """Return the selector of one status of each model."""
+    return series(STATUS, f'status="{status}"')
 
 
 def latest(metric: str) -> str:
-    """Give each model's latest sample; made for times of events, which outlive their samples unharmed."""
-    return f"max by ({MODEL}) (last_over_time({metric}[{limit.HOLD}]))"
+    """Return each model's latest sample; for times of events, which outlive their samples unharmed."""
+    return f"max by ({MODEL}) ({last(metric, window='hold')})"
 
 
-def measured(function: str, window: object, names: str = "") -> str:
-    """Give a function over time of the training metrics whose label `metric` matches."""
-    selector = f'{{metric=~"{names}"}}' if names else ""
-    return f"{function}(cohere_finetuned_model_training_metric{selector}[{window}])"
-
-
-# The names are an open set, so what should fall and what should rise is told by what a name holds.
-LOSSES = "(?i).*(loss|entropy|perplexity|error).*"
-SCORES = "(?i).*(accuracy|f1|precision|recall|mrr|ndcg).*"
-LATEST = measured("last_over_time", limit.SETTLE)
-LATEST_LOSS = f"max by ({MODEL}, metric) ({measured('last_over_time', limit.SETTLE, LOSSES)})"
-BEST_LOSS = f"min by ({MODEL}, metric) ({measured('min_over_time', limit.BEST_OF, LOSSES)})"
-LATEST_SCORE = f"min by ({MODEL}, metric) ({measured('last_over_time', limit.SETTLE, SCORES)})"
-BEST_SCORE = f"max by ({MODEL}, metric) ({measured('max_over_time', limit.BEST_OF, SCORES)})"
-
-RECORDINGS = (
-    Recording(
-        record=STATUS,
-        why="""\
-The status of each model. While no exporter delivers a fleet (it restarts, is rolled out or has stale data
-only) the last known status holds. Where there is a fleet, a model that it lacks is gone at once, and for
-good: what holds is this recording itself, which forgets whatever it lacked once.""",
-        expr=f"""\
-max by ({MODEL}, status) (cohere_finetuned_model_status == 1)
-or (
-  {STATUS}
-  and on () last_over_time(cohere_finetuned_models[{limit.HOLD}])
-  unless on () cohere_finetuned_models
+# When the API was last asked successfully: an age does not grow because nobody looks, and an exporter whose
+# clock is ahead does not make anything older.
+LAST_LOOK = (
+    f"clamp_max(max by ({IDENTITY}) "
+    f"(max_over_time({series('cohere_exporter_last_success_timestamp_seconds')}[{limit('hold')}s])), time())"
 )
-""",
-    ),
-    Recording(
-        record=CHANGED,
-        why="When each model last changed.",
-        expr=f"""\
-{latest("cohere_finetuned_model_updated_timestamp_seconds")}
-or
-{latest("cohere_finetuned_model_completed_timestamp_seconds")}
-""",
-    ),
-    Recording(
-        record=STATUS_AGE,
-        why="""\
-How long each model had been in its status (since it last changed or else was created) when the API was last
-looked at.""",
-        expr=f"""\
+CREATED = latest("cohere_finetuned_model_created_timestamp_seconds")
+UPDATED = latest("cohere_finetuned_model_updated_timestamp_seconds")
+COMPLETED = latest("cohere_finetuned_model_completed_timestamp_seconds")
+STEP_AT = latest("cohere_finetuned_model_training_step_timestamp_seconds")
+
+
+def age(*times: str) -> str:
+    """Return how long ago the first of these times that is known was, at the last look; never negative."""
+    known = "\n    or\n    ".join(times)
+    return f"""\
+clamp_min(
+  0 - (
+    ({known})
+    - on ({IDENTITY}) group_left ()
+    {LAST_LOOK}
+  ),
+  0
+)"""
+
+
+# By the API's times, at most: renaming a model begins anew.
+IN_STATUS = age(UPDATED, CREATED)
+
+
+def longer(status: str, threshold: str) -> str:
+    """Return the models in a status for longer than a threshold, by the API or as Prometheus saw it."""
+    samples, seconds = with_status(status), limit(threshold)
+    return f"""\
+{status_is(status)}
+and on ({MODEL})
 (
-  {LAST_LOOK} - (
-    {CHANGED}
-    or
-    {latest("cohere_finetuned_model_created_timestamp_seconds")}
+  {IN_STATUS} > {seconds}
+  or
+  (
+    min by ({MODEL}) (min_over_time({samples}[{seconds}s])) == 1
+    and on ({MODEL})
+    max by ({MODEL}) (last_over_time({samples}[{limit("recent")}s] offset {seconds}s)) == 1
   )
+)"""
+
+
+def detailed(expr: str) -> str:
+    """Add what a model is made of to its labels, where that is exported."""
+    info = last("cohere_finetuned_model_info", window="hold")
+    bare = last(STATUS, 'status="STATUS_READY"', window="hold")
+    return f"""\
+(
+{indent(expr, "  ")}
 )
-* on ({MODEL}) group_right () {STATUS}
-""",
-    ),
-    Recording(
-        record=STEP_AGE,
-        why="""\
-How old the newest training step of each model was when the API was last looked at; a step without a time
-counts as new.""",
-        expr=f"""\
-{LAST_LOOK} - {latest("cohere_finetuned_model_training_step_timestamp_seconds")}
-or
-0 * {latest("cohere_finetuned_model_training_step")}
-""",
-    ),
-)
++ on ({MODEL}) group_left ({DETAILS})
+0 * topk by ({MODEL}) (1, {info} or on ({MODEL}) {bare})"""
+
+
+def stuck(status: str, expr: str) -> str:
+    """Return models with the status that they are stuck in as a label."""
+    return f"""\
+label_replace(
+{indent(expr, "  ")},
+  "status", "{status}", "", ""
+)"""
+
+
+FAILED = with_status("STATUS_FAILED")
+DAY = limit("failed_age")
+# An old failure that is renamed or touched is known by its id and by having been seen as failed before.
+FAILED_BEFORE = f"max by ({MODEL_ID}) (max_over_time({FAILED}[{DAY}s] offset {DAY}s)) == 1"
+SEEN_FAILING = f"min by ({MODEL_ID}) (min_over_time({FAILED}[{DAY}s])) == 0"
+WATCHED_BEFORE = f"max by ({IDENTITY}) (present_over_time({FLEET}[{DAY}s] offset {DAY}s))"
+
+# What fell NaN while in training, or ended so within a day.
+TRAINING = series(STATUS, 'status=~"STATUS_FINETUNING|STATUS_DEPLOYING_API"')
+TRAINED_LATELY = f"max by ({MODEL_ID}) (max_over_time({TRAINING}[{DAY}s])) == 1"
 
 ALERTS = (
     Alert(
         name="CohereModelFailed",
-        severity="critical",
-        for_="0s",
-        # A failure without a time may be a new one, for as long as the model itself is not old.
-        expr=f"""\
-{STATUS_AGE}{{status="STATUS_FAILED"}} < {limit.FAILURE_AGE}
-or (
-  0 * {STATUS}{{status="STATUS_FAILED"}}
-  unless on ({MODEL}) {CHANGED}
-  unless on ({MODEL}) {STATUS_AGE}{{status="STATUS_FAILED"}} > {limit.UNTIMED_FAILURE_AGE}
-)
-""",
-        summary="Model {{ $labels.model_name }} failed",
-        description=f"{{{{ $labels.model_name }}}} has been STATUS_FAILED {FOR_ITS_AGE}.",
+        expr=detailed(
+            f"""\
+{status_is("STATUS_FAILED")}
+and on ({MODEL_ID})
+(
+  {SEEN_FAILING}
+  or on ({MODEL_ID})
+  (
+    (
+      {age(COMPLETED, UPDATED, CREATED)} < {DAY}
+      or
+      (
+        {status_is("STATUS_FAILED")}
+        and on ({IDENTITY}) {WATCHED_BEFORE}
+        unless on ({MODEL}) ({COMPLETED} or {UPDATED})
+      )
+    )
+    unless on ({MODEL_ID}) {FAILED_BEFORE}
+  )
+)"""
+        ),
+        summary=f"Model {NAME} failed",
+        description=(
+            f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} went to STATUS_FAILED within the last "
+            f"{{{{ {DAY}.0 | humanizeDuration }}}}."
+        ),
+        action="Compare its dataset and hyperparameters with the last run that succeeded.",
+        ended=(
+            "Not necessarily repaired: its status changed, it was deleted, or the failure is "
+            f"{{{{ {DAY}.0 | humanizeDuration }}}} old."
+        ),
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
     Alert(
-        name="CohereModelQueuedTooLong",
-        severity="warning",
-        for_="10m",
-        expr=f"""\
+        name="CohereModelStuck",
+        for_="5m",
+        expr=detailed(
+            "\nor\n".join(
+                (
+                    stuck(
+                        "STATUS_QUEUED",
+                        f"""\
 (
-  {STATUS_AGE}{{status="STATUS_QUEUED"}} > {limit.QUEUED_IDLE}
-  unless on () {STATUS}{{status="STATUS_FINETUNING"}}
+  {longer("STATUS_QUEUED", "queued_idle")}
+  unless on ({IDENTITY})
+  {status_is("STATUS_FINETUNING")}
 )
 or
-{STATUS_AGE}{{status="STATUS_QUEUED"}} > {limit.QUEUED_BUSY}
-""",
-        summary="Model {{ $labels.model_name }} waits too long in the queue",
-        description="{{ $labels.model_name }} has been STATUS_QUEUED for {{ $value | humanizeDuration }}.",
+{longer("STATUS_QUEUED", "queued_busy")}""",
+                    ),
+                    stuck("STATUS_DEPLOYING_API", longer("STATUS_DEPLOYING_API", "deploying")),
+                    stuck("STATUS_TEMPORARILY_OFFLINE", longer("STATUS_TEMPORARILY_OFFLINE", "offline")),
+                )
+            )
+        ),
+        summary=f"Model {NAME} is stuck in {{{{ $labels.status }}}}",
+        description=(
+            f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} has been {{{{ $labels.status }}}} for more than "
+            '{{ if eq $labels.status "STATUS_QUEUED" }}'
+            f"{{{{ {limit('queued_idle')}.0 | humanizeDuration }}}} with no training run in progress, or for "
+            f"more than {{{{ {limit('queued_busy')}.0 | humanizeDuration }}}}"
+            '{{ else if eq $labels.status "STATUS_DEPLOYING_API" }}'
+            f"{{{{ {limit('deploying')}.0 | humanizeDuration }}}}"
+            f"{{{{ else }}}}{{{{ {limit('offline')}.0 | humanizeDuration }}}}{{{{ end }}}}."
+        ),
+        action="Check Cohere's status page and dashboard; if nothing moves, ask Cohere with the model's id.",
+        ended="Its status changed, or it was deleted.",
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
     Alert(
         name="CohereTrainingStalled",
-        severity="warning",
         for_="5m",
-        # A step older than the status may be one of an earlier run, and the first of this run takes long; or
-        # the model was merely renamed, which also counts as a change.
-        expr=f"""\
-{STEP_AGE} > {limit.STEP_SILENCE}
-and on ({MODEL})
-{STATUS}{{status="STATUS_FINETUNING"}}
-unless on ({MODEL})
-({STATUS_AGE}{{status="STATUS_FINETUNING"}} < on ({MODEL}) {STEP_AGE}) <= {limit.FIRST_STEP_SILENCE}
-""",
-        summary="Training of model {{ $labels.model_name }} has stalled",
-        description=(
-            "{{ $labels.model_name }} is in training, and its last step is "
-            "{{ $value | humanizeDuration }} old."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereTrainingWithoutFirstStep",
-        severity="warning",
-        for_="10m",
+        # A step older than the status may be one of an earlier run, and the first of this run takes long.
         # Only where step metrics can be read is it known that there are none.
-        expr=f"""\
-{STATUS_AGE}{{status="STATUS_FINETUNING"}} > {limit.FIRST_STEP_SILENCE}
-unless on ({MODEL})
-{STEP_AGE}
-and on ()
-increase(
-  cohere_exporter_api_requests_total{{endpoint="list_training_step_metrics", code="200"}}[{limit.STEPS_READ}]
-) > 0
-""",
-        summary="Training of model {{ $labels.model_name }} has not shown a first step",
-        description=(
-            "{{ $labels.model_name }} has been STATUS_FINETUNING for {{ $value | humanizeDuration }} "
-            "without a step."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereModelDeployingTooLong",
-        severity="warning",
-        for_="5m",
-        expr=f'{STATUS_AGE}{{status="STATUS_DEPLOYING_API"}} > {limit.DEPLOYMENT}',
-        summary="Model {{ $labels.model_name }} does not finish its deployment",
-        description=(
-            "{{ $labels.model_name }} has been STATUS_DEPLOYING_API for {{ $value | humanizeDuration }}."
-        ),
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereModelTemporarilyOffline",
-        severity="warning",
-        for_="15m",
-        expr=f"""\
-{STATUS_AGE}{{status="STATUS_TEMPORARILY_OFFLINE"}}
-or
-0 * {STATUS}{{status="STATUS_TEMPORARILY_OFFLINE"}}
-""",
-        summary="Model {{ $labels.model_name }} is temporarily offline",
-        description=f"{{{{ $labels.model_name }}}} has been STATUS_TEMPORARILY_OFFLINE {FOR_ITS_AGE}.",
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereTrainingMetricNotFinite",
-        severity="warning",
-        for_="5m",
-        # Times 0 every finite number is 0; NaN and the infinities are not.
-        expr=f"""\
-max by ({MODEL}, metric) (
-  {LATEST}
-  unless
-  {LATEST} * 0 == 0
-)
-and on ({MODEL}) (
-  {STATUS}{{status=~"STATUS_FINETUNING|STATUS_DEPLOYING_API"}}
-  or
-  {STATUS_AGE}{{status="STATUS_READY"}} < {limit.FAILURE_AGE}
-)
-""",
-        summary="{{ $labels.metric }} of model {{ $labels.model_name }} is not a finite number",
-        description="The latest {{ $labels.metric }} of {{ $labels.model_name }} is {{ $value }}.",
-        dashboard=DASHBOARD,
-    ),
-    Alert(
-        name="CohereEvaluationDegrading",
-        severity="warning",
-        for_="15m",
-        # A step that fell tells of a run begun anew: its first values are no worse than they should be.
-        expr=f"""\
+        expr=detailed(
+            f"""\
 (
-  (
-    {LATEST_LOSS}
-    -
-    {BEST_LOSS}
-  )
-  / clamp_min({BEST_LOSS}, {limit.SMALLEST_BEST})
-  > {limit.LOSS_RISE}
-  or
-  (
-    {BEST_SCORE}
-    -
-    {LATEST_SCORE}
-  )
-  / clamp_min({BEST_SCORE}, {limit.SMALLEST_BEST})
-  > {limit.SCORE_FALL}
+  {age(STEP_AT)} > {limit("step_silence")}
+  and on ({MODEL})
+  {status_is("STATUS_FINETUNING")}
+  unless on ({MODEL})
+  ({IN_STATUS} < on ({MODEL}) {age(STEP_AT)}) <= {limit("first_step_silence")}
 )
-and on ({MODEL})
-{STATUS}{{status="STATUS_FINETUNING"}}
-unless on ({MODEL})
-resets(cohere_finetuned_model_training_step[{limit.BEST_OF}]) > 0
-""",
-        summary="{{ $labels.metric }} of model {{ $labels.model_name }} gets worse",
-        description=(
-            "{{ $labels.metric }} of {{ $labels.model_name }} is {{ $value | humanizePercentage }} worse "
-            f"than its best of the last {limit.BEST_OF}, and the training goes on."
+or on ({MODEL})
+(
+  {longer("STATUS_FINETUNING", "first_step_silence")}
+  unless on ({MODEL})
+  {latest("cohere_finetuned_model_training_step")}
+  and on ({IDENTITY})
+  max by ({IDENTITY}) (increase({STEPS_READ}[{limit("steps_read")}s])) > 0
+)"""
         ),
+        summary=f"Training of model {NAME} has stalled",
+        description=(
+            f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} is in training, with no first step after "
+            f"{{{{ {limit('first_step_silence')}.0 | humanizeDuration }}}} or no further step for "
+            f"{{{{ {limit('step_silence')}.0 | humanizeDuration }}}}."
+        ),
+        action="Check whether other training runs stopped at the same time; then it is the service.",
+        ended="A step arrived, or the model left STATUS_FINETUNING.",
         dashboard=DASHBOARD,
+        dashboard_title=TITLE,
+    ),
+    Alert(
+        name="CohereTrainingDiverged",
+        expr=detailed(
+            f"""\
+{now(f"{series('cohere_finetuned_model_training_metrics_non_finite')} > 0", f" - {limit('settle')}")}
+and on ({MODEL_ID})
+(
+  {TRAINED_LATELY}
+  or on ({MODEL_ID})
+  {age(COMPLETED, UPDATED, CREATED)} < {DAY}
+)
+unless on ({MODEL})
+{status_is("STATUS_FAILED")}"""
+        ),
+        summary=f"Training of model {NAME} diverged",
+        description=(
+            f"The latest value of at least one training metric of {NAME} ({{{{ $labels.model_id }}}}) of "
+            f"{WHO} is NaN or infinite."
+        ),
+        action="Stop using this run; train again with a lower learning rate.",
+        ended="Its latest metrics are finite again, it failed, was deleted, or ended a day ago.",
+        dashboard=DASHBOARD,
+        dashboard_title=TITLE,
     ),
 )

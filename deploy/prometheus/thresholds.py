@@ -1,114 +1,103 @@
 """Every number the rules are built on, each with its reason; the index of the runbooks prints them.
 
-A `Threshold` is written into an expression as PromQL reads it: a comparison takes seconds, so times read as
-products ("2 * 3600"); the width of a range reads as a duration ("10m"). Change a number here, then run
-`make rules`.
+The template of the rules names a threshold as `@name@`, and whoever renders it may set another value. All
+are whole numbers, in the unit that `unit` says: an expression compares with seconds (`> 3600`) and a range
+takes them as well (`[3600s]`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One number, as PromQL writes it, and why it is this one."""
+    """One number and why it is this one; `name` is that of its field in `Thresholds`."""
 
-    value: str
+    value: int
     why: str
+    unit: str = "seconds"
+    name: str = ""
 
     def __str__(self) -> str:
-        """Give the number for an expression."""
-        return self.value
+        """Return what stands for the number in the template."""
+        return f"@{self.name}@"
 
 
-# How gaps in the data are bridged.
+_ALL = {
+    # Models.
+    "hold": Threshold(
+        3600,
+        "While no exporter delivers the fleet (restart, rollout, outage), what was last known of the models "
+        "holds this long, so that their alerts do not resolve and fire again.",
+    ),
+    "settle": Threshold(
+        600, "After a start, step metrics are read later than statuses; their last values bridge that time."
+    ),
+    "failed_age": Threshold(86400, "A failure older than a day is known or will not be acted on."),
+    "queued_idle": Threshold(
+        7200,
+        "Jobs of an account run one after another: waiting behind a training run is normal, waiting this "
+        "long while none is running is not.",
+    ),
+    "queued_busy": Threshold(
+        86400, "A training run takes from an hour to a day: no queue should cost more than that."
+    ),
+    "deploying": Threshold(3600, "A deployment takes seconds to minutes."),
+    "offline": Threshold(900, "A model that is temporarily offline should be back within minutes."),
+    "step_silence": Threshold(
+        3600, "Evaluations come minutes apart at most; the API's documentation shows 52 seconds."
+    ),
+    "first_step_silence": Threshold(
+        14400,
+        "Data preparation and warm-up come before the first evaluation: 13 minutes for a tiny job in the "
+        "API's documentation, hours for a large one.",
+    ),
+    "steps_read": Threshold(
+        10800, "A missing step counts only if step metrics of some model were read this recently."
+    ),
+    # The API and the exporter.
+    "recent": Threshold(
+        900, "How old a sample may be and still count: scrapes 5 minutes apart, two of them lost."
+    ),
+    "unseen": Threshold(
+        600, "The window without a fleet; `CohereFleetUnseen` fires 5 minutes later, after 15 in all."
+    ),
+    "remembered": Threshold(
+        604800, "An exporter that Prometheus scraped this recently is expected to be there: a week."
+    ),
+    "down_window": Threshold(1800, "The window over which the availability of a target is measured."),
+    "down_percent": Threshold(
+        75,
+        "Scrapes in the window that must succeed; a target that loses one scrape in three is unreliable, "
+        "one that restarts once is not.",
+        unit="percent",
+    ),
+    "api_down_percent": Threshold(
+        50,
+        "Share of stale-after without a good poll: with the default of 5 intervals two missed polls are "
+        "tolerated and the third is due.",
+        unit="percent",
+    ),
+    "api_down_polls": Threshold(
+        2, "Failed polls tolerated after a start, when there is no success to count from.", unit="polls"
+    ),
+    "refused_window": Threshold(900, "The window in which most of the last polls must have been refused."),
+    "refused_percent": Threshold(
+        50,
+        "Share of that window; a timeout among refusals does not resolve the alert.",
+        unit="percent",
+    ),
+    "reading_window": Threshold(
+        21600,
+        "Persistent read failures are told from noise by how often they recur; the window sees one twice at "
+        "intervals of up to 21 minutes.",
+    ),
+    "reading_intervals": Threshold(
+        17,
+        "A model that cannot be read is retried about every 8.5 intervals; half as many failures as that "
+        "yields in the window count as persistent.",
+        unit="intervals",
+    ),
+    "dropped": Threshold(900, "Series left out for less than this are no news."),
+}
 
-HOLD = Threshold(
-    "1h",
-    "What was last known of the models holds so long while no exporter delivers a fleet: alerts must not "
-    "resolve and fire anew around a restart, a rollout or an outage of the API.",
-)
-SETTLE = Threshold(
-    "10m",
-    "After a start the step metrics come later than the statuses; their last values bridge that time.",
-)
-
-# Models.
-
-FAILURE_AGE = Threshold(
-    "24 * 3600", "A failure older than a day, by the API's own times, is known or will not be acted on."
-)
-UNTIMED_FAILURE_AGE = Threshold(
-    "3 * 24 * 3600",
-    "A failure of which the API tells no time counts as new while the model is younger: a day in the queue, "
-    "a day in training, a day to act.",
-)
-QUEUED_IDLE = Threshold(
-    "2 * 3600",
-    "Jobs of an account run one after another, so waiting behind a training is no fault; waiting so long "
-    "while nothing is in training is one.",
-)
-QUEUED_BUSY = Threshold("24 * 3600", "A training takes from an hour to a day: no queue should cost more.")
-STEP_SILENCE = Threshold(
-    "3600", "Evaluations come minutes apart at most; the specification's example has 52 seconds."
-)
-FIRST_STEP_SILENCE = Threshold(
-    "4 * 3600",
-    "Before the first evaluation stand data preparation and warm-up, 13 minutes in the specification's "
-    "example of a tiny job; large ones may take hours.",
-)
-STEPS_READ = Threshold(
-    "3h",
-    "How recently some model's step metrics must have been read for a missing step to be one: several polls, "
-    "for intervals of up to an hour and a half.",
-)
-DEPLOYMENT = Threshold("3600", "Deployment takes seconds to minutes.")
-BEST_OF = Threshold("6h", "The hours whose best value an evaluation metric is compared with.")
-LOSS_RISE = Threshold(
-    "0.25", "A loss a quarter above its best is clear of noise, which was seen to reach 13 %."
-)
-SCORE_FALL = Threshold(
-    "0.15", "Scores lie between 0 and 1 and vary less than losses: 15 % below the best is clear."
-)
-SMALLEST_BEST = Threshold(
-    "0.1", "The least that a change is measured against, so that the noise of a loss near 0 is none."
-)
-
-# The API and the exporter.
-
-MISSED_POLLS = Threshold(
-    "2.5", "Poll intervals without success: two missed polls are tolerated, the third is due."
-)
-FIRST_POLLS = Threshold("2", "Failed polls tolerated after a start, when there is no success to count from.")
-REASON_WINDOW = Threshold(
-    "24h",
-    "How far back the reason of a failure is looked for: longer than any pause between polls, which is an "
-    "hour for a spent quota, and hours where a budget of calls or an idle fleet stretches the interval.",
-)
-OTHER_REASONS = Threshold(
-    "20m",
-    "When polls have failed for other reasons so recently, an older reason is not blamed: longer than the "
-    "exporter's pauses while an API is down.",
-)
-READING_WINDOW = Threshold(
-    "6h",
-    "What stays wrong is told from noise by how often it recurs; the window sees it twice at intervals of up "
-    "to 21 minutes.",
-)
-READINGS_FAILED = Threshold(
-    "0.5 * 6 * 3600 / 8.5",
-    "Divided by the shortest poll interval of the window, half as many failed readings as one model that "
-    "keeps failing yields in it: it is asked about every 8.5 intervals.",
-)
-SEEN_WITHIN = Threshold(
-    "7d",
-    "A target that does not answer counts as an exporter when it was one so recently; a week "
-    "outlasts any week-end.",
-)
-KEY_WINDOW = Threshold(
-    "1h", "How long an unreadable key file is worth telling; nobody can tell when it is mended."
-)
-WEB_CONFIG_WINDOW = Threshold(
-    "24h",
-    "How long an unusable web configuration is worth telling: nobody can tell when it is mended, and an old "
-    "certificate serves on for weeks, so the alert must still be there in working hours.",
-)
+THRESHOLDS = {name: replace(threshold, name=name) for name, threshold in _ALL.items()}

@@ -1,0 +1,57 @@
+{{/*
+The rules as exporter.rules renders them: include with (dict "root" $ "values" VALUES), whose values override
+files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they are never given to Helm's engine.
+*/}}
+{{- define "cohere-finetune-exporter.rules" -}}
+{{- $files := .root.Files -}}
+{{- $given := .values -}}
+{{- $text := $files.Get "files/rules.template.yml" -}}
+{{- $defaults := $files.Get "files/rules.defaults.yml" -}}
+{{- if not (and (contains "groups:" $text) (contains "thresholds:" $defaults)) -}}
+{{- fail "files/rules.template.yml or rules.defaults.yml is missing: the chart's files are symbolic links, which were lost on the way here; use what `helm package` makes of it" -}}
+{{- end -}}
+{{- $values := $defaults | fromYaml -}}
+{{- range $name, $value := $given -}}
+{{- if not (hasKey $values $name) -}}
+{{- fail (printf "unknown value of the rules: %s" $name) -}}
+{{- end -}}
+{{- range $key, $_ := ternary $value dict (has $name (list "thresholds" "severities")) -}}
+{{- if not (hasKey (index $values $name) $key) -}}
+{{- fail (printf "unknown name in %s of the rules: %s" $name $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name := $given.disabled -}}
+{{- if not (hasKey $values.severities $name) -}}
+{{- fail (printf "unknown alert in disabled: %s" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $values = mergeOverwrite $values (deepCopy $given) -}}
+{{- if not $values.selector -}}
+{{- $text = $text | replace "{@selector@}" "" | replace ", @selector@}" "}" -}}
+{{- end -}}
+{{- $text = $text | replace "@selector@" $values.selector -}}
+{{- range $name, $number := $values.thresholds -}}
+{{- $text = $text | replace (printf "@%s@" $name) (int64 $number | toString) -}}
+{{- end -}}
+{{- $url := trimSuffix "/" $values.url -}}
+{{- $runbooks := $values.runbooksUrl | default (ternary (printf "%s/runbooks" $url) "" (ne $url "")) | trimSuffix "/" -}}
+{{- $grafana := $values.grafanaUrl | default $url | trimSuffix "/" -}}
+{{- $text = $text | replace "@runbooksUrl@" $runbooks | replace "@grafanaUrl@" $grafana -}}
+{{- $groups := list -}}
+{{- range $group := ($text | fromYaml).groups -}}
+{{- $rules := list -}}
+{{- range $rule := $group.rules -}}
+{{- if not (has $rule.alert $values.disabled) -}}
+{{- $labels := merge (deepCopy $values.labels) (dict "severity" (index $values.severities $rule.alert)) -}}
+{{- $unwanted := list (ternary "runbook" "runbook_url" (ne $runbooks "")) (ternary "dashboard" "dashboard_url" (ne $grafana "")) -}}
+{{- $annotations := omit $rule.annotations (index $unwanted 0) (index $unwanted 1) -}}
+{{- $rules = append $rules (merge (dict "labels" $labels "annotations" $annotations) (omit $rule "annotations")) -}}
+{{- end -}}
+{{- end -}}
+{{- if $rules -}}
+{{- $groups = append $groups (dict "name" $group.name "rules" $rules) -}}
+{{- end -}}
+{{- end -}}
+{{- dict "groups" $groups | toYaml -}}
+{{- end -}}

@@ -1,0 +1,108 @@
+"""The Prometheus rules that match this version, rendered for an installation.
+
+`rules.template.yml` and `defaults.yml` beside this file are written by `make rules`; the Helm chart renders
+the same two. A template names a threshold as `@name@` and the matchers of the installation as `@selector@`,
+and offers each link twice: as a text, and as a URL for where bases are given.
+"""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+_LINKS = {"runbook": "runbooksUrl", "dashboard": "grafanaUrl"}
+
+
+class RulesError(ValueError):
+    """A value for the rules that cannot be used; the message is for the user."""
+
+
+def defaults() -> dict[str, Any]:
+    """Return every value that can be set, with its default."""
+    values: dict[str, Any] = yaml.safe_load(_read("defaults.yml"))
+    return values
+
+
+def render(values: Mapping[str, Any] | None = None) -> str:
+    """Return the rules file as YAML; `values` override `defaults()`. Raise RulesError."""
+    return yaml.dump(rules(values), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+
+
+def rules(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the content of the rules file; `values` override `defaults()`. Raise RulesError."""
+    chosen = _merged(defaults(), values or {})
+    content: dict[str, Any] = yaml.safe_load(_filled(_read("rules.template.yml"), chosen))
+    for group in content["groups"]:
+        group["rules"] = [_rule(rule, chosen) for rule in group["rules"] if _enabled(rule, chosen)]
+    content["groups"] = [group for group in content["groups"] if group["rules"]]
+    return content
+
+
+def _merged(known: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in values.items():
+        if name not in known:
+            raise RulesError(f"unknown value {name}; known are: {', '.join(known)}")
+        if name in ("thresholds", "severities"):
+            if unknown := set(value or {}) - set(known[name]):
+                raise RulesError(f"unknown name in {name}: {', '.join(sorted(unknown))}")
+            known[name] |= value or {}
+        else:
+            known[name] = value or type(known[name])()
+    if unknown := set(known["disabled"]) - set(known["severities"]):
+        raise RulesError(f"unknown alert in disabled: {', '.join(sorted(unknown))}")
+    for name, number in known["thresholds"].items():
+        if type(number) is not int or number <= 0:
+            raise RulesError(f"threshold {name} must be a whole number above 0, not {number!r}")
+    return known
+
+
+def _filled(template: str, values: Mapping[str, Any]) -> str:
+    selector = values["selector"]
+    if not selector:
+        template = template.replace("{@selector@}", "").replace(", @selector@}", "}")
+    template = template.replace("@selector@", selector)
+    for name, number in values["thresholds"].items():
+        template = template.replace(f"@{name}@", str(number))
+    url = values["url"].rstrip("/")
+    bases = {"runbooksUrl": url and f"{url}/runbooks", "grafanaUrl": url}
+    for name, base in bases.items():
+        template = template.replace(f"@{name}@", (values[name] or base).rstrip("/"))
+    return template
+
+
+def _enabled(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return rule["alert"] not in values["disabled"]
+
+
+def _rule(rule: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    rule["expr"] = _Block(rule["expr"])
+    rule["labels"] = {"severity": values["severities"][rule["alert"]], **values["labels"]}
+    for link, base in _LINKS.items():
+        del rule["annotations"][link if values["url"] or values[base] else f"{link}_url"]
+    return rule
+
+
+def _read(name: str) -> str:
+    return (files(__name__) / name).read_text(encoding="utf-8")
+
+
+class _Block(str):
+    """Text that YAML shows line by line."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists indented below their key, as people do, and blocks as blocks."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        """Indent every list."""
+        super().increase_indent(flow, indentless=False)
+
+    def block(self, text: _Block) -> yaml.ScalarNode:
+        """Show a text line by line."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|")
+
+
+_Dumper.add_representer(_Block, _Dumper.block)

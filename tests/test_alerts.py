@@ -1,0 +1,568 @@
+"""Which alerts fire when: each fault a scenario, each scenario everything that fires and nothing else."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.prometheus.generate import RULES
+from exporter.cohere.wire import REJECTED_KINDS
+from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
+from tests.firing import Scenario, fires, promtool
+from tests.programs import program
+
+pytestmark = pytest.mark.anyio
+
+NOTHING: Sequence[frozenset[tuple[str, str]]] = ()
+UNSEEN = fires("CohereFleetUnseen")
+ABSENT = frozenset({("alertname", "CohereFleetUnseen")})
+DOWN = fires("CohereExporterDown", instance="a:10220")
+FAILED = fires("CohereModelFailed", model_name="chat")
+
+
+def pattern(text: str, unit: float = MINUTE) -> Callable[[float], bool]:
+    """Return whether scrapes succeed, by a pattern of 0 and 1 that repeats."""
+    return lambda now: text[int(now // unit) % len(text)] == "1"
+
+
+def until(change: float, before: Model, after: Model | None) -> Callable[[float], Sequence[Model]]:
+    """Return a fleet of one model that changes once, or leaves the list."""
+    return lambda now: [before] if now < change else [after] if after else []
+
+
+def outage(begin: float, end: float = inf, reason: str = "timeout") -> Callable[[float], str]:
+    """Return polls that fail for a while."""
+    return lambda now: reason if begin <= now < end else ""
+
+
+TRAINING = Model(status="STATUS_FINETUNING", created=-HOUR, updated=-HOUR, step=10, step_at=0)
+READY = Model()
+BROKEN = Model(status="STATUS_FAILED", updated=-30 * HOUR)
+UNTIMED = Model(created=None, updated=None)
+RESTART = [-DAY, HOUR]
+OTHER = Exporter(labels={"namespace": "prod", "job": "b"}, instance="b:10220")
+
+LOOP = [7 * MINUTE * number for number in range(30)]
+
+EXPORTERS = (
+    Scenario(
+        name="a crash loop without a good poll is the fleet unseen, and the target down",
+        exporters=[Exporter(up=pattern("1100000"), starts=LOOP, poll=outage(-DAY))],
+        expected={14 * MINUTE: [DOWN], 16 * MINUTE: [UNSEEN, DOWN], 2 * HOUR: [UNSEEN, DOWN]},
+    ),
+    Scenario(
+        name="a crash loop that polls well in between delivers the fleet, but is down",
+        exporters=[Exporter(up=pattern("1100000"), starts=LOOP)],
+        expected={30 * MINUTE: [DOWN], 2 * HOUR: [DOWN]},
+    ),
+    Scenario(
+        name="one scrape in three lost is an unreliable target",
+        exporters=[Exporter(up=pattern("110"))],
+        expected={20 * MINUTE: [DOWN], HOUR: [DOWN], 2 * HOUR: [DOWN]},
+    ),
+    Scenario(
+        name="two scrapes in three lost, and never a good poll",
+        exporters=[Exporter(up=pattern("001"), poll=outage(-DAY), starts=range(0, 2 * HOUR, 2 * MINUTE))],
+        expected={20 * MINUTE: [UNSEEN, DOWN], HOUR: [UNSEEN, DOWN], 2 * HOUR: [UNSEEN, DOWN]},
+    ),
+    Scenario(
+        name="a single lost scrape and a restart are nothing",
+        exporters=[Exporter(up=lambda now: not HOUR <= now < HOUR + 4 * MINUTE, starts=[-DAY, HOUR])],
+        expected={HOUR + 3 * MINUTE: NOTHING, HOUR + 10 * MINUTE: NOTHING, 2 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="a target that vanishes is missed although another account's exporter lives",
+        exporters=[Exporter(up=lambda now: True if now < HOUR else None), OTHER],
+        evaluation=5 * MINUTE,
+        expected={HOUR + 10 * MINUTE: NOTHING, HOUR + 15 * MINUTE: [UNSEEN], 3 * HOUR: [UNSEEN]},
+    ),
+    Scenario(
+        name="without any exporter the fleet is unseen",
+        exporters=[Exporter(up=lambda now: None), replace(OTHER, up=lambda now: False)],
+        expected={4 * MINUTE: NOTHING, 6 * MINUTE: [ABSENT]},
+    ),
+    Scenario(
+        name="an exporter that is down for good",
+        exporters=[Exporter(up=lambda now: now < HOUR), OTHER],
+        evaluation=5 * MINUTE,
+        expected={
+            HOUR + 5 * MINUTE: NOTHING,
+            HOUR + 20 * MINUTE: [UNSEEN, DOWN],
+            3 * HOUR: [UNSEEN, DOWN],
+        },
+    ),
+    Scenario(
+        name="a rollout leaves nothing behind",
+        exporters=[
+            Exporter(up=lambda now: True if now < HOUR else None),
+            Exporter(
+                instance="a2:10220", up=lambda now: None if now < HOUR else now > HOUR + MINUTE, starts=[HOUR]
+            ),
+        ],
+        evaluation=5 * MINUTE,
+        expected={HOUR + 5 * MINUTE: NOTHING, HOUR + 20 * MINUTE: NOTHING, 3 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="a target label version, or a pod label that only up has, hides nothing",
+        exporters=[
+            Exporter(
+                labels={"namespace": "ml", "job": "a", "version": "7"},
+                only_up={"pod": "a-0"},
+                up=lambda now: now < HOUR,
+            ),
+        ],
+        evaluation=5 * MINUTE,
+        expected={HOUR + 15 * MINUTE: [UNSEEN, DOWN], 2 * HOUR: [UNSEEN, DOWN]},
+    ),
+    Scenario(
+        name="an exporter that starts slowly is nothing",
+        exporters=[Exporter(starts=[0], poll=lambda now: "timeout" if now < 2 * MINUTE else "")],
+        expected={2 * MINUTE: NOTHING, 10 * MINUTE: NOTHING, 30 * MINUTE: NOTHING},
+    ),
+    *(
+        Scenario(
+            name=f"an exporter whose clock is {ahead} s ahead serves its models, and nothing fires",
+            exporters=[Exporter(clock_ahead=ahead, models=always(READY, replace(TRAINING, id="2")))],
+            expected={HOUR / 2: NOTHING, 50 * MINUTE: NOTHING},
+        )
+        for ahead in (-6 * MINUTE, 20 * MINUTE)
+    ),
+)
+
+API = (
+    Scenario(
+        name="two missed polls are tolerated",
+        exporters=[Exporter(poll=outage(10 * MINUTE, 12 * MINUTE))],
+        expected={11 * MINUTE: NOTHING, 12 * MINUTE: NOTHING, 20 * MINUTE: NOTHING},
+    ),
+    *(
+        Scenario(
+            name=f"the third missed poll is due, the fleet unseen later, clock {ahead} s ahead",
+            exporters=[Exporter(poll=outage(10 * MINUTE), clock_ahead=ahead)],
+            evaluation=5 * MINUTE,
+            expected={
+                10 * MINUTE: NOTHING,
+                15 * MINUTE: [fires("CohereApiDown", reason="timeout")],
+                25 * MINUTE: [fires("CohereApiDown", reason="timeout")],
+                35 * MINUTE: [UNSEEN, fires("CohereApiDown", reason="timeout")],
+                3 * HOUR: [UNSEEN, fires("CohereApiDown", reason="timeout")],
+            },
+        )
+        for ahead in (0, -6 * MINUTE, 20 * MINUTE)
+    ),
+    Scenario(
+        name="a poll an hour, one of them missed, is nothing",
+        exporters=[Exporter(interval=HOUR, poll=outage(HOUR, 2 * HOUR))],
+        evaluation=5 * MINUTE,
+        expected={HOUR + 30 * MINUTE: NOTHING, 2 * HOUR - MINUTE: NOTHING, 3 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="a new process that never has a good poll",
+        exporters=[Exporter(starts=[0], poll=outage(0, reason="gone"))],
+        expected={MINUTE: NOTHING, 2 * MINUTE: [fires("CohereApiDown", reason="gone")]},
+    ),
+    Scenario(
+        name="failures of many kinds are one alert with the reason of most",
+        exporters=[
+            Exporter(
+                poll=lambda now: (
+                    "" if now < 10 * MINUTE else "rate_limited" if now // MINUTE % 4 == 0 else "server_error"
+                )
+            )
+        ],
+        expected={
+            30 * MINUTE: [UNSEEN, fires("CohereApiDown", reason="server_error")],
+            2 * HOUR: [UNSEEN, fires("CohereApiDown", reason="server_error")],
+        },
+    ),
+    *(
+        Scenario(
+            name=f"polls refused as {reason}, one in ten times out",
+            exporters=[
+                Exporter(
+                    poll=lambda now, reason=reason: (
+                        ""  # type: ignore[misc]
+                        if now < HOUR
+                        else "timeout"
+                        if now // MINUTE % 10 == 5
+                        else reason
+                    )
+                )
+            ],
+            expected={
+                HOUR + 2 * MINUTE: [fires("CohereApiDown", reason=reason)],
+                HOUR + 9 * MINUTE: [fires("CohereCredentialsRefused", reason=reason)],
+                HOUR + 15 * MINUTE: [fires("CohereCredentialsRefused", reason=reason)],
+                HOUR + 16 * MINUTE: [fires("CohereCredentialsRefused", reason=reason)],
+                2 * HOUR: [UNSEEN, fires("CohereCredentialsRefused", reason=reason)],
+                2 * HOUR + 5 * MINUTE: [UNSEEN, fires("CohereCredentialsRefused", reason=reason)],
+            },
+        )
+        for reason in ("unauthorized", "forbidden", "payment_required")
+    ),
+    Scenario(
+        name="a key that was replaced",
+        exporters=[Exporter(poll=outage(HOUR, HOUR + 20 * MINUTE, "unauthorized"))],
+        expected={
+            HOUR + 15 * MINUTE: [fires("CohereCredentialsRefused", reason="unauthorized")],
+            HOUR + 20 * MINUTE: NOTHING,
+            2 * HOUR: NOTHING,
+        },
+    ),
+    Scenario(
+        name="step metrics of one model that keep failing, then no more",
+        exporters=[Exporter(unreadable=lambda now: min(now, 12 * HOUR) // (8.5 * MINUTE))],
+        evaluation=5 * MINUTE,
+        expected={
+            HOUR: NOTHING,
+            6 * HOUR: [fires("CohereAnswersUnreadable", kind="step_metrics")],
+            12 * HOUR: [fires("CohereAnswersUnreadable", kind="step_metrics")],
+            18 * HOUR: NOTHING,
+        },
+    ),
+    Scenario(
+        name="an item that is rejected at every poll",
+        exporters=[Exporter(rejected=lambda now: now // MINUTE)],
+        evaluation=5 * MINUTE,
+        expected={6 * HOUR: [fires("CohereAnswersUnreadable", kind=kind) for kind in REJECTED_KINDS]},
+    ),
+    Scenario(
+        name="rare failures of readings, and a burst, are noise",
+        exporters=[Exporter(unreadable=lambda now: now // (2 * HOUR) + 500 * (now > 3 * HOUR))],
+        evaluation=5 * MINUTE,
+        expected={4 * HOUR: NOTHING, 8 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="a reload that failed, until it succeeds",
+        exporters=[Exporter(reloaded=lambda now: not HOUR <= now < 2 * HOUR)],
+        expected={
+            HOUR + 4 * MINUTE: NOTHING,
+            HOUR + 6 * MINUTE: [fires("CohereReloadFailed", file="web_config")],
+            2 * HOUR: NOTHING,
+        },
+    ),
+    Scenario(
+        name="limits leave models out",
+        exporters=[Exporter(dropped=3)],
+        expected={HOUR: [fires("CohereSeriesDropped", limit="models.limit")]},
+    ),
+)
+
+
+def stuck(status: str) -> frozenset[tuple[str, str]]:
+    return fires("CohereModelStuck", model_name="chat", status=status)
+
+
+def failing(model: Model, at: float = HOUR, **changes: Any) -> Callable[[float], Sequence[Model]]:
+    """Return a fleet of one model that fails at a moment."""
+    return until(at, model, replace(model, status="STATUS_FAILED", **changes))
+
+
+def gap(begin: float, end: float) -> Callable[[float], bool]:
+    """Return scrapes that fail for a while."""
+    return lambda now: not begin <= now < end
+
+
+FAILURES = (
+    Scenario(
+        name="a model that fails, until a day later",
+        exporters=[Exporter(models=failing(TRAINING, updated=HOUR)), OTHER],
+        evaluation=5 * MINUTE,
+        expected={
+            HOUR - MINUTE: NOTHING,
+            HOUR: [FAILED],
+            24 * HOUR: [FAILED],
+            25 * HOUR + 5 * MINUTE: NOTHING,
+        },
+        scrape=2 * MINUTE,
+    ),
+    Scenario(
+        name="a failure that Prometheus saw counts although the API's time is 30 hours old",
+        exporters=[Exporter(models=failing(TRAINING, updated=-30 * HOUR))],
+        evaluation=5 * MINUTE,
+        expected={HOUR: [FAILED], 3 * HOUR: [FAILED]},
+    ),
+    Scenario(
+        name="a failure while nobody looked counts by the API's time",
+        exporters=[Exporter(models=always(replace(BROKEN, updated=-HOUR)), up=lambda now: now >= HOUR)],
+        expected={HOUR - MINUTE: [ABSENT], HOUR: [FAILED]},
+    ),
+    Scenario(
+        name="an old failure is silent, also when data comes and goes",
+        exporters=[Exporter(models=always(BROKEN), up=gap(HOUR, HOUR + 5 * MINUTE), starts=RESTART)],
+        expected={HOUR / 2: NOTHING, HOUR + 3 * MINUTE: NOTHING, 2 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="an old failure that is renamed is silent where its end is known",
+        exporters=[
+            Exporter(
+                models=until(
+                    HOUR,
+                    replace(BROKEN, updated=-20 * DAY, completed=-20 * DAY),
+                    replace(BROKEN, name="chat-old", updated=HOUR, completed=-20 * DAY),
+                )
+            )
+        ],
+        evaluation=5 * MINUTE,
+        expected={HOUR: NOTHING, 3 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="an old failure that is renamed is silent where it was seen as failed a day ago",
+        exporters=[
+            Exporter(
+                models=until(
+                    30 * HOUR,
+                    replace(BROKEN, updated=-20 * DAY),
+                    replace(BROKEN, name="chat-old", updated=30 * HOUR),
+                )
+            )
+        ],
+        expected={HOUR: NOTHING, 30 * HOUR: NOTHING, 31 * HOUR: NOTHING},
+        scrape=5 * MINUTE,
+        evaluation=5 * MINUTE,
+    ),
+    Scenario(
+        name="with timestamps excluded, a failure that was seen fires for a day and an old one never",
+        exporters=[
+            Exporter(
+                models=lambda now: [
+                    replace(UNTIMED, id="2", name="old", status="STATUS_FAILED"),
+                    *failing(UNTIMED, HOUR)(now),
+                ],
+                without="model_created",
+            )
+        ],
+        expected={HOUR: [FAILED], 24 * HOUR: [FAILED], 26 * HOUR: NOTHING, 50 * HOUR: NOTHING},
+        scrape=5 * MINUTE,
+        evaluation=5 * MINUTE,
+    ),
+    Scenario(
+        name="without any time, a model that is first seen as failed is new where the fleet was watched",
+        exporters=[
+            Exporter(
+                models=lambda now: [replace(UNTIMED, status="STATUS_FAILED")] if now >= 30 * HOUR else []
+            )
+        ],
+        expected={30 * HOUR: [FAILED], 31 * HOUR: [FAILED]},
+        scrape=5 * MINUTE,
+        evaluation=5 * MINUTE,
+    ),
+    Scenario(
+        name="neither a restart nor another account's data ends the alert or makes two of it",
+        exporters=[
+            Exporter(models=failing(TRAINING, HOUR / 2, updated=HOUR / 2), up=gap(HOUR, HOUR + 4 * MINUTE)),
+            OTHER,
+        ],
+        expected={at * MINUTE: [FAILED] for at in (31, 59, 60, 61, 62, 63, 64, 65, 70, 90)},
+    ),
+    Scenario(
+        name="a rollout to another instance with a gap holds the alert, once",
+        exporters=[
+            Exporter(
+                models=failing(TRAINING, HOUR / 2, updated=HOUR / 2),
+                up=lambda now: True if now < HOUR else None,
+            ),
+            Exporter(
+                instance="a2:10220",
+                models=failing(TRAINING, HOUR / 2, updated=HOUR / 2),
+                up=lambda now: None if now < HOUR + 3 * MINUTE else True,
+                starts=[HOUR + 3 * MINUTE],
+            ),
+        ],
+        expected={at * MINUTE: [FAILED] for at in (59, 60, 61, 62, 63, 64, 65, 80)},
+    ),
+    Scenario(
+        name="stale data holds the alert for an hour, not for ever",
+        exporters=[Exporter(models=failing(TRAINING, HOUR / 2, updated=HOUR / 2), up=lambda now: now < HOUR)],
+        expected={
+            HOUR + 10 * MINUTE: [FAILED],
+            HOUR + 50 * MINUTE: [FAILED, DOWN, UNSEEN],
+            2 * HOUR + 10 * MINUTE: [DOWN, UNSEEN],
+        },
+    ),
+    *(
+        Scenario(
+            name=f"a failed model that is {what} ends its alert at once and for good, through an outage",
+            exporters=[
+                Exporter(
+                    models=lambda now, after=after: (  # type: ignore[misc]
+                        failing(TRAINING, HOUR / 2, updated=HOUR / 2)(now) if now < HOUR else after
+                    ),
+                    up=gap(HOUR + 10 * MINUTE, HOUR + 14 * MINUTE),
+                ),
+            ],
+            expected={
+                HOUR - MINUTE: [FAILED],
+                **{HOUR + at * MINUTE: NOTHING for at in (0, 1, 10, 12, 15, 40)},
+            },
+        )
+        for what, after in (("deleted", []), ("repaired", [replace(READY, updated=HOUR)]))
+    ),
+    Scenario(
+        name="a failed model of each of two accounts, with the same ids",
+        exporters=[
+            Exporter(models=failing(TRAINING, updated=HOUR)),
+            replace(OTHER, models=failing(TRAINING, updated=HOUR)),
+        ],
+        expected={HOUR: [FAILED, fires("CohereModelFailed", job="b", model_name="chat")]},
+    ),
+)
+
+QUEUED = Model(status="STATUS_QUEUED", created=0, updated=0)
+
+PROGRESS = (
+    Scenario(
+        name="a queue without a training run, and another account's run excuses nothing",
+        exporters=[Exporter(models=always(QUEUED)), replace(OTHER, models=lambda now: [moving(now)])],
+        evaluation=5 * MINUTE,
+        expected={2 * HOUR: NOTHING, 2 * HOUR + 15 * MINUTE: [stuck("STATUS_QUEUED")]},
+    ),
+    Scenario(
+        name="a queue behind a training run is normal for a day",
+        exporters=[
+            Exporter(models=lambda now: [replace(QUEUED, updated=-20 * HOUR), replace(moving(now), id="2")])
+        ],
+        evaluation=5 * MINUTE,
+        expected={3 * HOUR: NOTHING, 4 * HOUR + 15 * MINUTE: [stuck("STATUS_QUEUED")]},
+    ),
+    Scenario(
+        name="a queue that the API dates wrongly counts as Prometheus saw it",
+        exporters=[Exporter(models=lambda now: [replace(QUEUED, updated=now)])],
+        evaluation=5 * MINUTE,
+        expected={2 * HOUR - MINUTE: NOTHING, 2 * HOUR + 15 * MINUTE: [stuck("STATUS_QUEUED")]},
+    ),
+    Scenario(
+        name="a deployment that does not end, through a restart, and ends",
+        exporters=[
+            Exporter(
+                models=until(2 * HOUR, replace(QUEUED, status="STATUS_DEPLOYING_API"), READY),
+                up=gap(HOUR + 10 * MINUTE, HOUR + 14 * MINUTE),
+            )
+        ],
+        expected={
+            HOUR: NOTHING,
+            HOUR + 8 * MINUTE: [stuck("STATUS_DEPLOYING_API")],
+            HOUR + 13 * MINUTE: [stuck("STATUS_DEPLOYING_API")],
+            HOUR + 20 * MINUTE: [stuck("STATUS_DEPLOYING_API")],
+            2 * HOUR: NOTHING,
+        },
+    ),
+    *(
+        Scenario(
+            name=f"a model that is offline, clock {ahead} s ahead, API {api} s ahead",
+            exporters=[
+                Exporter(
+                    models=until(
+                        HOUR,
+                        READY,
+                        replace(READY, status="STATUS_TEMPORARILY_OFFLINE", updated=HOUR + api),
+                    ),
+                    clock_ahead=ahead,
+                )
+            ],
+            expected={
+                HOUR + 15 * MINUTE: NOTHING,
+                HOUR + 24 * MINUTE: [stuck("STATUS_TEMPORARILY_OFFLINE")],
+            },
+        )
+        for ahead, api in ((0, 0), (-6 * MINUTE, 0), (20 * MINUTE, 0), (0, 3 * MINUTE))
+    ),
+    Scenario(
+        name="a training run that stalls, and moves again",
+        exporters=[
+            Exporter(models=lambda now: [replace(TRAINING, step=1, step_at=0 if now < 2 * HOUR else now)])
+        ],
+        expected={
+            HOUR: NOTHING,
+            HOUR + 8 * MINUTE: [fires("CohereTrainingStalled", model_name="chat")],
+            2 * HOUR: NOTHING,
+        },
+    ),
+    Scenario(
+        name="a training run without a first step",
+        exporters=[Exporter(models=always(replace(TRAINING, updated=0, step=None, step_at=None)))],
+        evaluation=5 * MINUTE,
+        expected={
+            4 * HOUR: NOTHING,
+            4 * HOUR + 15 * MINUTE: [fires("CohereTrainingStalled", model_name="chat")],
+        },
+    ),
+    Scenario(
+        name="a run begun anew is given time for its first step",
+        exporters=[Exporter(models=always(replace(TRAINING, updated=0, step=9, step_at=-DAY)))],
+        evaluation=5 * MINUTE,
+        expected={
+            3 * HOUR: NOTHING,
+            4 * HOUR + 15 * MINUTE: [fires("CohereTrainingStalled", model_name="chat")],
+        },
+    ),
+    *(
+        Scenario(
+            name=f"a training run with several metrics, one of them {value}, is one alert",
+            exporters=[
+                Exporter(
+                    models=lambda now, value=value: [  # type: ignore[misc]
+                        replace(moving(now), metrics={"loss": value if now >= HOUR else 1, "accuracy": value})
+                        if now >= HOUR
+                        else replace(moving(now), metrics={"loss": 1, "accuracy": 0.5})
+                    ],
+                    up=gap(HOUR + 10 * MINUTE, HOUR + 14 * MINUTE),
+                )
+            ],
+            expected={
+                HOUR - MINUTE: NOTHING,
+                **{
+                    HOUR + at * MINUTE: [fires("CohereTrainingDiverged", model_name="chat")]
+                    for at in (0, 5, 12, 20)
+                },
+            },
+        )
+        for value in (nan, inf, -inf)
+    ),
+    Scenario(
+        name="a model that ended diverged long ago, and negative, noisy or oddly named metrics, are nothing",
+        exporters=[
+            Exporter(
+                models=lambda now: [
+                    replace(READY, step=9, step_at=-30 * DAY, metrics={"loss": nan}),
+                    replace(
+                        moving(now),
+                        id="2",
+                        name="noisy",
+                        metrics={"terror_accuracy": now % 7 / 7, "loss": -(now % 11)},
+                    ),
+                ]
+            )
+        ],
+        evaluation=5 * MINUTE,
+        expected={HOUR: NOTHING, 3 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="two models of one name, one of them without info",
+        exporters=[
+            Exporter(
+                models=lambda now: [
+                    *failing(TRAINING, updated=HOUR)(now),
+                    replace(moving(now), id="2", name=""),
+                ],
+                without="model_info",
+            )
+        ],
+        expected={HOUR: [FAILED]},
+    ),
+)
+
+
+def moving(now: float) -> Model:
+    """Return a training run that makes a step a minute."""
+    return replace(TRAINING, updated=now - HOUR, step=int(now // MINUTE) + 1, step_at=now)
+
+
+@pytest.mark.parametrize(
+    "scenario", [*EXPORTERS, *API, *FAILURES, *PROGRESS], ids=lambda scenario: scenario.name
+)
+async def test_the_alerts_fire_when_they_should_and_nothing_else(scenario: Scenario, tmp_path: Path) -> None:
+    assert not await promtool(program("promtool"), tmp_path, RULES, scenario)
