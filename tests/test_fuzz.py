@@ -87,7 +87,7 @@ def test_a_reader_that_raises_anything_else_falls(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing"], "no such target: nothing; there are models, steps, answers, web_config"),
+        (["nothing"], "no such target: nothing; there are models, steps, answers, web_config, requests"),
         (["--seconds=0"], "--seconds must be at least 1"),
         (["models"], "atheris is not installed: `make fuzz` does it (Linux on x86-64, Python up to 3.13)"),
     ],

@@ -1,16 +1,17 @@
 """What must hold for any bytes at all: one function a reader of foreign bytes, which raises when it does not.
 
 `models` and `steps` read a page of the API, `answers` a whole answer (the status, headers, an empty line, the
-body), `web_config` the file of --web.config.file.
+body), `web_config` the file of --web.config.file, `requests` what a client sends on a connection.
 """
 
 import asyncio
 import re
+import socket
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -22,6 +23,8 @@ from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState
 from exporter.runtime.reload import ReloadError
 from exporter.web.config import read_config
+from exporter.web.connection import Connection, Handler, Limits
+from exporter.web.messages import Request, RequestParser, Response
 from tools.fuzz import judge
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -106,11 +109,74 @@ def web_config(data: bytes) -> None:
             assert all(map(str.isprintable, config.remarks()))
 
 
+def requests(data: bytes) -> None:
+    """Read requests whole and in pieces, and have them answered on a connection, each once and in order."""
+    found = _requests(data, len(data) or 1)
+    for size in (1, 7):
+        again = _requests(data, size)
+        assert list(map(_told, again)) == list(map(_told, found)), "what is read depends on how it arrives"
+    for item in found:
+        if isinstance(item, Response):
+            assert (item.status, item.closes) == (400, True)
+            continue
+        assert item.method.isalpha() or item.method == "M-SEARCH"
+        item.path.encode("utf-8", "surrogatepass")
+        assert all(name == name.lower() for name in item.headers)
+    assert all(isinstance(item, Request) and not item.is_last for item in found[:-1])
+    answered = asyncio.run(_answered(data, 2 + len(found)))
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answered)] == [
+        item.status if isinstance(item, Response) else 200 for item in found
+    ]
+
+
+def _told(item: Request | Response) -> Request | int:
+    return item.status if isinstance(item, Response) else item
+
+
+def _requests(data: bytes, size: int) -> list[Request | Response]:
+    parser = RequestParser(1 << 20)
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    return [item for piece in pieces for item in parser.feed(piece)]
+
+
+class _Owner:
+    """What a connection needs of a server."""
+
+    def __init__(self) -> None:
+        self.handler: Handler = lambda _: Response(200, {})
+        self.limits = Limits(head_bytes=1 << 20)
+        self.sending: set[Connection] = set()
+        self.is_stopping = False
+        self.closed = asyncio.Event()
+
+    def forget(self, connection: Connection) -> None:  # noqa: ARG002 - there is one
+        self.closed.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        raise AssertionError(work)
+
+
+async def _answered(data: bytes, turns: int) -> bytes:
+    """Return what a client receives that sends `data` and no more."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        for end in (ours, theirs):
+            end.setblocking(False)
+        theirs.send(data)
+        theirs.shutdown(socket.SHUT_WR)
+        owner = _Owner()
+        Connection(owner, ours, None)
+        async with asyncio.timeout(turns):
+            await owner.closed.wait()
+        return await asyncio.get_running_loop().sock_recv(theirs, 1 << 20)
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "models": models,
     "steps": steps,
     "answers": answers,
     "web_config": web_config,
+    "requests": requests,
 }
 JSON_TARGETS = ("models", "steps")
 
