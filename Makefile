@@ -44,6 +44,7 @@ dashboards: $(VENV)/.dev ## write grafana/dashboards and their copies in the man
 
 rules: $(VENV)/.dev ## write the Prometheus rules and the index of the runbooks from their tables
 	$(BIN)/python -m deploy.prometheus.generate
+	$(BIN)/python -m deploy.prometheus.recording
 
 rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts end to end
 	$(BIN)/python -m pytest tests/test_rules.py tests/test_alerting_end_to_end.py $(ARGS)
