@@ -76,10 +76,20 @@ async def check(settings: Settings, key: ApiKey, command: Command, *, clock: Clo
     """Poll once and print what was found, or what is wrong and what to do about it."""
     if settings.log.level != "debug":
         logging.disable()  # what is wrong is printed, in more words
+    if command.flags.get("--config-only"):
+        return await _check_config(settings, key)
     if command.simulated:
         async with simulated_api(settings, key) as pointed:
             return await _check(pointed, key, command, clock or SystemClock())
     return await _check(settings, key, command, clock or SystemClock())
+
+
+async def _check_config(settings: Settings, key: ApiKey) -> int:
+    """Read every file that `serve` reads; raise SettingsError for the first that cannot be used."""
+    exporter = Exporter(settings, key, clock=SystemClock())
+    exporter.open_access()
+    await exporter.http.aclose()
+    return show("the configuration is valid")
 
 
 async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock) -> int:

@@ -157,10 +157,10 @@ class Engine:
             await self.podman("rm", "--force", "--time=0", name)
 
     @asynccontextmanager
-    async def pod(self, manifests: Iterable[Manifest], port: int) -> AsyncIterator["Container"]:
-        """Run the pod of a Deployment with its ConfigMap and Secret; its port is published as `port`."""
+    async def pod(self, manifests: Iterable[Manifest], port: int, probes: int) -> AsyncIterator["Container"]:
+        """Run the pod of a Deployment with its ConfigMap and Secret; its ports are published as these."""
         file = self.folder / "pod.yaml"
-        file.write_text(yaml.safe_dump_all(_playable(manifests, port)), encoding="utf-8")
+        file.write_text(yaml.safe_dump_all(_playable(manifests, port, probes)), encoding="utf-8")
         await self.podman("play", "kube", f"--network={NETWORK}", str(file))
         try:
             name = await self.podman("ps", "--filter=name=-exporter$", "--format={{.Names}}")
@@ -184,13 +184,14 @@ class Engine:
         assert code == 0, f"{' '.join(command)}\n{out}\n{err}"
 
 
-def _playable(manifests: Iterable[Manifest], port: int) -> list[Manifest]:
+def _playable(manifests: Iterable[Manifest], *ports: int) -> list[Manifest]:
     """Give what podman can run of the manifests, changed only where podman is no Kubernetes."""
     kept = [deepcopy(one) for one in manifests if one["kind"] in ("Secret", "ConfigMap", "Deployment")]
     pod = pod_of(kept)
     (container,) = pod["containers"]
-    # A Service would stand here.
-    container["ports"][0] |= {"hostIP": "127.0.0.1", "hostPort": port}
+    # A Service, or the kubelet, would reach them.
+    for declared, port in zip(container["ports"], ports, strict=True):
+        declared |= {"hostIP": "127.0.0.1", "hostPort": port}
     # Podman would run curl for them, within the container.
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         container.pop(probe, None)

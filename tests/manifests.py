@@ -22,7 +22,7 @@ Manifest = dict[str, Any]
 
 OLDEST, NEWEST = "1.25", "1.37"  # of Kubernetes, as deploy/kubernetes/README.md promises
 
-_TO_COME = {"COHERE_EXPORTER_COHERE_BUDGET_FILE", "COHERE_EXPORTER_WEB_PROBE_ADDRESS"}
+_TO_COME = {"COHERE_EXPORTER_COHERE_BUDGET_FILE"}
 _OPERATOR = "monitoring.coreos.com"
 _OPERATOR_PACKAGE = "@kubernetes-models/prometheus-operator"
 

@@ -300,8 +300,9 @@ async def test_podmans_image_is_saved_under_the_name_that_a_node_looks_for(
 
 async def test_the_demo_runs_as_a_pod(engine: Engine, image: str) -> None:
     demo = parsed(kustomized(KUBERNETES / "demo"))
-    async with engine.pod(demo, unused_port()) as pod:
-        await answers_its_probes(pod, demo)
+    probes = unused_port()
+    async with engine.pod(demo, unused_port(), probes) as pod:
+        await answers_its_probes(probes, demo)
         await until_metrics(pod.address, "^cohere_finetuned_models{", 9)
         await assert_restricted(pod, memory=512)
 
@@ -309,8 +310,9 @@ async def test_the_demo_runs_as_a_pod(engine: Engine, image: str) -> None:
 async def test_the_deployment_runs_as_a_pod_and_takes_up_a_rotated_secret(engine: Engine, image: str) -> None:
     async with simulated_api(jobs=at_rest(20)) as (_, api):
         manifests = [*of_an_api(outside(api)), secret("a-key-of-last-year")]
-        async with engine.pod(manifests, unused_port()) as pod:
-            await answers_its_probes(pod, manifests)
+        probes = unused_port()
+        async with engine.pod(manifests, unused_port(), probes) as pod:
+            await answers_its_probes(probes, manifests)
             await until_metrics(
                 pod.address, '^cohere_exporter_poll_failures_total{reason="unauthorized"} [1-9]'
             )
@@ -336,9 +338,9 @@ def secret(key: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cohere-api-key"}, "data": data}
 
 
-async def answers_its_probes(pod: Container, manifests: Iterable[Manifest]) -> None:
+async def answers_its_probes(port: int, manifests: Iterable[Manifest]) -> None:
     (container,) = pod_of(manifests)["containers"]
     probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
     for probe in probes:
-        assert probe["port"] == container["ports"][0]["name"]
-        await wait_for(f"http://{pod.address}{probe['path']}")
+        assert probe["port"] == container["ports"][1]["name"]
+        await wait_for(f"http://127.0.0.1:{port}{probe['path']}")

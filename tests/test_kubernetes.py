@@ -225,9 +225,11 @@ def test_every_way_in_leads_to_the_port_that_the_exporter_listens_on(
 ) -> None:
     manifests = rendered(overlay)
     (container,) = pod_of(manifests)["containers"]
-    port, *_ = container["ports"]
+    port, probes = container["ports"]
     _, settings = settings_of(manifests, tmp_path)
     assert settings.web.listen_address[0].port == port["containerPort"] == PORT
+    assert settings.web.probe_address is not None
+    assert settings.web.probe_address.port == probes["containerPort"]
     (served,) = the("Service", manifests)["spec"]["ports"]
     assert (served["port"], served["targetPort"]) == (PORT, port["name"])
     for probe, path in (
@@ -235,7 +237,7 @@ def test_every_way_in_leads_to_the_port_that_the_exporter_listens_on(
         ("startupProbe", "/-/healthy"),
         ("readinessProbe", "/-/ready"),
     ):
-        assert container[probe]["httpGet"] == {"path": path, "port": "metrics"}
+        assert container[probe]["httpGet"] == {"path": path, "port": "probes"}
 
 
 @every_overlay

@@ -73,6 +73,7 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
                 "FORMAT",
                 OUTPUTS,
             ),
+            OwnFlag("--config-only", "Validate the configuration and its files; do not call the API."),
             OwnFlag("--demo", "Check the simulated API; needs no key and no network."),
         ),
     ),

@@ -1,0 +1,45 @@
+"""`check --config-only`: every file that `serve` reads is read, and nothing is called."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import run, unused_port
+
+pytestmark = pytest.mark.anyio
+
+
+async def check(*flags: str, **environ: str) -> tuple[int, str, str]:
+    base_url = f"--cohere.base-url=http://127.0.0.1:{unused_port()}"
+    command = (sys.executable, "-m", "exporter", "check", "--config-only", base_url, *flags)
+    return await run(*command, environ=environ)
+
+
+async def test_a_valid_configuration_is_valid_though_nobody_answers() -> None:
+    assert await check() == (0, "the configuration is valid\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("poll: {interval: 0s}", "poll.interval: must be at least 1s"),
+        ("poll: {intervall: 1m}", "unknown key poll.intervall"),
+        ("cohere: {api-key-file: missing}", "cohere.api-key-file: cannot read missing"),
+        ("web: {config.file: missing}", "web.config.file: "),
+    ],
+)
+async def test_an_invalid_configuration_is_named_in_one_line(
+    content: str, named: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text(content)
+    code, out, err = await check(f"--config.file={file}")
+    assert (code, out) == (2, "")
+    assert named in err
+    assert err.count("\n") == 1
+
+
+async def test_a_proxy_that_cannot_be_used_is_invalid() -> None:
+    code, _, err = await check(HTTP_PROXY="socks9://proxy.example.com:1")
+    assert code == 2, err

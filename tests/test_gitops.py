@@ -1,0 +1,80 @@
+"""The pages on GitOps, OpenShift and secrets: what they show renders as those tools would render it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy import generate
+from tests.manifests import NEWEST, Manifest, of_kind, parsed, pod_of, schema_errors, the
+from tests.programs import ROOT
+from tests.test_helm import LEAST, helm
+
+
+def examples(page: str, file: str) -> list[Any]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(rf"```yaml\n# {re.escape(file)}\n(.*?)```", text, re.DOTALL)
+    assert found
+    return [yaml.safe_load(example) for example in found]
+
+
+def rendered(release: str, namespace: str, values: Any, chart: Path = generate.CHART) -> tuple[Manifest, ...]:
+    options = (f"--namespace={namespace}", f"--kube-version={NEWEST}")
+    done = helm("template", release, str(chart), *options, values=values)
+    assert done.returncode == 0, done.stderr
+    return parsed(done.stdout)
+
+
+def test_argo_cd_renders_the_application() -> None:
+    (application,) = examples("gitops.md", "application.yaml")
+    source, destination = application["spec"]["source"], application["spec"]["destination"]
+    name = application["metadata"]["name"]  # which Argo CD gives to the release
+    chart = ROOT / source["path"]
+    manifests = rendered(name, destination["namespace"], source["helm"]["valuesObject"], chart)
+
+    assert {one["metadata"]["namespace"] for one in manifests} == {"monitoring"}
+    assert name in the("Deployment", manifests)["metadata"]["name"]
+    assert the("ServiceMonitor", manifests)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    assert schema_errors(manifests, NEWEST) == []
+
+
+def test_flux_renders_the_helm_release() -> None:
+    (release,) = examples("gitops.md", "helmrelease.yaml")
+    chart = ROOT / release["spec"]["chart"]["spec"]["chart"]
+    meta = release["metadata"]
+    manifests = rendered(meta["name"], meta["namespace"], release["spec"]["values"], chart)
+
+    assert of_kind(manifests, "ServiceMonitor")
+    assert schema_errors(manifests, NEWEST) == []
+
+
+def test_the_page_on_openshift_serves_and_scrapes_over_https() -> None:
+    (values,) = examples("openshift.md", "values.yaml")
+    manifests = rendered("x", "monitoring", {**LEAST, **values})
+
+    (endpoint,) = the("ServiceMonitor", manifests)["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    made = the("Service", manifests)["metadata"]["annotations"]
+    assert made["service.beta.openshift.io/serving-cert-secret-name"] == values["web"]["tlsSecret"]
+
+
+def test_the_page_on_secrets_brings_the_key_where_it_is_read() -> None:
+    vault, external, sealed = (
+        rendered("x", "monitoring", values) for values in examples("secrets.md", "values.yaml")
+    )
+
+    assert pod_of(vault)["automountServiceAccountToken"] is True
+    assert "/vault/secrets/cohere-api-key" in the("ConfigMap", vault)["data"]["config.yml"]
+    for manifests, kind in ((external, "ExternalSecret"), (sealed, "SealedSecret")):
+        name = the(kind, manifests)["metadata"]["name"]
+        volumes = pod_of(manifests)["volumes"]
+        assert name in [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
+
+
+def test_every_value_of_this_chart_on_the_page_of_comparisons_exists() -> None:
+    page = (ROOT / "docs/chart-values.md").read_text(encoding="utf-8")
+    known = {path for path, _, _ in generate.table()}
+    for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE):
+        first, *_ = re.findall(r"`([\w.]+)`", row)
+        assert [path for path in known if f"{path}.".startswith(f"{first}.")], first
