@@ -1,0 +1,201 @@
+"""What the dashboards' queries answer on series whose answer is known, calculated by promtool."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.dashboards import QUERIES
+from tests.editions import every_edition
+from tests.programs import program, run
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600
+DAYS = 20
+NOW = DAYS * 24 * HOUR
+"""Samples come every half hour, from time 0 until now."""
+LABELS = ("cluster", "namespace", "job", "instance", "base_type", "dataset", "creator")
+CHOSEN = dict.fromkeys(LABELS, ".*") | {"model_id": "b", "metric": "loss", "compare": "none", "baseline": "a"}
+CHOSEN |= {"predecessor": "a", "__range": "24h", "__rate_interval": "2h"}
+
+Values = list[tuple[float, float | None]]
+"""From which hour before now on (counted down) a series has which value; None: no samples."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A query of a dashboard, series by their names, and the answer by its labels."""
+
+    name: str
+    place: str
+    series: dict[str, float | Values]
+    answer: dict[str, float]
+
+
+def model(family: str, model_id: str, **labels: str) -> str:
+    """Return the name of a series of a model."""
+    inner = ",".join(
+        f'{name}="{value}"' for name, value in {"job": "j", "model_id": model_id, **labels}.items()
+    )
+    return f"cohere_finetuned_model_{family}{{{inner}}}"
+
+
+def failed(model_id: str) -> str:
+    return model("status", model_id, status="STATUS_FAILED")
+
+
+def updated(model_id: str) -> str:
+    return model("updated_timestamp_seconds", model_id)
+
+
+def ago(hours: float) -> float:
+    return NOW - hours * HOUR
+
+
+FAILED = "fleet: Failed in 24 h A"
+MODELS = {'cohere_finetuned_models{job="j",status="STATUS_FAILED"}': 1.0}
+LAST_SUCCESS, STALE_AFTER = (
+    f'cohere_exporter_{name}_seconds{{job="%s"}}' for name in ("last_success_timestamp", "stale_after")
+)
+FRESH = {LAST_SUCCESS % "a": ago(0.01), STALE_AFTER % "a": 600.0}
+INFO = {
+    model("info", "a", model_name="one", base_type="CHAT", dataset_id="d", creator_id="x"): 1.0,
+    model("info", "b", model_name="two", base_type="CHAT", dataset_id="d", creator_id="x"): 1.0,
+}
+
+CASES = [
+    Case(
+        "a failure that Prometheus saw counts, whatever time of change the API gives",
+        FAILED,
+        {**MODELS, failed("a"): [(480, 0), (10, 1)], updated("a"): ago(30)},
+        {"": 1},
+    ),
+    Case(
+        "an old failure that was renamed does not count",
+        FAILED,
+        {**MODELS, failed("a"): 1, updated("a"): [(480, ago(480)), (2, ago(2))]},
+        {"": 0},
+    ),
+    Case(
+        "a failure from before Prometheus watched counts by the API's time",
+        FAILED,
+        {**MODELS, failed("a"): [(480, None), (5, 1)], updated("a"): [(480, None), (5, ago(7))]},
+        {"": 1},
+    ),
+    Case(
+        "an old failure from before Prometheus watched does not count",
+        FAILED,
+        {**MODELS, failed("a"): [(480, None), (5, 1)], updated("a"): [(480, None), (5, ago(200))]},
+        {"": 0},
+    ),
+    Case("without data there is no number of failures", FAILED, {}, {}),
+    Case(
+        "the age of the data is that of the worst account",
+        "fleet: Age of data A",
+        {**FRESH, LAST_SUCCESS % "b": ago(0.5), STALE_AFTER % "b": 600.0},
+        {'age="stale"': 1800},
+    ),
+    Case(
+        "an account whose exporter vanished is stale",
+        "fleet: Age of data A",
+        {
+            **FRESH,
+            LAST_SUCCESS % "b": [(480, ago(6)), (5, None)],
+            STALE_AFTER % "b": [(480, 600.0), (5, None)],
+        },
+        {'age="stale"': 6 * HOUR},
+    ),
+    Case(
+        "a clock that is ahead makes no negative age",
+        "fleet: Age of data A",
+        {LAST_SUCCESS % "a": ago(-0.1), STALE_AFTER % "a": 600.0},
+        {'age="fresh"': 0},
+    ),
+    Case(
+        "the API is not shown as up while an account's exporter is gone",
+        "fleet: API A",
+        {'cohere_up{job="a"}': 1, 'cohere_up{job="b"}': [(480, 1), (5, None)]},
+        {"": -1},
+    ),
+    Case(
+        "another instance of the account keeps the API up",
+        "fleet: API A",
+        {'cohere_up{job="a",instance="1"}': 1, 'cohere_up{job="a",instance="2"}': [(480, 0), (5, None)]},
+        {"": 1},
+    ),
+    Case(
+        "the best run of a dataset has the lowest loss and the highest accuracy",
+        "fleet: Best of each dataset A",
+        {
+            **INFO,
+            model("training_metric_min", "a", metric="loss"): 0.2,
+            model("training_metric_min", "b", metric="loss"): 0.3,
+            model("training_metric_max", "a", metric="loss"): 0.9,
+            model("training_metric_max", "a", metric="accuracy"): 0.8,
+            model("training_metric_max", "b", metric="accuracy"): 0.9,
+        },
+        {
+            'job="j",model_id="a",model_name="one",base_type="CHAT",dataset_id="d",metric="loss"': 0.2,
+            'job="j",model_id="b",model_name="two",base_type="CHAT",dataset_id="d",metric="accuracy"': 0.9,
+        },
+    ),
+    Case(
+        "half of the runs take no longer than the median",
+        "fleet: Turnaround B",
+        {
+            **INFO,
+            model("created_timestamp_seconds", "a"): ago(50),
+            model("completed_timestamp_seconds", "a"): ago(48),
+            model("created_timestamp_seconds", "b"): ago(30),
+            model("completed_timestamp_seconds", "b"): ago(26),
+        },
+        {'base_type="CHAT"': 3 * HOUR},
+    ),
+    Case(
+        "the baseline is read where it was no further than this model is now",
+        "model: Evaluation G",
+        {
+            model("training_metric_step", "b", metric="loss"): 25,
+            model("training_metric_step", "a", metric="loss"): [(48, 10), (47, 20), (46, 30)],
+            model("training_metric", "a", metric="loss"): [(48, 0.9), (47, 0.7), (46, 0.5)],
+        },
+        {'metric="loss"': 0.7},
+    ),
+]
+
+
+@every_edition
+async def test_the_queries_answer_what_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "dashboards.test.yml"
+    file.write_text(json.dumps({"evaluation_interval": "30m", "tests": [group(case) for case in CASES]}))
+    code, out, err = await run(program("promtool"), "test", "rules", str(file))
+    assert code == 0, out + err
+
+
+def group(case: Case) -> dict[str, object]:
+    """Return a case as promtool reads it."""
+    answer = [{"labels": f"{{{labels}}}", "value": value} for labels, value in case.answer.items()]
+    query = {"expr": filled(case.place), "eval_time": f"{NOW}s", "exp_samples": answer}
+    series = [{"series": name, "values": values(given)} for name, given in case.series.items()]
+    return {"name": case.name, "interval": "30m", "input_series": series, "promql_expr_test": [query]}
+
+
+def filled(place: str) -> str:
+    """Return a query with the variables as CHOSEN."""
+    query = next(query for query in QUERIES if query.place == place)
+    return re.sub(r"\$([a-z_]+)", lambda name: CHOSEN[name[1]], query.expr)
+
+
+def values(given: float | Values) -> str:
+    """Return a series in promtool's notation."""
+    if not isinstance(given, list):
+        return f"{given}+0x{2 * 24 * DAYS}"
+    parts = []
+    ends = [*(hours for hours, _ in given[1:]), -0.5]
+    for (start, value), end in zip(given, ends, strict=True):
+        count = round(2 * (start - end))
+        parts.append(f"_x{count}" if value is None else f"{value}+0x{count - 1}")
+    return " ".join(parts)
