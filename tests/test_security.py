@@ -8,6 +8,7 @@ import re
 import signal
 import ssl
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -327,3 +328,23 @@ def test_a_file_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
         read_config(file)
     with pytest.raises(ValueError, match="cannot"):
         ApiKey(file=file)
+
+
+def test_nothing_private_of_another_library_is_used() -> None:
+    """Ruff's SLF finds private attributes of objects; this one private names and modules of libraries."""
+    lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    assert "SLF" in lint["select"]
+    assert not [
+        path for path, rules in lint["per-file-ignores"].items() if "SLF" in rules and "export" in path
+    ]
+    private = re.compile(
+        r"noqa: SLF|asyncio\.(?:sslproto|selector_events|base_events)|argparse\._"
+        r"|\bimport _(?!_)|\bfrom [\w.]+ import (?:.*, )?_(?!_)"
+    )
+    found = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in (ROOT / "exporter").rglob("*.py")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if private.search(line)
+    ]
+    assert found == []

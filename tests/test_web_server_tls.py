@@ -304,7 +304,7 @@ async def test_a_handshake_in_drops_does_not_move_the_deadline(authority: Author
 
 
 async def test_more_slow_handshakes_than_connections_leave_a_scraper_served(authority: Authority) -> None:
-    async with serving(tls(authority), tls_connections=100) as server, AsyncExitStack() as stack:
+    async with serving(tls(authority), connections=100) as server, AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(connected(server)) for _ in range(250)]
         await until(lambda: server.connections == 100)
         async with asyncio.timeout(2):
@@ -313,12 +313,19 @@ async def test_more_slow_handshakes_than_connections_leave_a_scraper_served(auth
         assert server.connections <= 100
 
 
-async def test_there_are_few_tls_connections_for_each_costs_much(authority: Authority) -> None:
+async def test_a_tls_connection_costs_little_memory(authority: Authority) -> None:
     async with serving(tls(authority)) as server, AsyncExitStack() as stack:
-        for _ in range(200):
-            await stack.enter_async_context(connected(server))
-        await until(lambda: server.connections == 128)
-        assert await get(server, authority.trusting()) == "/here"
+        await get(server, authority.trusting())
+        before = resident()
+        for _ in range(100):
+            raw = await stack.enter_async_context(connected(server))
+            await shake_hands(raw, authority.trusting())
+        assert server.connections == 100
+        assert resident() - before < 100 * 200  # KiB; the client's side is here too
+
+
+def resident() -> int:
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0])
 
 
 async def test_connections_are_taken_one_by_one_so_that_the_caps_count_in_time(
@@ -343,7 +350,7 @@ async def test_connections_are_taken_one_by_one_so_that_the_caps_count_in_time(
 
 
 async def test_connections_that_are_being_answered_do_not_give_way(authority: Authority) -> None:
-    async with serving(tls(authority), tls_connections=2, grace=0.1) as server, AsyncExitStack() as stack:
+    async with serving(tls(authority), connections=2, grace=0.1) as server, AsyncExitStack() as stack:
         context = authority.trusting()
         for _ in range(2):
             client = await stack.enter_async_context(encrypted(server, context))
@@ -354,7 +361,7 @@ async def test_connections_that_are_being_answered_do_not_give_way(authority: Au
 
 
 async def test_silent_connections_that_have_shaken_hands_give_way(authority: Authority) -> None:
-    async with serving(tls(authority), tls_connections=20) as server, AsyncExitStack() as stack:
+    async with serving(tls(authority), connections=20) as server, AsyncExitStack() as stack:
         context = authority.trusting()
         silent = [await stack.enter_async_context(encrypted(server, context)) for _ in range(20)]
         await until(lambda: server.connections == 20)

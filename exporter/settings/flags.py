@@ -7,7 +7,7 @@ somebody may type the API key there.
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from exporter import REVISION, __version__
 from exporter.settings.catalog import Option, groups, options
@@ -37,6 +37,13 @@ A DURATION is written as Prometheus does (45s, 1m30s, 2h) or in plain seconds.""
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=80, max_help_position=6)
+
+
+class _Section(Protocol):
+    """A part of the help, to which arguments are added."""
+
+    def add_argument(self, *names: str, **options: Any) -> object:
+        """Add one."""
 
 
 class _Once(argparse.Action):
@@ -128,7 +135,7 @@ def _described() -> list[str]:
     return [f"  {name:{width}}  {meaning}" for name, meaning in names.items()]
 
 
-def _add_own(section: argparse._ArgumentGroup, flag: OwnFlag) -> None:
+def _add_own(section: _Section, flag: OwnFlag) -> None:
     if flag.repeatable:
         section.add_argument(
             flag.name, dest=flag.name, metavar=flag.metavar, action="append", help=flag.meaning
@@ -140,7 +147,7 @@ def _add_own(section: argparse._ArgumentGroup, flag: OwnFlag) -> None:
         section.add_argument(flag.name, dest=flag.name, action="store_true", help=flag.meaning)
 
 
-def _add(section: argparse._ArgumentGroup, option: Option) -> None:
+def _add(section: _Section, option: Option) -> None:
     meaning = option.meaning.replace("%", "%%")
     if not option.metavar:
         section.add_argument(option.flag, dest=option.key, action=_SwitchOnce, help=meaning)

@@ -49,10 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one server grants its clients: seconds, connections at once, bytes of an unfinished head.
-
-    A TLS connection costs much more memory than another, so fewer are granted.
-    """
+    """What one server grants its clients: seconds, connections at once, bytes of an unfinished head."""
 
     handshake_seconds: float = 10.0
     head_seconds: float = 10.0
@@ -61,7 +58,6 @@ class Limits:
     stall_seconds: float = 10.0
     linger_seconds: float = 2.0
     connections: int = 512
-    tls_connections: int = 128
     head_bytes: int = 16 * 1024
 
 

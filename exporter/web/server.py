@@ -42,7 +42,6 @@ class WebServer:
         self._listeners = listeners
         self._grace = grace
         self._tls = tls
-        self._cap = self.limits.tls_connections if tls else self.limits.connections
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
@@ -121,7 +120,7 @@ class WebServer:
         if tls is not None:
             sock = tls.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         self._connections.add(Connection(self, sock, tls))
-        if len(self._connections) > self._cap:
+        if len(self._connections) > self.limits.connections:
             self._evict()
 
     def _evict(self) -> None:
