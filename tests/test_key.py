@@ -83,6 +83,46 @@ def test_a_key_that_is_no_header_is_refused_and_not_repeated(key: str, file: Pat
     )
 
 
+@pytest.mark.parametrize("content", [f"\ufeff{KEY}\r\n", f"\ufeff {KEY}", f"{KEY}\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_key(content: str, file: Path) -> None:
+    file.write_text(content, encoding="utf-8")
+    assert resolve(f"--cohere.api-key-file={file}").read() == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f'"{KEY}"', "is in quotes"),
+        (f"'{KEY}'\n", "is in quotes"),
+        (f"COHERE_API_KEY={KEY}", "begins with NAME="),
+        (f"COHERE_API_KEY='{KEY}'\n", "begins with NAME="),
+        (f"export CO_API_KEY={KEY}\n", "begins with NAME="),
+        (f"FIRST=1\nCOHERE_API_KEY={KEY}\n", "begins with NAME="),
+        (f"Bearer {KEY}", "begins with Bearer"),
+        ("${COHERE_API_KEY}", "is the name of a variable"),
+        ("$(COHERE_API_KEY)", "is the name of a variable"),
+        (f'{{"api_key":"{KEY}"}}', "is JSON"),
+    ],
+)
+def test_what_tools_write_around_a_key_is_recognised_before_it_is_sent(
+    content: str, says: str, file: Path
+) -> None:
+    file.write_text(content)
+    assert f"the content of {file} {says}" in refusal(f"--cohere.api-key-file={file}")
+    assert refusal(COHERE_API_KEY=content).startswith(f"COHERE_API_KEY: {says}")
+
+
+@pytest.mark.parametrize("key", ["ABCDEF=", "ABCDEF==", "a=b", "it's", '"', "x{y}", "KEY-1=2"])
+def test_a_key_may_have_any_of_these_characters(key: str, file: Path) -> None:
+    file.write_text(key)
+    assert resolve(f"--cohere.api-key-file={file}").read() == key
+
+
+def test_a_key_in_utf_16_is_named_as_such(file: Path) -> None:
+    file.write_text(KEY, encoding="utf-16")
+    assert "is in UTF-16" in refusal(f"--cohere.api-key-file={file}")
+
+
 def test_a_rotated_key_is_used_without_a_restart(file: Path) -> None:
     key = ApiKey(file=file)
     file.write_text("rotated")

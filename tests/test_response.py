@@ -131,6 +131,22 @@ class TestReadBody:
         with pytest.raises(InvalidResponse, match="goes on after the end"):
             await read_body(streamed(*pieces, encoding="gzip"), 1000)
 
+    @pytest.mark.parametrize("size", [1, 7, 10_000])
+    async def test_a_gzipped_body_may_have_several_members(self, size: int) -> None:
+        packed = gzip.compress(b'{"a"') + gzip.compress(b"") + gzip.compress(b": 1}")
+        pieces = [packed[start : start + size] for start in range(0, len(packed), size)]
+        assert await read_body(streamed(*pieces, encoding="gzip"), 1000) == b'{"a": 1}'
+
+    async def test_several_members_keep_within_one_limit(self) -> None:
+        for members in (gzip.compress(b"x" * 600) * 2, gzip.compress(b"") * 100):
+            with pytest.raises(InvalidResponse, match="larger"):
+                await read_body(streamed(members, encoding="gzip"), 1000)
+
+    async def test_a_member_that_is_cut_is_no_whole_body(self) -> None:
+        cut = gzip.compress(b"{}") + gzip.compress(b" ")[:-3]
+        with pytest.raises(InvalidResponse, match="not complete"):
+            await read_body(streamed(cut, encoding="gzip"), 1000)
+
     async def test_many_small_chunks_hold_up_nobody(self) -> None:
         turns = 0
 

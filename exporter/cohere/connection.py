@@ -35,8 +35,10 @@ _NO_TLS = _Fault(
 )
 _OLD_TLS = _Fault("it speaks no TLS of version 1.2 or later", "Turn on TLS 1.2 or 1.3 on the API's side.")
 _BROKE_OFF = _Fault(
-    "it broke off the TLS handshake", "Look for a firewall or proxy that inspects TLS on the way."
+    "it broke off the TLS handshake",
+    "Look for a firewall or proxy that inspects TLS on the way; the API may want a client certificate, too.",
 )
+
 _CLIENT_CERTIFICATE = "--cohere.client-cert-file and --cohere.client-key-file"
 _REFUSED_CERTIFICATE = _Fault(
     "it refuses the client certificate",

@@ -218,8 +218,9 @@ class _Context(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         """Wrap two buffers, as the base class does."""
-        if isinstance(server_hostname, str):
-            server_hostname = server_hostname.removesuffix(".")
+        if isinstance(server_hostname, bytes):
+            server_hostname = server_hostname.decode("ascii")
+        server_hostname = server_hostname and server_hostname.removesuffix(".")
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
 
