@@ -21,6 +21,7 @@ from tools.benchmarks import (
 from tools.benchmarks import (
     chart,
     during_poll,
+    encrypted,
     latency,
     lone,
     memory,
@@ -255,6 +256,7 @@ def listed(api: processes.Process) -> list[dict[str, object]]:
 
 SMALL: dict[str, Callable[[], Iterable[Result]]] = {
     throughput.NAME: lambda: throughput.compare([throughput.Case(12, GZIP, goal=0.5, seconds=1)], rounds=1),
+    encrypted.NAME: lambda: [encrypted.compare(Fleet(LEAN, 12), rounds=1)],
     lone.NAME: lambda: lone.compare(FEW, Fleet(LEAN, 24), rounds=2),
     during_poll.NAME: lambda: [during_poll.measure(FEW, rounds=1, seconds=0.5)],
     poll_cost.NAME: lambda: poll_cost.compare(FEW, rounds=1),

@@ -39,7 +39,7 @@ def measure(fleet: Fleet, rounds: int, seconds: float) -> Result:
         "ms",
         Figure.of("this exporter, polling", times[POLLING]),
         (Figure.of("this exporter, at rest", times[RESTING]),),
-        Goal(3.0, on_ratio=True),
+        Goal(2.5, on_ratio=True),
         f"{fleet.series:,} series, {size / 1024:,.0f} KiB",
     )
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tools.benchmarks.fleets import PAGE_SIZE, Fleet
@@ -20,16 +20,16 @@ def exporter(*arguments: str) -> Iterator[Process]:
     command += ["--web.listen-address=127.0.0.1:0", "--log.format=json"]
     with tempfile.TemporaryFile() as log, started(command, stderr=log, stdout=subprocess.DEVNULL) as popen:
 
-        def find_port() -> str | None:
+        def find_url() -> str | None:
             found = re.search(
-                rb'"serving".*?"url": ?"http://127.0.0.1:(\d+)', os.pread(log.fileno(), 1 << 16, 0)
+                rb'"serving".*?"url": ?"(https?://127.0.0.1:\d+)', os.pread(log.fileno(), 1 << 16, 0)
             )
             return found and found[1].decode()
 
-        wait_until(lambda: find_port() is not None or popen.poll() is not None)
+        wait_until(lambda: find_url() is not None or popen.poll() is not None)
         if popen.poll() is not None:
             raise RuntimeError(f"the exporter ended: {os.pread(log.fileno(), 4096, 0).decode()}")
-        root = f"http://127.0.0.1:{find_port()}"
+        root = find_url() or ""
         wait_until(lambda: is_served(f"{root}/-/ready"))
         yield Process(popen, f"{root}/metrics")
 
@@ -64,11 +64,13 @@ def polling_options(url: str, *, steps: bool) -> list[str]:
 
 
 @contextmanager
-def polled(fleet: Fleet, *, interval: str = "1h", steps: bool = False) -> Iterator[Pair]:
+def polled(
+    fleet: Fleet, *, interval: str = "1h", steps: bool = False, flags: Sequence[str] = ()
+) -> Iterator[Pair]:
     """Run an exporter that polls a fleet, and wait until it serves all of it and rests."""
     with python("tools.benchmarks.api", fleet.kind, str(fleet.count)) as api:
         options = polling_options(api.url, steps=steps)
-        with exporter("serve", f"--poll.interval={interval}", *options) as process:
+        with exporter("serve", f"--poll.interval={interval}", *options, *flags) as process:
             pair = Pair(api, process)
             if steps:
                 wait_until(lambda: pair.served("steps") >= fleet.count, 240)

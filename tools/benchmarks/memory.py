@@ -31,10 +31,10 @@ class Case:
 
 
 CASES = (
-    Case(Fleet(LEAN, 1), 60, interval="1s"),
-    Case(Fleet(LEAN, 1_000), 80),
+    Case(Fleet(LEAN, 1), 52, interval="1s"),
+    Case(Fleet(LEAN, 1_000), 62),
     Case(Fleet(FULL, 1_000), None),
-    Case(Fleet(LEAN, 10_000), 150, interval="6s"),
+    Case(Fleet(LEAN, 10_000), 125, interval="6s"),
 )
 
 

@@ -21,14 +21,15 @@ http {{
   types {{ }} default_type "text/plain; version=0.0.4; charset=utf-8";
   client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;
   uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
-  server {{ listen 127.0.0.1:{port}; root {home}; gzip_static on; }}
+  server {{ listen 127.0.0.1:{port}{tls}; root {home}; gzip_static on; }}
 }}
 """
+_TLS = " ssl; ssl_certificate {}; ssl_certificate_key {}"
 
 
 @contextmanager
-def nginx(page: str) -> Iterator[Process]:
-    """Serve one scrape of `page`, saved to a file as it was sent, plain and gzipped."""
+def nginx(page: str, tls: tuple[Path, Path] | None = None) -> Iterator[Process]:
+    """Serve one scrape of `page`, saved to a file as it was sent, plain and gzipped; `tls` are PEM files."""
     program = find("nginx")
     with TemporaryDirectory() as folder:
         home, port = Path(folder), free_port()
@@ -36,9 +37,12 @@ def nginx(page: str) -> Iterator[Process]:
         (home / "metrics.gz").write_bytes(fetch(page, headers(GZIP)))
         # A worker without a master keeps root's rights, but leave the folder open to any other.
         home.chmod(0o755)
-        (home / "nginx.conf").write_text(_NGINX.format(home=home, port=port), encoding="utf-8")
+        (home / "nginx.conf").write_text(
+            _NGINX.format(home=home, port=port, tls=_TLS.format(*tls) if tls else ""), encoding="utf-8"
+        )
         command = [program, "-p", folder, "-c", f"{home}/nginx.conf", "-e", f"{home}/error.log"]
-        with running(command, f"http://127.0.0.1:{port}/metrics") as process:
+        scheme = "https" if tls else "http"
+        with running(command, f"{scheme}://127.0.0.1:{port}/metrics") as process:
             yield process
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tools.benchmarks import during_poll, latency, lone, memory, poll_cost, start, throughput
+from tools.benchmarks import during_poll, encrypted, latency, lone, memory, poll_cost, start, throughput
 from tools.benchmarks.processes import find
 from tools.benchmarks.results import Result
 
@@ -34,6 +34,7 @@ _NGINX, _NODE = "nginx", "prometheus-node-exporter"
 
 BENCHMARKS = (
     Benchmark(throughput.NAME, "Scrapes a second", throughput.run, ("wrk", _NGINX, _NODE)),
+    Benchmark(encrypted.NAME, "Scrapes a second within TLS", encrypted.run, ("wrk", _NGINX, "openssl")),
     Benchmark(lone.NAME, "CPU of a lone scrape", lone.run, (_NODE,)),
     Benchmark(during_poll.NAME, "Scrapes during a poll", during_poll.run),
     Benchmark(poll_cost.NAME, "What a poll costs", poll_cost.run),
