@@ -4,6 +4,7 @@ Run it as `make docs`. Everything that names a metric or an option comes from th
 telemetry's registry and the declaration of the options; only the sentences around them stand here.
 """
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from docs.calls import calls_page
 from docs.failure_modes import failure_modes_page
 from docs.tables import markdown
 from exporter.cohere.transport import Endpoint
-from exporter.cohere.wire import REJECTED_KINDS
-from exporter.families import FAMILIES
-from exporter.model import Status
-from exporter.settings import Option, options
+from exporter.cohere.wire import HYPERPARAMETERS, REJECTED_KINDS
+from exporter.exposition.lines import identity, model_lines
+from exporter.families import FAMILIES, ModelFamily
+from exporter.model import FinetunedModel, ModelState, Status, TrainingProgress
+from exporter.settings import Option, format_duration, options
 from exporter.settings.catalog import groups
 from exporter.telemetry import Telemetry
 
@@ -49,7 +51,66 @@ Always there, from the first scrape.
 ## Values of labels
 
 {values}
+
+These come from the API, so the sets are open: what the API adds appears as it is.
+
+{open_values}
+
+Buckets of `cohere_exporter_api_request_duration_seconds`, in seconds: {buckets}.
+
+## What one model looks like
+
+```text
+{sample}```
+
+## Joining families
+
+Labels such as `base_model` are on `cohere_finetuned_model_info` only; take them along with `group_left`.
+`job` and `instance` belong into `on`, so that several exporters do not collide.
+
+```promql
+# latest loss, with the base model
+cohere_finetuned_model_training_metric{{metric=~".*(loss|entropy).*"}}
+  * on (job, instance, model_id, model_name) group_left (base_model, base_type) cohere_finetuned_model_info
+
+# latest metrics of the models in training only
+cohere_finetuned_model_training_metric
+  and on (job, instance, model_id) cohere_finetuned_model_status{{status="STATUS_FINETUNING"}} == 1
+```
 """
+
+# What Cohere's specification names, and metrics that have been seen; see also the exporter's own tests.
+_OPEN = {
+    "metric": (
+        "`accuracy`, `cross_entropy`, `generation_accuracy`, `generation_cross_entropy` of chat and "
+        "generative models; `loss`, `accuracy`, `f1`, `precision`, `recall` of classification models; "
+        "Cohere's dashboard of rerank models shows Accuracy@1, Accuracy@3, MRR@10 and nDCG@10"
+    ),
+    "base_type": (
+        "`BASE_TYPE_UNSPECIFIED`, `BASE_TYPE_GENERATIVE`, `BASE_TYPE_CLASSIFICATION`, `BASE_TYPE_RERANK`, "
+        "`BASE_TYPE_CHAT`"
+    ),
+    "strategy": "`STRATEGY_UNSPECIFIED`, `STRATEGY_VANILLA`, `STRATEGY_TFEW`",
+    "lora_target_modules": (
+        "`LORA_TARGET_MODULES_UNSPECIFIED`, `LORA_TARGET_MODULES_QV`, `LORA_TARGET_MODULES_QKVO`, "
+        "`LORA_TARGET_MODULES_QKVO_FFN`"
+    ),
+}
+_EXAMPLE = ModelState(
+    FinetunedModel(
+        id="5ebf140d-7ce7-5123-b4f7-3e9c4bd06ce0",
+        name="support-chat-v12",
+        status=Status.FINETUNING,
+        base_type="BASE_TYPE_CHAT",
+        base_model="command-r",
+        base_model_version="08-2024",
+        dataset_id="support-chat-560ebd",
+        created_at=1_750_000_000.0,
+        updated_at=1_750_003_600.0,
+        hyperparameters={"train_epochs": 1.0, "learning_rate": 0.01},
+    ),
+    TrainingProgress(step=560, step_at=1_750_003_540.0, metrics={"accuracy": 0.6966, "cross_entropy": 1.239}),
+)
 
 _CONFIGURATION = """# Configuration
 
@@ -88,17 +149,26 @@ once.
 `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` (HTTP proxies only), `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR`
 are understood as usual.
 
-## Example
+## How options depend on each other
+
+- `--poll.idle-interval` is at least `--poll.interval`, and equal to it unless given.
+- `--poll.stale-after` is at least twice `--poll.interval`; not given, it follows the interval in force.
+- `--cohere.calls-per-month` may stretch the interval beyond both, and never shortens it.
+- `--cohere.requests-per-minute` limits what `--cohere.concurrency` would allow.
+- `--cohere.api-key-file` and a key in the environment exclude each other. On Cohere's own hosts one of
+  them is needed.
+- `--cohere.base-url` and `--cohere.api-key-file` are refused beside `demo` and `check --demo`, which
+  bring their own API.
+- `--demo.*` options matter to `demo` and `check --demo` only.
+- `--metrics.exclude` that leaves out every family of training metrics saves the calls for step metrics, too.
+
+## A complete file
+
+Every option with its default; those in comments have none, or one that follows from another option. Keys may
+be left out.
 
 ```yaml
-cohere:
-  base-url: https://gateway.example.com/cohere
-  api-key-file: /run/secrets/cohere-api-key
-poll:
-  interval: 2m
-log:
-  format: json
-```
+{complete}```
 """
 
 
@@ -123,9 +193,24 @@ def metrics_page() -> str:
         ),
         values="\n".join(
             f"- `{label}`: {', '.join(f'`{value}`' for value in _values(label, own))}"
-            for label in ("endpoint", "reason", "kind")
+            for label in ("endpoint", "reason", "kind", "file")
+            if _values(label, own)
         ),
+        open_values="\n".join(f"- `{label}`: {values}" for label, values in _open_values().items()),
+        buckets=", ".join(f"`{bound}`" for bound in _values("le", own)),
+        sample=_sample(),
     )
+
+
+def _open_values() -> dict[str, str]:
+    numeric = ", ".join(f"`{name}`" for name in HYPERPARAMETERS)
+    return {**_OPEN, "hyperparameter": numeric}
+
+
+def _sample() -> str:
+    """Return the samples of one model, as /metrics has them."""
+    families = [family for family in FAMILIES if isinstance(family, ModelFamily)]
+    return b"".join(model_lines(family, [_EXAMPLE], [identity(_EXAMPLE)]) for family in families).decode()
 
 
 def configuration_page() -> str:
@@ -134,8 +219,41 @@ def configuration_page() -> str:
     for name, group in groups().items():
         rows = [_option_row(option) for option in options() if option.group == name]
         title = (group.__doc__ or name).partition(".")[0]
-        sections.append(f"## {title}\n\n{markdown(('flag', 'variable', 'default', 'meaning'), rows)}")
-    return _NOTE + _CONFIGURATION.format(options="\n\n".join(sections))
+        heads = ("flag", "variable", "default", "limits", "meaning")
+        sections.append(f"## {title}\n\n{markdown(heads, rows)}")
+    return _NOTE + _CONFIGURATION.format(options="\n\n".join(sections), complete=complete_file())
+
+
+def complete_file() -> str:
+    """Return a YAML file with every option at its default, in a comment what it means."""
+    lines = []
+    for name, group in groups().items():
+        if name == "config":
+            continue
+        lines.append(f"# {(group.__doc__ or name).partition('.')[0]}\n{name}:")
+        for option in options():
+            if option.group == name:
+                lines += textwrap.wrap(option.meaning, 100, initial_indent="  # ", subsequent_indent="  # ")
+                lines.append(_yaml_line(option))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _yaml_line(option: Option) -> str:
+    """Return an option at its default; one whose default is none, or follows from another, in a comment."""
+    key = option.key.partition(".")[2]
+    if not option.default or " " in option.default:
+        return f"  # {key}: {option.default or option.metavar}"
+    quoted = f'"{option.default}"' if ":" in option.default else option.default
+    return f"  {key}: {quoted}"
+
+
+def _limits(option: Option) -> str:
+    def written(bound: float) -> str:
+        return format_duration(bound) if option.metavar == "DURATION" else f"{bound:g}"
+
+    words = {"ge": "at least", "gt": "more than", "le": "at most"}
+    return ", ".join(f"{words[name]} {written(bound)}" for name, bound in option.bounds.items())
 
 
 def _own_row(metric: Metric) -> tuple[str, ...]:
@@ -153,7 +271,7 @@ def _values(label: str, metrics: Iterable[Metric]) -> list[str]:
 def _option_row(option: Option) -> tuple[str, ...]:
     flag = f"`{option.flag}`" + (f" {option.metavar}" if option.metavar else "")
     default = f"`{option.default}`" if option.default else ""
-    return flag.replace("|", "\\|"), f"`{option.variable}`", default, option.meaning
+    return flag.replace("|", "\\|"), f"`{option.variable}`", default, _limits(option), option.meaning
 
 
 def _labels(labels: Iterable[str]) -> str:

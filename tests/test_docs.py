@@ -1,10 +1,12 @@
 """The pages under docs/ say what the code says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from docs.generate import PAGES
+from docs.generate import PAGES, complete_file
+from exporter.settings import Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
 
@@ -14,6 +16,20 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_as_the_code_would_write_it(name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+def test_the_complete_file_is_one_and_holds_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text(complete_file(), encoding="utf-8")
+    _, settings = load([f"--config.file={file}"], {})
+    defaults = Settings().model_dump(exclude={"config"})
+    assert settings.model_dump(exclude={"config"}) == defaults
+    assert {option.key for option in options() if option.group != "config"} == {
+        f"{group}.{match[1]}"
+        for group, text in re.findall(r"^(\w+):\n((?:  .*\n)*)", complete_file(), re.MULTILINE)
+        for match in re.finditer(r"^  (?:# )?([a-z.-]+):(?: .*)?$", text, re.MULTILINE)
+        if f"{group}.{match[1]}" in {option.key for option in options()}
+    }
 
 
 def test_the_web_configuration_s_page_names_every_key_and_every_name() -> None:

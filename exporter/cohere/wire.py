@@ -215,6 +215,9 @@ class _Hyperparameters(_Wire):
         return {name: value for name, value in self if isinstance(value, float)}
 
 
+HYPERPARAMETERS = tuple(name for name in _Hyperparameters.model_fields if name != "lora_target_modules")
+
+
 class _Wandb(_Wire):
     project: Text = None
     entity: Text = None
