@@ -26,7 +26,7 @@ _COMMANDS = {
     Subcommand.DEMO: commands.demo,
     Subcommand.CHECK: commands.check,
 }
-_WRITERS = {Subcommand.DASHBOARDS: commands.dashboards}
+_WRITERS = {Subcommand.DASHBOARDS: commands.dashboards, Subcommand.RULES: commands.rules}
 
 
 def run() -> None:

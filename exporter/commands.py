@@ -24,11 +24,12 @@ from exporter.app import (
 from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.model import Snapshot
+from exporter.rules import RulesError, render
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import end_in_time, ending
 from exporter.runtime.streams import say, show
 from exporter.settings import ApiKey, Command, Settings, SettingsError
-from exporter.shipped import write_dashboards
+from exporter.shipped import read_values, write_dashboards
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -132,6 +133,23 @@ def dashboards(command: Command) -> int:
     except OSError as error:
         raise SettingsError(f"{folder}: {error.strerror or error}") from None
     return show("\n".join(map(str, written)))
+
+
+def rules(command: Command) -> int:
+    """Write the Prometheus rules into a file, or print them."""
+    given = command.flags.get("--values")
+    try:
+        content = render(read_values(Path(str(given))) if given else {})
+    except RulesError as error:
+        raise SettingsError(f"--values: {error}" if given else str(error)) from None
+    if not command.operands:
+        return show(content.rstrip("\n"))
+    file = Path(command.operands[0])
+    try:
+        file.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror or error}") from None
+    return show(str(file))
 
 
 def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> str:

@@ -1,6 +1,19 @@
-"""The Grafana dashboards that match this version: files of the package, or of the checkout it runs from."""
+"""What comes with this version for Grafana and Prometheus.
 
+The dashboards are files of the package, or of the checkout that it runs from.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.rules import RulesError
+from exporter.runtime.files import Unreadable, read_once
+from exporter.runtime.yaml import UniqueKeyLoader, cause
+
+_LARGEST = 1 << 20  # bytes
 
 _PACKAGE = Path(__file__).parent
 
@@ -14,6 +27,21 @@ def write_dashboards(folder: Path) -> list[Path]:
         target.write_bytes(source.read_bytes())
         written.append(target)
     return written
+
+
+def read_values(file: Path) -> Mapping[str, Any]:
+    """Return the values for the rules that a YAML file holds. Raise RulesError."""
+    try:
+        content = yaml.load(read_once(file, _LARGEST).decode("utf-8"), UniqueKeyLoader)  # noqa: S506 - a safe loader
+    except Unreadable as error:
+        raise RulesError(f"{file}: cannot be read: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        raise RulesError(f"{file}: is not valid YAML{cause(error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise RulesError(f"{file}: is not valid YAML") from None
+    if not isinstance(content, dict | None):
+        raise RulesError(f"{file}: must be a mapping")
+    return content or {}
 
 
 def _dashboards() -> Path:

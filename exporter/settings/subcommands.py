@@ -15,6 +15,7 @@ class Subcommand(StrEnum):
     DEMO = "demo"
     CHECK = "check"
     DASHBOARDS = "dashboards"
+    RULES = "rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,13 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
         "write the Grafana dashboards of this version into DIR",
         operands="DIR",
         least=1,
+        most=1,
+        reads_settings=False,
+    ),
+    Subcommand.RULES: Row(
+        "write the Prometheus rules of this version into FILE, or to standard output",
+        (OwnFlag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),),
+        operands="[FILE]",
         most=1,
         reads_settings=False,
     ),
