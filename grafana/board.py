@@ -77,6 +77,11 @@ def as_json(built: model.Dashboard) -> dict[str, Any]:
             "auto_min",
         ):  # of interval variables; the library gives them to all
             del variable[name]
+    for panel in plain["panels"]:  # what the library adds and Grafana 13 does not know
+        if panel["type"] == "table":
+            del panel["options"]["footer"]
+        if panel["type"] == "xychart":
+            del panel["fieldConfig"]["defaults"]["custom"]["fillOpacity"]
     return {"id": None, **plain}
 
 

@@ -374,7 +374,8 @@ def _properties(column: Column) -> Sequence[DynamicConfigValue]:
 
 def _hidden() -> list[DynamicConfigValue]:
     # The first is Grafana 11's way, the second that of later ones; each ignores the other's.
-    return [_property("custom.hidden", True), _property("custom.hideFrom", {"viz": True})]
+    everywhere = {"viz": True, "legend": False, "tooltip": False}
+    return [_property("custom.hidden", True), _property("custom.hideFrom", everywhere)]
 
 
 def _property(name: str, value: object) -> DynamicConfigValue:
