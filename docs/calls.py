@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from structlog.testing import capture_logs
 
 from docs.world import INTERVAL, START, World, naive_poll
-from exporter.cohere.limits import MONTH
+from exporter.polling.quota import MONTH
 from exporter.simulator import Job, Plan, Status, at_rest, start_job
 from exporter.simulator.catalogue import CHAT
 

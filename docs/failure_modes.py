@@ -19,7 +19,7 @@ and on step metrics. `make docs` writes the tables from those tests.
 - A failure on any page of the list costs the whole poll: `cohere_up` is 0,
   `cohere_exporter_poll_failures_total` counts one under the reason, and the models stay as they were last
   seen, until `--poll.stale-after` has passed. Then they are absent: a gap, not a lie. The log has one line,
-  `polling the API fails`, and no other until the reason changes, but for one when the data is stale; the
+  `poll failed`, and no other until the reason changes, but for one when the data is stale; the
   landing page says the same.
 - A failure on step metrics costs those of that model: `cohere_up` stays 1,
   `cohere_exporter_training_metrics_failures_total` counts one under the reason, its last good values stay.

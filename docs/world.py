@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from exporter.cohere.client import MODELS_PATH, CohereClient, Listing
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.client import MODELS_PATH, CohereClient, Cursor, Listing, StepReading
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.model import Snapshot, Status, TrainingProgress
-from exporter.pace import UNDER_WAY
-from exporter.poller import Poller
+from exporter.polling.allowance import RequestAllowance
+from exporter.polling.poller import Poller
+from exporter.polling.quota import Quota
+from exporter.polling.schedule import UNDER_WAY, PollSchedule
 from exporter.simulator import Job, Simulator
 from exporter.telemetry import Telemetry
 from tests.simulated import transport_of
@@ -62,27 +63,25 @@ class World:
         )
         self.http = httpx.AsyncClient(transport=transport_of(self.simulator), base_url="http://simulated")
         telemetry = Telemetry(version="", revision="", endpoints=Endpoint, rejected_kinds=())
-        self.budget = MonthlyBudget(self.calls_per_month, self.clock)
+        quota = Quota(self.calls_per_month, self.clock)
+        allowance = RequestAllowance(self.clock, requests_per_minute=10**9, concurrency=8, quota=quota)
         transport = Transport(
             self.http,
             key=str,
             timeout=60,
-            concurrency=8,
-            limiter=RateLimiter(10**9, self.clock),
-            budget=self.budget,
+            allowance=allowance,
             observer=telemetry,
             clock=self.clock,
         )
-        self._client = CohereClient(transport, observer=telemetry)
+        self._client = CohereClient(transport, observer=telemetry, saves_calls=self.calls_per_month > 0)
         self._training: set[str] = set()
         self.poller = Poller(
             self,
+            schedule=PollSchedule(self.clock, interval=INTERVAL, quota=quota, allowance=allowance),
             publish=_nowhere,
             observer=telemetry,
             clock=self.clock,
             key=str,
-            interval=INTERVAL,
-            budget=self.budget,
         )
 
     async def list_models(self) -> Listing:
@@ -94,14 +93,19 @@ class World:
             self.in_training.setdefault(model_id, self.clock.now)
         return listing
 
-    async def training_progress(
-        self, model_id: str, earlier: TrainingProgress | None = None
-    ) -> TrainingProgress | None:
+    async def training_steps(
+        self,
+        model_id: str,
+        known: TrainingProgress | None = None,
+        cursor: Cursor | None = None,
+        *,
+        is_whole: bool = False,
+    ) -> StepReading:
         """Read step metrics, and note when those of a model in training were read."""
-        progress = await self._client.training_progress(model_id, earlier)
+        reading = await self._client.training_steps(model_id, known, cursor, is_whole=is_whole)
         if model_id in self._training:
             self.read.setdefault(model_id, []).append(self.clock.now)
-        return progress
+        return reading
 
     async def poll(self) -> int:
         """Poll once, wait until the next poll is due, and give the requests the simulator counted."""

@@ -20,7 +20,6 @@ from exporter import REVISION, __version__
 from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
 from exporter.cohere.http import open_http, parse_base_url
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.proxies import Proxy, UnusableProxy, proxy_for
 from exporter.cohere.tls import (
     KEY_LOG,
@@ -35,7 +34,10 @@ from exporter.cohere.wire import REJECTED_KINDS
 from exporter.exposition import Exposition, Format, Live
 from exporter.families import PROGRESS_FAMILIES
 from exporter.model import Snapshot
-from exporter.poller import Poller
+from exporter.polling.allowance import RequestAllowance
+from exporter.polling.poller import Poller
+from exporter.polling.quota import BudgetFile, Quota
+from exporter.polling.schedule import PollSchedule
 from exporter.runtime.reload import ReloadError
 from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
@@ -76,17 +78,30 @@ class Exporter:
         self._clock = clock
         self._simulated = simulated
         cohere = settings.cohere
-        self._budget = MonthlyBudget(cohere.calls_per_month, clock)
         self.telemetry = Telemetry(
             version=__version__,
             revision=REVISION,
             endpoints=Endpoint,
             rejected_kinds=REJECTED_KINDS,
-            calls_left=(lambda: self._budget.left) if cohere.calls_per_month else None,
+            calls_left=(lambda: self._quota.left) if cohere.calls_per_month else None,
+            next_poll_at=lambda: self.poller.next_poll_at or 0.0,
+            has_budget_file=cohere.budget_file is not None,
             process_metrics=not settings.web.disable_exporter_metrics,
         )
         if cohere.api_key_file:
             self._show_reload("api_key", successful=True)
+        file = cohere.budget_file
+        self._quota = Quota(
+            cohere.calls_per_month,
+            clock,
+            BudgetFile(file, self.telemetry.budget_file_failed) if file else None,
+        )
+        allowance = RequestAllowance(
+            clock,
+            requests_per_minute=cohere.requests_per_minute,
+            concurrency=cohere.concurrency,
+            quota=self._quota,
+        )
         environ = {} if simulated else os.environ
         base_url = _base_url(settings)
         proxy = _proxy(base_url, environ)
@@ -102,9 +117,7 @@ class Exporter:
             self.http,
             key=self._read_key,
             timeout=cohere.timeout,
-            concurrency=cohere.concurrency,
-            limiter=RateLimiter(cohere.requests_per_minute, clock),
-            budget=self._budget,
+            allowance=allowance,
             observer=self.telemetry,
             clock=clock,
             proxy=proxy,
@@ -115,27 +128,34 @@ class Exporter:
             observer=self.telemetry,
             page_size=cohere.page_size,
             metric_limit=settings.training.metric_limit,
+            saves_calls=cohere.calls_per_month > 0,
             worker=worker,
         )
         exclude = settings.metrics.exclude
         self.poller = Poller(
             client,
+            schedule=PollSchedule(
+                clock,
+                interval=settings.poll.interval,
+                idle_interval=settings.poll.idle_interval,
+                stale_after=settings.poll.stale_after if settings.poll.stale_after_given else None,
+                quota=self._quota,
+                allowance=allowance,
+            ),
             publish=self._publish,
             observer=self.telemetry,
             clock=clock,
             key=self._read_key,
-            interval=settings.poll.interval,
-            idle_interval=settings.poll.idle_interval,
-            stale_after=settings.poll.stale_after if settings.poll.stale_after_given else None,
             concurrency=cohere.concurrency,
             models_limit=settings.models.limit,
-            budget=self._budget,
             # The API is not asked for what nobody is shown.
             with_progress=not (exclude and all(exclude.fullmatch(name) for name in PROGRESS_FAMILIES)),
         )
         self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
-            clock=clock, stale_after=lambda: self.poller.stale_after, exclude=exclude, worker=worker
+            is_fresh=self.poller.freshness.is_fresh,
+            exclude=exclude,
+            worker=worker,
         )
 
     def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
@@ -156,7 +176,7 @@ class Exporter:
             interval=self.poller.interval,
             next_poll_at=self.poller.next_poll_at,
             stale_after=self.poller.stale_after,
-            calls_left=self._budget.left if self._settings.cohere.calls_per_month else None,
+            calls_left=self._quota.left if self._settings.cohere.calls_per_month else None,
             snapshot=self.exposition.snapshot,
             now=self._clock.time(),
         )

@@ -1,6 +1,7 @@
 """Time as the exporter sees it, so that tests can move it."""
 
 import asyncio
+import math
 import time
 from typing import Protocol
 
@@ -40,3 +41,27 @@ class SystemClock:
         await asyncio.sleep(min(seconds, LONGEST_NAP))
         while (left := due - self.monotonic()) > 0:  # noqa: ASYNC110 - no event tells of time
             await asyncio.sleep(min(left, LONGEST_NAP))
+
+
+class Wakeup:
+    """Waits on a clock for a time to come, or for somebody to call earlier."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._called = asyncio.Event()
+
+    def call(self) -> None:
+        """Wake everybody who waits now."""
+        called, self._called = self._called, asyncio.Event()
+        called.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for `seconds` (infinity: without end) or until `call`."""
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._called.wait())]
+        if seconds < math.inf:
+            waits.append(asyncio.create_task(self._clock.sleep(max(seconds, 0.0))))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -10,8 +10,9 @@
     ├── ServerError        5xx
     ├── Timeout            408, or the deadline of a request passed
     ├── ConnectionFailed   no answer: DNS, TCP or TLS failed, or the connection broke
-    └── InvalidResponse    an answer that is not what the specification says
-        └── Endless        pages without end
+    ├── InvalidResponse    an answer that is not what the specification says
+    │   └── Endless        pages without end
+    └── InternalError      a bug of the exporter, or no memory
 
 A message is one line for people and never holds a secret or a response body.
 """
@@ -136,6 +137,13 @@ class Endless(InvalidResponse):
     """Pages that go in a circle or beyond all bounds: to ask again soon would cost as many calls again."""
 
 
+class InternalError(ApiError):
+    """Nothing that the API did: a bug of the exporter, or memory that ran out."""
+
+    reason = "internal_error"
+    advice = "Report it with the traceback from the log, and look at the memory limit of the process."
+
+
 REASONS = tuple(
     error.reason
     for error in (
@@ -148,5 +156,6 @@ REASONS = tuple(
         Timeout,
         ConnectionFailed,
         InvalidResponse,
+        InternalError,
     )
 )

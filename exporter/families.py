@@ -87,10 +87,15 @@ def _hyperparameters(state: ModelState) -> Iterable[Sample]:
         yield (name,), value
 
 
-def _training_metrics(state: ModelState) -> Iterable[Sample]:
-    if state.progress is not None:
-        for name, value in state.progress.metrics.items():
-            yield (name,), value
+def _by_metric(
+    get: Callable[[TrainingProgress], Mapping[str, float]],
+) -> Callable[[ModelState], Iterable[Sample]]:
+    def samples(state: ModelState) -> Iterable[Sample]:
+        if state.progress is not None:
+            for name, value in get(state.progress).items():
+                yield (name,), value
+
+    return samples
 
 
 def bounded_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
@@ -183,7 +188,25 @@ FAMILIES: tuple[Family, ...] = (
         "Latest value of each evaluation metric (metrics; no training loss), at the last step with it; "
         "not to be summed.",
         ("metric",),
-        _training_metrics,
+        _by_metric(lambda progress: progress.metrics),
+    ),
+    ModelFamily(
+        "cohere_finetuned_model_training_metric_step",
+        "Step that the latest value of each evaluation metric comes from (step_number).",
+        ("metric",),
+        _by_metric(lambda progress: progress.metric_steps),
+    ),
+    ModelFamily(
+        "cohere_finetuned_model_training_metric_min",
+        "Lowest value of each evaluation metric (metrics) in all rows read of this run.",
+        ("metric",),
+        _by_metric(lambda progress: progress.lowest),
+    ),
+    ModelFamily(
+        "cohere_finetuned_model_training_metric_max",
+        "Highest value of each evaluation metric (metrics) in all rows read of this run.",
+        ("metric",),
+        _by_metric(lambda progress: progress.highest),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metrics_non_finite",

@@ -4,7 +4,7 @@ Everything here is frozen and free of I/O. Text is what the API said, "" where i
 Unix seconds, None where the API gave none; a status is a plain string, because the API may add one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -48,18 +48,45 @@ class FinetunedModel:
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """The metrics of one training step; `at` is in Unix seconds."""
+
+    step: int
+    at: float | None
+    metrics: Mapping[str, float]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingProgress:
-    """The latest training-step metrics of one model.
+    """The training-step metrics of one run, reduced.
 
     `step` is the highest step that has a row and `step_at` the time of that row; each of `metrics` is the
-    value on the highest step that has it; `dropped` counts the metrics left out by a limit.
+    value on the highest step that has it, which `metric_steps` names; `lowest` and `highest` are over all
+    rows read of this run, without NaN; `dropped` counts the metrics left out by a limit.
     """
 
     step: int
     step_at: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    metric_steps: Mapping[str, int] = field(default_factory=dict)
+    lowest: Mapping[str, float] = field(default_factory=dict)
+    highest: Mapping[str, float] = field(default_factory=dict)
     dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRows:
+    """Rows of one model that a reading newly brought, in the API's order.
+
+    `missed` counts, as well as can be known, the rows of the run that were never read; `is_new_run` says that
+    what was read of the model before belongs to another run.
+    """
+
+    model: FinetunedModel
+    rows: Sequence[StepRow]
+    missed: int = 0
+    is_new_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +102,8 @@ class Snapshot:
     """A whole fleet at one moment.
 
     `states` are the models exported, newest first; `status_counts` and `dropped` speak of every model the
-    API listed, so `sum(status_counts.values()) == len(states) + dropped`. `listed_at` is when the list was
-    complete, on the monotonic clock; it ages a snapshot and makes it no other one.
+    API listed, so `sum(status_counts.values()) == len(states) + dropped`. `listed_at` is when the list's
+    first request began, on the monotonic clock; it ages a snapshot and makes it no other one.
     """
 
     states: tuple[ModelState, ...]

@@ -29,7 +29,8 @@ _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 class Telemetry:
     """Counts what the other rooms report; `registry` renders it.
 
-    `calls_left` gives the calls left of the month's budget; None where there is no budget.
+    `calls_left` gives the calls left of the month's quota, None where there is none; `next_poll_at` gives
+    when the next poll begins, in Unix seconds, 0 before the first has ended.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class Telemetry:
         endpoints: Iterable[str],
         rejected_kinds: Iterable[str],
         calls_left: Callable[[], float] | None = None,
+        next_poll_at: Callable[[], float] = float,
+        has_budget_file: bool = False,
         process_metrics: bool = True,
     ) -> None:
         # The library has these switches as globals only. The second keeps values in memory, even where
@@ -60,11 +63,21 @@ class Telemetry:
         )
         self.last_duration = gauge("cohere_exporter_last_poll_duration_seconds", "Duration of the last poll.")
         self.interval = gauge(
-            "cohere_exporter_poll_interval_seconds", "Time from one poll to the next, as in force."
+            "cohere_exporter_poll_interval_seconds",
+            "Time from the last poll to the next, as in force, backoff included.",
         )
+        gauge(
+            "cohere_exporter_next_poll_timestamp_seconds",
+            "Unix time at which the next poll begins, 0 before the first has ended.",
+        ).set_function(next_poll_at)
         self.stale_after = gauge(
             "cohere_exporter_stale_after_seconds",
-            "Time that the last good data outlives a failing API, as in force.",
+            "Age at which data of models is dropped, as in force.",
+        )
+        self.last_poll_failed = gauge(
+            "cohere_exporter_last_poll_failed",
+            "1 on the reason why the last poll failed, 0 on every other; all 0 after a good poll.",
+            ["reason"],
         )
         self.polls = counter("cohere_exporter_polls", "Polls that ended, well or badly.")
         self.poll_failures = counter(
@@ -94,6 +107,12 @@ class Telemetry:
                 "cohere_exporter_api_calls_left",
                 "Calls left of --cohere.calls-per-month after those of the last 31 days; only with a budget.",
             ).set_function(calls_left)
+        self.budget_file_failures: Counter | None = None
+        if has_budget_file:
+            self.budget_file_failures = counter(
+                "cohere_exporter_budget_file_failures",
+                "Times --cohere.budget-file could not be read or written; only with that file.",
+            )
         self.training_metrics_failures = counter(
             "cohere_exporter_training_metrics_failures",
             "Failed readings of one model's step metrics; its last good values stay.",
@@ -148,6 +167,7 @@ class Telemetry:
             for code in ("200", "error"):
                 self.api_requests.labels(endpoint, code)
         for reason in REASONS:
+            self.last_poll_failed.labels(reason)
             self.poll_failures.labels(reason)
             self.training_metrics_failures.labels(reason)
         for kind in rejected_kinds:
@@ -188,6 +208,8 @@ class Telemetry:
         self.up.set(outcome.reason is None)
         self.last_poll.set(outcome.finished_at)
         self.last_duration.set(outcome.duration)
+        for reason in REASONS:
+            self.last_poll_failed.labels(reason).set(reason == outcome.reason)
         if outcome.reason is None:
             self.last_success.set(outcome.finished_at)
         else:
@@ -197,7 +219,12 @@ class Telemetry:
         """Count a model whose step metrics could not be read."""
         self.training_metrics_failures.labels(reason).inc()
 
-    def paced(self, interval: float, stale_after: float) -> None:
+    def budget_file_failed(self) -> None:
+        """Count a budget file that could not be read or written."""
+        if self.budget_file_failures:
+            self.budget_file_failures.inc()
+
+    def scheduled(self, interval: float, stale_after: float) -> None:
         """Show the times in force, in seconds."""
         self.interval.set(interval)
         self.stale_after.set(stale_after)

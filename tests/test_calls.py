@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from docs.calls import DAY, EXAMPLES, QUOTA, Example, calls_per_day, end_of_training, fleet, live, naive_calls
 from docs.world import World, naive_poll
-from exporter.cohere.limits import MONTH
+from exporter.polling.quota import MONTH
 from exporter.simulator import LIST_MODELS, LIST_STEPS
 
 ROWS = ("idle", 0), ("one training", 1), ("all training", 3)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,14 +13,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exporter.cohere.client import BOUNDS, CIRCLE, MODELS_PATH, Bounds, CohereClient
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
+from exporter.cohere.client import (
+    BOUNDS,
+    CIRCLE,
+    MODELS_PATH,
+    Bounds,
+    CohereClient,
+    Cursor,
+    StepReading,
+)
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
 from exporter.errors import ApiError, Gone, InvalidResponse
 from exporter.model import TrainingProgress
 from tests.clients import open_client
 from tests.conftest import FakeClock, settle
+from tests.schedules import allowance_of
 from tests.strategies import encode, json_values
 from tests.test_transport import Api, Handler, RecordingObserver, an_api, reply
 
@@ -58,6 +67,8 @@ def chain(key: str, *pages: list[dict[str, Any]]) -> Handler:
 
     def handle(request: httpx.Request) -> httpx.Response:
         number = int(request.url.params.get("page_token", "0"))
+        if number >= len(pages):
+            return reply(400, encode({"message": "no such page"}))
         following = {"next_page_token": str(number + 1)} if number + 1 < len(pages) else {}
         return reply(body=encode({key: pages[number]} | following))
 
@@ -73,11 +84,17 @@ def steps(*numbers: int, **metrics: float) -> list[dict[str, Any]]:
 
 
 async def progress(
-    *pages: list[dict[str, Any]], earlier: TrainingProgress | None = None, limit: int = 0
-) -> tuple[TrainingProgress | None, int]:
-    """Read the progress of a model from these pages; give it and the number of requests."""
-    async with a_client(chain("step_metrics", *pages), metric_limit=limit) as (client, api):
-        return await client.training_progress("m", earlier), len(api.requests)
+    *pages: list[dict[str, Any]],
+    known: TrainingProgress | None = None,
+    cursor: Cursor | None = None,
+    is_whole: bool = False,
+    **options: Any,
+) -> tuple[StepReading, int]:
+    """Read the steps of a model from these pages; return the reading and the number of requests."""
+    options = {"page_size": len(pages[0]) or 1, **options}
+    async with a_client(chain("step_metrics", *pages), **options) as (client, api):
+        reading = await client.training_steps("m", known, cursor, is_whole=is_whole)
+        return reading, len(api.requests)
 
 
 @pytest.mark.anyio
@@ -102,34 +119,25 @@ class TestListModels:
             listing = await client.list_models()
         assert (listing.models, listing.pages) == ((), 1)
 
-    async def test_waits_for_step_metrics_that_hang_once_and_not_at_each_page(self) -> None:
-        list_pages = iter([models("a"), models("b"), models("c")])
-        tokens = iter("12")
-        hanging = [asyncio.Event() for _ in range(4)]
-        order: list[str] = []
+    async def test_waits_for_no_step_metrics_that_hang(self) -> None:
+        list_pages = chain("finetuned_models", models("a"), models("b"), models("c"))
+        hanging = asyncio.Event()
 
         async def handle(request: httpx.Request) -> httpx.Response:
             if request.url.path == MODELS_PATH:
-                order.append("list")
-                page = {"finetuned_models": next(list_pages), "next_page_token": next(tokens, "")}
-                return reply(body=encode(page))
-            order.append("steps")
-            await hanging[order.count("steps") - 1].wait()
+                answer = list_pages(request)
+                assert isinstance(answer, httpx.Response)
+                return answer
+            await hanging.wait()
             return reply()
 
         async with an_api(handle, concurrency=2) as api:
             client = CohereClient(api.transport, observer=api.observer)
-            readings = [asyncio.create_task(client.training_progress("m")) for _ in range(2)]
+            readings = [asyncio.create_task(client.training_steps("m")) for _ in range(4)]
             await settle()
-            listing = asyncio.create_task(client.list_models())
-            await settle()
-            readings += [asyncio.create_task(client.training_progress("m")) for _ in range(2)]
-            await settle()
-            hanging[0].set()
-            assert [model.id for model in (await listing).models] == ["a", "b", "c"]
-            assert order[:5] == ["steps", "steps", "list", "list", "list"]
-            for event in hanging:
-                event.set()
+            listing = await client.list_models()
+            assert [model.id for model in listing.models] == ["a", "b", "c"]
+            hanging.set()
             await asyncio.gather(*readings)
 
     async def test_asks_for_the_page_size_on_every_page(self) -> None:
@@ -257,8 +265,8 @@ class TestChainsWithoutAnEnd:
 
         async with a_client(handle) as (client, _):
             with pytest.raises(InvalidResponse, match="no end"):
-                await client.training_progress("m")
-        assert sent == BOUNDS[Endpoint.LIST_TRAINING_STEP_METRICS].pages
+                await client.list_models()
+        assert sent == BOUNDS[Endpoint.LIST_FINETUNED_MODELS].pages
 
     async def test_a_list_that_only_repeats_models_is_an_invalid_response(self) -> None:
         sent = 0
@@ -293,9 +301,8 @@ class TestChainsWithoutAnEnd:
             assert 1 < len(api.requests) < 6
         rows = [[{"step_number": step, "metrics": {"loss": 1}}] for step in range(6)]
         async with a_client(chain("step_metrics", *rows)) as (client, api):
-            with pytest.raises(InvalidResponse, match="pages together"):
-                await client.training_progress("m")
-            assert 1 < len(api.requests) < 6
+            assert not (await client.training_steps("m")).is_complete
+            assert 1 < len(api.requests) < 7
 
     @pytest.mark.parametrize(
         "token", ["\ud800", "😀" * 8192, "x" * 100_000], ids=["surrogate", "wide", "long"]
@@ -312,7 +319,7 @@ class TestChainsWithoutAnEnd:
 async def test_a_model_whose_id_is_not_whole_is_not_asked_for(model_id: str) -> None:
     async with a_client(lambda _: reply(body=b"{}")) as (client, api):
         with pytest.raises(InvalidResponse, match="cannot be asked for"):
-            await client.training_progress(model_id)
+            await client.training_steps(model_id)
         assert api.requests == []
 
 
@@ -327,7 +334,7 @@ class TestAnything:
         async def both() -> Sequence[object]:
             async with a_client(lambda _: reply(body=encode(answer))) as (client, _):
                 return await asyncio.gather(
-                    client.list_models(), client.training_progress("m"), return_exceptions=True
+                    client.list_models(), client.training_steps("m"), return_exceptions=True
                 )
 
         for result in asyncio.run(both()):
@@ -335,55 +342,139 @@ class TestAnything:
 
 
 @pytest.mark.anyio
-class TestTrainingProgress:
-    async def test_of_a_model_without_rows_is_none(self) -> None:
-        assert await progress([]) == (None, 1)
+class TestTrainingSteps:
+    known = TrainingProgress(step=20, metrics={"f1": 0.5, "loss": 9.0}, metric_steps={"f1": 20, "loss": 20})
 
-    async def test_of_ascending_pages_is_on_the_last_page(self) -> None:
-        assert await progress(steps(0, 10), steps(20, 30), steps(40)) == (
-            TrainingProgress(step=40, metrics={"loss": 1 / 41}),
-            3,
-        )
+    async def test_of_a_model_without_rows_is_nothing(self) -> None:
+        assert await progress([]) == (StepReading(None, []), 1)
 
-    async def test_of_descending_pages_needs_the_first_only(self) -> None:
-        assert await progress(steps(40, 30), steps(20, 10), steps(0)) == (
-            TrainingProgress(step=40, metrics={"loss": 1 / 41}),
-            1,
+    @pytest.mark.parametrize("pages", [(steps(0, 10), steps(20, 30), steps(40)), (steps(40, 30), steps(0))])
+    async def test_of_an_unknown_run_go_to_the_last_page_in_either_order(self, pages: Any) -> None:
+        reading, requests = await progress(*pages)
+        assert reading.progress is not None
+        assert (reading.progress.step, requests) == (40, len(pages))
+        assert len(reading.rows) == sum(map(len, pages))
+
+    async def test_of_a_known_run_end_where_it_is_known(self) -> None:
+        reading, requests = await progress(
+            steps(40, 30, loss=0.1), steps(20, 10, loss=0.2), steps(0), known=self.known
         )
+        assert requests == 2
+        assert reading.progress is not None
+        assert reading.progress.metrics == {"loss": 0.1, "f1": 0.5}
+        assert [row.step for row in reading.rows] == [40, 30]
+
+    async def test_read_on_for_a_metric_that_only_some_rows_carry(self) -> None:
+        rare = [{"step_number": 30, "metrics": {"f1": 0.8}}, *steps(20, 10)]
+        reading, _ = await progress(steps(60, 50, 40), rare, known=self.known)
+        assert reading.progress is not None
+        assert (reading.progress.metrics["f1"], reading.progress.metric_steps["f1"]) == (0.8, 30)
 
     @pytest.mark.parametrize("first", [[], steps(30), steps(30, 30), steps(30, 10, 20), ["row", {}]])
-    async def test_reads_on_while_no_page_proves_its_order(self, first: list[dict[str, Any]]) -> None:
-        found, requests = await progress(first, steps(40), steps(50))
-        assert found is not None
-        assert (found.step, requests) == (50, 3)
+    async def test_read_on_while_no_page_proves_its_order(self, first: list[dict[str, Any]]) -> None:
+        reading, requests = await progress(first, steps(40), steps(50), known=TrainingProgress(step=30))
+        assert reading.progress is not None
+        assert (reading.progress.step, requests) == (50, 3)
 
-    async def test_stops_at_the_page_that_completes_the_proof(self) -> None:
-        found, requests = await progress(steps(40), steps(30), steps(20))
-        assert found is not None
-        assert (found.step, requests) == (40, 2)
+    @pytest.mark.parametrize("step", [9, 20, 100])
+    async def test_of_another_run_inherit_nothing_whatever_its_step(self, step: int) -> None:
+        known = replace(self.known, step_at=1_600_000_000.0)
+        row = {"step_number": step, "created_at": "2026-01-01T00:00:00Z", "metrics": {"loss": 1.0}}
+        reading, _ = await progress([row], known=known)
+        assert reading.is_new_run
+        assert reading.progress is not None
+        assert (reading.progress.step, reading.progress.metrics) == (step, {"loss": 1.0})
 
-    async def test_of_a_first_page_is_completed_by_what_was_known(self) -> None:
-        earlier = TrainingProgress(step=20, metrics={"f1": 0.5, "loss": 9.0})
-        found, requests = await progress(steps(40, 30, loss=0.1), steps(20), earlier=earlier)
-        assert (found, requests) == (TrainingProgress(step=40, metrics={"loss": 0.1, "f1": 0.5}), 1)
+    async def test_go_to_the_last_page_when_all_are_asked_for(self) -> None:
+        reading, requests = await progress(steps(40, 20), steps(10, f1=0.9), known=self.known, is_whole=True)
+        assert requests == 2
+        assert reading.progress is not None
+        assert reading.progress.metrics == {"loss": 1 / 41, "f1": 0.9}
+        assert [row.step for row in reading.rows] == [40]
 
-    async def test_of_all_pages_needs_nothing_that_was_known(self) -> None:
-        earlier = TrainingProgress(step=20, metrics={"gone": 0.5})
-        found, _ = await progress(steps(30, loss=0.2), steps(40, loss=0.1), earlier=earlier)
-        assert found == TrainingProgress(step=40, metrics={"loss": 0.1})
+    async def test_in_ascending_order_go_on_at_the_page_that_was_the_last(self) -> None:
+        pages = steps(0, 10), steps(20, 30), steps(40)
+        first, _ = await progress(*pages)
+        assert first.cursor == Cursor("2", 2)
+        grown = *pages[:2], steps(40, 50), steps(60)
+        second, requests = await progress(*grown, known=first.progress, cursor=first.cursor)
+        assert requests == 2
+        assert [row.step for row in second.rows] == [50, 60]
+        assert second.cursor == Cursor("3", 2)
 
-    async def test_keeps_to_the_limit_of_metrics(self) -> None:
-        found, _ = await progress(steps(1, a=1.0, c=3.0), steps(2, b=2.0), limit=2)
-        assert found == TrainingProgress(step=2, metrics={"a": 1.0, "b": 2.0}, dropped=1)
+    async def test_whose_cursor_is_worth_nothing_any_more_are_read_from_the_first_page(self) -> None:
+        reading, requests = await progress(steps(0, 10), known=self.known, cursor=Cursor("1000", 2))
+        assert reading.is_new_run
+        assert requests >= 2
 
-    async def test_is_counted_under_its_own_endpoint_and_asks_for_the_page_size(self) -> None:
+    async def test_beyond_the_bounds_keep_what_was_read_and_go_on_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, Bounds(2, 10**6, 10**6))
+        pages = [steps(number, number + 1) for number in range(0, 10, 2)]
+        reading, requests = await progress(*pages)
+        found = []
+        for _ in range(5):
+            assert requests <= 2
+            found += [row.step for row in reading.rows]
+            if reading.is_complete:
+                break
+            reading, requests = await progress(*pages, known=reading.progress, cursor=reading.cursor)
+        assert found == list(range(10))
+
+    async def test_of_many_pages_are_asked_for_in_large_ones(self) -> None:
+        rows = steps(*range(0, 1500, 10))
+        async with a_client(sized(rows, default=50)) as (client, api):
+            reading = await client.training_steps("m")
+            assert len(reading.rows) == 150
+            assert [dict(request.url.params) for request in api.requests] == [{}, {"page_size": "1000"}]
+
+    async def test_are_asked_for_in_large_pages_at_once_where_calls_are_dear(self) -> None:
+        async with a_client(sized(steps(*range(60)), default=50), saves_calls=True) as (client, api):
+            await client.training_steps("m")
+            assert [dict(request.url.params) for request in api.requests] == [{"page_size": "1000"}]
+
+    @pytest.mark.parametrize("saves_calls", [False, True])
+    @pytest.mark.parametrize("most", [0, 50])
+    async def test_come_in_the_api_s_own_pages_where_it_knows_no_others(
+        self, most: int, saves_calls: bool
+    ) -> None:
+        """`most` 0 refuses every `page_size`; 50 passes over it."""
+        handler = sized(steps(*range(120)), default=50, most=most)
+        async with a_client(handler, saves_calls=saves_calls) as (client, api):
+            for _ in range(2):
+                reading = await client.training_steps("m")
+                assert len(reading.rows) == 120
+            assert len(api.requests) <= 8
+
+    async def test_keep_to_the_limit_of_metrics(self) -> None:
+        reading, _ = await progress(steps(1, a=1.0, c=3.0), steps(2, b=2.0), metric_limit=2)
+        assert reading.progress is not None
+        assert (reading.progress.metrics, reading.progress.dropped) == ({"a": 1.0, "b": 2.0}, 1)
+
+    async def test_are_counted_under_their_own_endpoint_and_ask_for_the_page_size(self) -> None:
         async with a_client(chain("step_metrics", steps(0), steps(1)), page_size=7) as (client, api):
-            await client.training_progress("m")
+            await client.training_steps("m")
         assert api.observer.requests == [("list_training_step_metrics", "200")] * 2
         assert [dict(request.url.params) for request in api.requests] == [
             {"page_size": "7"},
             {"page_size": "7", "page_token": "1"},
         ]
+
+
+def sized(rows: list[dict[str, Any]], *, default: int, most: int = 1000) -> Handler:
+    """Serve rows in pages as large as asked for, up to `most`; 0: refuse to be asked."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        asked = request.url.params.get("page_size")
+        if asked and not most:
+            return reply(400, encode({"message": "invalid page_size"}))
+        size = min(int(asked), most) if asked else default
+        begin = int(request.url.params.get("page_token", "0"))
+        following = {"next_page_token": str(begin + size)} if begin + size < len(rows) else {}
+        return reply(body=encode({"step_metrics": rows[begin : begin + size]} | following))
+
+    return handle
 
 
 def is_below(target: str, prefix: str, model_id: str) -> bool:
@@ -402,7 +493,7 @@ class TestIdsInThePath:
         async def ask() -> str:
             async with an_api(lambda _: reply(), base_url=f"https://api.invalid{prefix}") as api:
                 client = CohereClient(api.transport, observer=api.observer)
-                assert await client.training_progress(model_id) is None
+                assert (await client.training_steps(model_id)).progress is None
             return api.requests[0].url.raw_path.decode("ascii")
 
         assert is_below(asyncio.run(ask()), prefix, model_id)
@@ -412,7 +503,7 @@ class TestIdsInThePath:
     async def test_the_server_sees_each_awkward_id_whole(self, prefix: str) -> None:
         async with a_server() as (address, heads), a_real_client(address + prefix) as client:
             for model_id in AWKWARD_IDS:
-                assert await client.training_progress(model_id) is None
+                assert (await client.training_steps(model_id)).progress is None
         targets = [head.split(" ")[1] for head in heads]
         assert len(targets) == len(AWKWARD_IDS)
         for target, model_id in zip(targets, AWKWARD_IDS, strict=True):
@@ -445,9 +536,7 @@ async def a_real_client(base_url: str) -> AsyncIterator[CohereClient]:
             http,
             key=str,
             timeout=5.0,
-            concurrency=1,
-            limiter=RateLimiter(1000, clock),
-            budget=MonthlyBudget(0, clock),
+            allowance=allowance_of(clock, requests_per_minute=1000, concurrency=1),
             observer=observer,
             clock=clock,
         )

@@ -24,6 +24,7 @@ from exporter.exposition import Exposition, Format, Live, render
 from exporter.exposition.block import Block, Piece
 from exporter.families import FAMILIES, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
+from exporter.polling.freshness import Freshness
 from exporter.telemetry import Telemetry
 from tests.conftest import FakeClock, settle, until
 from tests.editions import every_edition
@@ -38,11 +39,16 @@ STALE_AFTER = 300.0
 HOSTILE = ['"', "\\", "\n", "\\n", '\\"', "a\tb", "\r\n", "\x00", "{}", "# EOF", "\u2028", "日本 🚀", ""]
 
 
+START = 1_000.0  # of the fake clock
+
+
 def fleet(*models: FinetunedModel, progress: TrainingProgress | None = None) -> Snapshot:
     counts = dict.fromkeys((status.value for status in Status), 0)
     for model in models:
         counts[model.status] = counts.get(model.status, 0) + 1
-    return Snapshot(states=tuple(ModelState(model, progress) for model in models), status_counts=counts)
+    return Snapshot(
+        states=tuple(ModelState(model, progress) for model in models), status_counts=counts, listed_at=START
+    )
 
 
 MODEL = FinetunedModel(
@@ -56,9 +62,13 @@ PROGRESS = TrainingProgress(step=7, step_at=1.7e9 + 5, metrics={"accuracy": 0.5,
 SNAPSHOT = fleet(MODEL, progress=PROGRESS)
 
 
+def freshness(clock: FakeClock) -> Freshness:
+    return Freshness(clock, interval=STALE_AFTER / 5, setting=None)
+
+
 def exposition(clock: FakeClock, exclude: str | None = None) -> Exposition:
     pattern = re.compile(exclude) if exclude is not None else None
-    return Exposition(clock=clock, stale_after=lambda: STALE_AFTER, exclude=pattern)
+    return Exposition(is_fresh=freshness(clock).is_fresh, exclude=pattern)
 
 
 def telemetry() -> Telemetry:
@@ -315,7 +325,7 @@ async def test_two_that_are_published_at_once_are_served_in_their_order(clock: F
 
         return await asyncio.to_thread(work)
 
-    subject = Exposition(clock=clock, stale_after=lambda: STALE_AFTER, worker=slowly)
+    subject = Exposition(is_fresh=freshness(clock).is_fresh, worker=slowly)
     first = asyncio.create_task(subject.publish(SNAPSHOT))
     await until(begun.is_set)
     begun.clear()
@@ -413,7 +423,7 @@ async def test_a_rendering_that_fails_leaves_the_old_page(
 async def test_old_data_ends(clock: FakeClock) -> None:
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
-    await clock.advance(STALE_AFTER)
+    await clock.advance(STALE_AFTER - 0.001)
     assert families_on(page(subject, Format.TEXT)) == NAMES
     await clock.advance(0.001)
     assert subject.snapshot is None
@@ -427,23 +437,23 @@ async def test_old_data_comes_back_with_the_next_success(clock: FakeClock) -> No
     await subject.publish(SNAPSHOT)
     whole = page(subject, Format.TEXT)
     await clock.advance(STALE_AFTER + 1)
-    await subject.publish(fleet(MODEL, progress=PROGRESS))
+    await subject.publish(replace(fleet(MODEL, progress=PROGRESS), listed_at=clock.monotonic()))
     assert page(subject, Format.TEXT) == whole
 
 
 async def test_every_success_begins_the_time_anew(clock: FakeClock) -> None:
     subject = exposition(clock)
     for _ in range(5):
-        await subject.publish(SNAPSHOT)
-        await clock.advance(STALE_AFTER)
-    assert subject.snapshot is SNAPSHOT
+        await subject.publish(replace(SNAPSHOT, listed_at=clock.monotonic()))
+        await clock.advance(STALE_AFTER - 0.001)
+    assert subject.snapshot == SNAPSHOT
 
 
 async def test_the_end_follows_the_time_in_force(clock: FakeClock) -> None:
-    in_force = [10.0]
-    subject = Exposition(clock=clock, stale_after=lambda: in_force[0])
+    in_force = freshness(clock)
+    subject = Exposition(is_fresh=in_force.is_fresh)
     await subject.publish(SNAPSHOT)
-    await clock.advance(20)
+    await clock.advance(STALE_AFTER)
     assert subject.snapshot is None
-    in_force[0] = 30.0
+    in_force.listed(STALE_AFTER, 0.0)
     assert subject.snapshot is SNAPSHOT

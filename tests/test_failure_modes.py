@@ -58,7 +58,7 @@ async def assert_told(stage: Stage, place: Place, mode: Mode, says: str, before:
     assert line.get("trace_id") == (TRACE if mode.traced else None)
     if costs_the_poll:
         assert outcome.reason == mode.reason
-        assert line["msg"] == "polling the API fails"
+        assert line["msg"] == "poll failed"
         assert html(says) in await stage.page("/")
     else:
         assert outcome.reason is None
@@ -102,8 +102,6 @@ async def test_a_failure_is_told_as_what_it_is_and_ends_with_its_cause(mode: Mod
             after = await stage.series()
             assert models(after) == models(good)
             assert after["cohere_up", frozenset()] == 1
-            again = (
-                "step metrics can be read again" if place is Place.STEPS else "polling the API works again"
-            )
+            again = "step metrics can be read again" if place is Place.STEPS else "poll succeeded again"
             told = [] if is_absence(mode, place) else [again]
             assert [line["msg"] for line in stage.log()] == told

@@ -9,7 +9,6 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporter.exposition import Exposition, Format
 from exporter.families import FAMILIES, Family, FleetFamily
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
-from tests.conftest import FakeClock
 from tests.goldens import GOLDEN, assert_golden, is_updating
 from tools.benchmarks.client_server import samples as samples_of
 
@@ -40,6 +39,9 @@ CONTRACT = {
     "cohere_finetuned_model_training_step": MODEL_LABELS,
     "cohere_finetuned_model_training_step_timestamp_seconds": MODEL_LABELS,
     "cohere_finetuned_model_training_metric": (*MODEL_LABELS, "metric"),
+    "cohere_finetuned_model_training_metric_step": (*MODEL_LABELS, "metric"),
+    "cohere_finetuned_model_training_metric_min": (*MODEL_LABELS, "metric"),
+    "cohere_finetuned_model_training_metric_max": (*MODEL_LABELS, "metric"),
     "cohere_finetuned_model_training_metrics_non_finite": MODEL_LABELS,
     "cohere_finetuned_models": ("status",),
     "cohere_finetuned_models_dropped": (),
@@ -69,6 +71,9 @@ API_FIELDS = {
     "cohere_finetuned_model_training_step": "step_number",
     "cohere_finetuned_model_training_step_timestamp_seconds": "created_at",
     "cohere_finetuned_model_training_metric": "metrics",
+    "cohere_finetuned_model_training_metric_step": "step_number",
+    "cohere_finetuned_model_training_metric_min": "metrics",
+    "cohere_finetuned_model_training_metric_max": "metrics",
     "cohere_finetuned_model_training_metrics_non_finite": "metrics",
     "cohere_finetuned_models": "status",
     "cohere_finetuned_models_dropped": "--models.limit",
@@ -99,6 +104,9 @@ CHAT_PROGRESS = TrainingProgress(
     step=40,
     step_at=1_718_964_940.125,
     metrics={"cross_entropy": 0.75, "generation_accuracy": 0.5, "nDCG@10": 1e-7},
+    metric_steps={"cross_entropy": 40, "generation_accuracy": 40, "nDCG@10": 10},
+    lowest={"cross_entropy": 0.5, "generation_accuracy": 0.25, "nDCG@10": 1e-7},
+    highest={"cross_entropy": 3.0, "generation_accuracy": 0.5, "nDCG@10": 0.125},
 )
 # Nothing but what the specification requires, a status nobody knew, and a name that has to be escaped.
 SPARE = FinetunedModel(id="b1", name='say "hi"\n\\o/ ✓', status="STATUS_ARCHIVED")
@@ -124,7 +132,7 @@ def values(name: str, *models: ModelState) -> dict[tuple[str, ...], float]:
 async def rendered(name: str, format_: Format) -> bytes:
     """Give the exposition of FLEET with every family but one left out."""
     others = re.compile(rf"(?!{name}$).*")
-    exposition = Exposition(clock=FakeClock(), stale_after=lambda: 1.0, exclude=others)
+    exposition = Exposition(is_fresh=lambda _: True, exclude=others)
     await exposition.publish(FLEET)
     return b"".join(exposition.page(format_, b"", gzipped=False))
 

@@ -111,12 +111,12 @@ async def pauses(stage: Stage, polls: int) -> object:
 async def is_left_alone(witness: Witness, reason: str, longest: float) -> None:
     """Be refused until the pause is the longest; it is told once, and once more that the data is stale."""
     await witness.fails(reason)
-    assert witness.told() == ["polling the API fails"]
+    assert witness.told() == ["poll failed"]
     doubled = [INTERVAL * 2.0**n for n in range(8)]
     expected = [min(pause, longest) for pause in doubled]
     assert await pauses(witness.stage, len(expected)) == expected
     await witness.look()
-    assert witness.told() == ["data is stale: metrics of models are absent until polling works again"]
+    assert witness.told() == ["data is stale: metrics of models are absent until a poll succeeds"]
     assert models(witness.series) == {}
 
 
@@ -131,7 +131,7 @@ async def is_left_alone(witness: Witness, reason: str, longest: float) -> None:
 async def test_a_refused_key_is_asked_with_less_and_less_often_until_it_is_renewed(
     reason: str, refusal: Fault, file: Path, row: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.poller.KEY_CHECK_INTERVAL", INTERVAL)  # else each second is played
+    monkeypatch.setattr("exporter.polling.poller.KEY_CHECK_INTERVAL", INTERVAL)  # else each second is played
     async with FaultServer() as server, on_stage(server, key=ApiKey(file=file)) as stage:
         witness = await Witness.of(stage, row)
         for place in (Place.LIST, Place.LATER_PAGE):
@@ -254,10 +254,10 @@ async def test_a_failure_of_a_minute_costs_a_poll_and_no_model(place: Place, row
         witness = await Witness.of(stage, row)
         server.faults[place] = UNAVAILABLE
         await witness.fails("server_error")
-        assert witness.told() == ["polling the API fails"]
+        assert witness.told() == ["poll failed"]
         await server.heal()
         await witness.recovers()
-        assert witness.told() == ["polling the API works again"]
+        assert witness.told() == ["poll succeeded again"]
 
 
 async def test_a_failure_without_end_ends_as_a_gap(row: Scenario) -> None:
@@ -277,7 +277,7 @@ async def test_a_failure_without_end_ends_as_a_gap(row: Scenario) -> None:
         await stage.poll()
         await stage.poll()
         await witness.look()
-        assert witness.told() == ["data is stale: metrics of models are absent until polling works again"]
+        assert witness.told() == ["data is stale: metrics of models are absent until a poll succeeds"]
         await server.heal()
         await witness.recovers()
 
@@ -522,7 +522,7 @@ async def test_a_key_that_is_revoked_before_it_is_renewed_costs_one_poll(
         before = stage.clock.time()
         outcome = await witness.recovers()
         assert outcome.finished_at - before <= 5
-        assert witness.told() == ["the API key has changed; polling at once", "polling the API works again"]
+        assert witness.told() == ["the API key has changed; polling at once", "poll succeeded again"]
 
 
 async def test_a_wrong_key_by_mistake_is_over_a_second_after_it_is_put_right(

@@ -6,7 +6,6 @@ does not wait.
 
 import asyncio
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,15 +18,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from structlog.testing import capture_logs
 
 from exporter.cohere.client import CohereClient
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT, REJECTED_KINDS
 from exporter.errors import REASONS
 from exporter.exposition import Exposition, Format, render
 from exporter.model import Status
-from exporter.poller import Poller
+from exporter.polling.poller import Poller
 from exporter.telemetry import Telemetry
 from tests.conftest import HastyClock
+from tests.schedules import allowance_of, schedule_of
 
 SECRET = "wandb-live-secret-0123456789abcdef"
 PROPERTY = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,7 +57,7 @@ async def poll(answer: Answer, polls: int = 2) -> Seen:
         rejected_kinds=REJECTED_KINDS,
         process_metrics=False,
     )
-    exposition = Exposition(clock=clock, stale_after=lambda: math.inf)
+    exposition = Exposition(is_fresh=lambda _: True)
     async with httpx.AsyncClient(
         base_url="http://api.test", transport=httpx.MockTransport(answer), trust_env=False
     ) as http:
@@ -66,24 +65,23 @@ async def poll(answer: Answer, polls: int = 2) -> Seen:
             http,
             key=lambda: "key",
             timeout=30.0,
-            concurrency=4,
-            limiter=RateLimiter(300, clock),
-            budget=MonthlyBudget(0, clock),
+            allowance=allowance_of(clock, concurrency=4),
             observer=telemetry,
             clock=clock,
         )
         poller = Poller(
             CohereClient(transport, observer=telemetry, metric_limit=5),
+            schedule=schedule_of(clock),
             publish=exposition.publish,
             observer=telemetry,
             clock=clock,
             key=lambda: "key",
-            interval=60.0,
             models_limit=10,
         )
         with capture_logs() as lines:
             for _ in range(polls):
                 outcome = await poller.poll()
+                await poller.finish()
                 seen.reasons.append(outcome.reason)
                 assert not (outcome.reason is None and outcome.message)
                 pages = {

@@ -19,7 +19,6 @@ import structlog
 import trustme
 
 from exporter.clock import SystemClock
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.errors import ConnectionFailed
 from exporter.runtime import log as exporter_log
@@ -35,6 +34,7 @@ from tests.certificates import HASH, PASSWORD
 from tests.clients import open_client
 from tests.programs import KEY as API_KEY
 from tests.programs import ROOT, Running, environment, eventually, exporter, run, simulated_api
+from tests.schedules import allowance_of
 from tests.test_redaction import SPELLINGS
 
 DOCUMENT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
@@ -256,9 +256,7 @@ async def ask(url: str) -> None:
             http,
             key=lambda: KEY,
             timeout=5.0,
-            concurrency=1,
-            limiter=RateLimiter(1, clock),
-            budget=MonthlyBudget(1, clock),  # none to spare for another attempt
+            allowance=allowance_of(clock, requests_per_minute=1, concurrency=1, calls=1),
             observer=Telemetry(version="", revision="", endpoints=Endpoint, rejected_kinds=()),
             clock=clock,
         )

@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 import structlog
 
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.errors import REASONS, PaymentRequired, Unauthorized
-from exporter.events import Events
 from exporter.exposition import Exposition
 from exporter.model import PollOutcome
-from exporter.patience import Patience
-from exporter.poller import Poller
+from exporter.polling.allowance import RequestAllowance
+from exporter.polling.changes import Changes
+from exporter.polling.freshness import Freshness
+from exporter.polling.poller import Poller
+from exporter.polling.quota import Quota
+from exporter.polling.schedule import Backoff
 from exporter.telemetry import Telemetry
 from tests.programs import ROOT
 from tools.soak import __main__ as command
@@ -78,22 +80,22 @@ class TestBroken:
         assert report.counts["most requests in a minute"] == run.REQUESTS_PER_MINUTE
 
     def test_a_limiter_that_lets_all_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(RateLimiter, "_pause", lambda _: 0.0)
+        monkeypatch.setattr(RequestAllowance, "_pause", lambda *_: 0.0)
         assert f"requests in a minute, {run.REQUESTS_PER_MINUTE} are allowed" in findings()
 
     @pytest.mark.parametrize("wrong_by", [-1.0, 1.0])
     def test_polls_that_come_a_second_early_or_late(
         self, monkeypatch: pytest.MonkeyPatch, wrong_by: float
     ) -> None:
-        right = Patience.pause
-        monkeypatch.setattr(Patience, "pause", lambda *arguments: right(*arguments) + wrong_by)
+        right = Backoff.pause
+        monkeypatch.setattr(Backoff, "pause", lambda *arguments: right(*arguments) + wrong_by)
         assert "a poll was due at" in findings()
 
     def test_a_poll_loop_that_stops(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def rest_for_ever(*_: object) -> None:
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(Poller, "_rest", rest_for_ever)
+        monkeypatch.setattr(Poller, "_wait_for_next", rest_for_ever)
         assert "has not ended" in findings()
 
     def test_a_request_that_is_counted_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,31 +128,37 @@ class TestBroken:
         async def once(self: Exposition, snapshot: Any) -> None:
             if self.snapshot is None:
                 await right(self, snapshot)
-            self._good_at = float("inf")
 
+        monkeypatch.setattr(Freshness, "is_fresh", lambda *_: True)
         monkeypatch.setattr(Exposition, "publish", once)
         found = findings()
         assert "models are not as the API told" in found
         assert "models are shown although the data is stale" in found
 
     def test_models_that_are_dropped_too_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Poller, "stale_after", 100.0)
+        right = Freshness.listed
+
+        def shorter(self: Freshness, interval: float, duration: float) -> None:
+            right(self, interval, duration)
+            self.stale_after = 100.0
+
+        monkeypatch.setattr(Freshness, "listed", shorter)
         assert "models are missing although the data is fresh" in findings()
 
     def test_a_bug_and_a_task_that_nobody_looks_after(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        right = Events.listed
+        right = Changes.listed
 
         async def fail() -> None:
             raise RuntimeError("nobody asks for this")
 
-        def listed(self: Events, models: Any) -> None:
+        def listed(self: Changes, models: Any) -> None:
             asyncio.create_task(fail())  # noqa: RUF006 - it is to be lost
             right(self, models)
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(Events, "listed", listed)
+        monkeypatch.setattr(Changes, "listed", listed)
         found = findings()
-        assert "nobody foresaw" in found
+        assert "unexpected error while polling" in found
         assert "nobody asks for this" in found
 
     def test_what_grows(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +180,7 @@ class TestBroken:
         assert any("HAS GROWN" in line for line in lines(report))
 
     def test_a_budget_that_is_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(MonthlyBudget, "spend", lambda *_, **__: None)
+        monkeypatch.setattr(Quota, "spend", lambda *_, **__: None)
         monkeypatch.setattr(run, "CALLS_PER_MONTH", 100)
         monkeypatch.setattr(run, "FRUGAL", ("--cohere.calls-per-month=100",))
         assert "requests in 31 days, 100 are allowed" in "\n".join(run.frugal(7).findings)
@@ -181,7 +189,7 @@ class TestBroken:
 @pytest.mark.parametrize(
     ("line", "finding"),
     [
-        ('{"level": "error", "msg": "polling the API fails"}', "nothing explains"),
+        ('{"level": "error", "msg": "poll failed"}', "nothing explains"),
         ('{"level": "error", "msg": "a poll failed in a way nobody foresaw"}', "nothing explains"),
         (f'{{"level": "info", "msg": "key {KEY_PREFIX}1"}}', "a secret"),
         ("Traceback (most recent call last):", "no line of JSON"),
@@ -204,7 +212,7 @@ def test_findings_beyond_the_most_that_are_kept_are_counted() -> None:
 def test_lines_that_a_fault_explains_pass() -> None:
     found = Findings(lambda: 0.0)
     log = LogReader(found.add, lambda: 31 * 60.0)
-    log.write('{"level": "error", "msg": "polling the API fails"}\n{"level": "info", "msg": "serving"}\n')
+    log.write('{"level": "error", "msg": "poll failed"}\n{"level": "info", "msg": "serving"}\n')
     assert not found.texts
     assert log.lines.total() == 2
 

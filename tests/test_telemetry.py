@@ -22,6 +22,8 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
     "cohere_exporter_last_success_timestamp_seconds": ("gauge", set()),
     "cohere_exporter_last_poll_duration_seconds": ("gauge", set()),
     "cohere_exporter_poll_interval_seconds": ("gauge", set()),
+    "cohere_exporter_next_poll_timestamp_seconds": ("gauge", set()),
+    "cohere_exporter_last_poll_failed": ("gauge", {"reason"}),
     "cohere_exporter_stale_after_seconds": ("gauge", set()),
     "cohere_exporter_polls": ("counter", set()),
     "cohere_exporter_poll_failures": ("counter", {"reason"}),
@@ -53,6 +55,7 @@ REASONS = [
     "timeout",
     "connection",
     "invalid_response",
+    "internal_error",
 ]
 ENDPOINTS = ["list_finetuned_models", "list_training_step_metrics"]
 
@@ -108,8 +111,8 @@ def test_everything_but_the_build_begins_at_0() -> None:
     "counter", ["cohere_exporter_poll_failures_total", "cohere_exporter_training_metrics_failures_total"]
 )
 def test_every_reason_is_there_at_0(counter: str) -> None:
-    assert [value(telemetry(), counter, {"reason": reason}) for reason in REASONS] == [0.0] * 9
-    assert sum(name == counter for name, _ in series(telemetry())) == 9
+    assert [value(telemetry(), counter, {"reason": reason}) for reason in REASONS] == [0.0] * 10
+    assert sum(name == counter for name, _ in series(telemetry())) == 10
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -240,8 +243,8 @@ def test_failed_step_metrics_are_counted_apart_from_failed_polls() -> None:
 
 def test_the_times_in_force_are_the_last_ones_told() -> None:
     subject = telemetry()
-    subject.paced(60.0, 300.0)
-    subject.paced(2678.4, 13392.0)
+    subject.scheduled(60.0, 300.0)
+    subject.scheduled(2678.4, 13392.0)
     assert value(subject, "cohere_exporter_poll_interval_seconds") == 2678.4
     assert value(subject, "cohere_exporter_stale_after_seconds") == 13392.0
 
@@ -309,4 +312,4 @@ def test_help_is_one_short_sentence(name: str) -> None:
 
 def test_reasons_stand_on_failures_only() -> None:
     for name, (_, labels) in CONTRACT.items():
-        assert ("reason" in labels) == name.endswith("_failures")
+        assert ("reason" in labels) == name.endswith(("_failures", "_failed"))

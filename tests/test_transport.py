@@ -17,12 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.transport import (
     ATTEMPTS,
     BODY_LIMIT,
     ERROR_BODY_LIMIT,
-    LONGEST_HOLD,
+    LONGEST_RETRY_WAIT,
     Endpoint,
     Transport,
 )
@@ -37,6 +36,7 @@ from exporter.errors import (
 )
 from tests.clients import open_client
 from tests.conftest import FakeClock, settle
+from tests.schedules import allowance_of
 
 MINUTE = 60.0
 KEY = "co-key-41f09b7d2c55ea8830"
@@ -186,9 +186,7 @@ async def an_api(
             http,
             key=key,
             timeout=timeout,
-            concurrency=concurrency,
-            limiter=RateLimiter(limit, clock),
-            budget=MonthlyBudget(budget, clock),
+            allowance=allowance_of(clock, requests_per_minute=limit, concurrency=concurrency, calls=budget),
             observer=observer,
             clock=clock,
         )
@@ -424,8 +422,17 @@ class TestRetryAfter:
         async with an_api(script(reply(429, retry_after="3600"), reply()), clock=clock) as api:
             error = await api.fail()
             assert (type(error), error.retry_after) == (RateLimited, 3600.0)
-            await api.get()
-        assert LONGEST_HOLD < 3600.0
+            assert clock.slept == []
+            await api.get(STEPS)
+        assert LONGEST_RETRY_WAIT < 3600.0
+        assert clock.slept == [3600.0]
+
+    async def test_of_step_metrics_leaves_the_list_alone(self) -> None:
+        clock = SkippingClock()
+        async with an_api(script(reply(429, retry_after="3600"), reply()), clock=clock) as api:
+            with pytest.raises(RateLimited):
+                await api.get(STEPS)
+            await api.get(MODELS)
         assert clock.slept == []
 
     async def test_is_not_believed_when_the_month_is_spent(self) -> None:
@@ -577,9 +584,7 @@ async def a_real_client(base_url: str, key: str = "") -> AsyncIterator[Api]:
             http,
             key=lambda: key,
             timeout=5.0,
-            concurrency=1,
-            limiter=RateLimiter(100, clock),
-            budget=MonthlyBudget(0, clock),
+            allowance=allowance_of(clock, requests_per_minute=100, concurrency=1),
             observer=observer,
             clock=clock,
         )

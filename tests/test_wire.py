@@ -20,12 +20,11 @@ from exporter.cohere.wire import (
     REJECTED_KINDS,
     VALUES_LIMIT,
     Page,
-    StepRow,
     read_models,
     read_steps,
 )
 from exporter.errors import InvalidResponse
-from exporter.model import FinetunedModel, Status
+from exporter.model import FinetunedModel, Status, StepRow
 from tests.strategies import encode, json_values, near_valid_models, near_valid_rows
 
 SECRET = "wandb-5ec2e7-of-a-user"

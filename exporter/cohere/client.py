@@ -1,30 +1,31 @@
 """The two endpoints of the API, every page of them.
 
 A chain of pages ends as `Endless` when it goes in a circle or beyond its bounds: neither calls nor
-memory follow an API without end. Text that is large enough to hold up the event loop is read in a thread.
+memory follow an API without end. Of step metrics whatever was read before is kept, and the next reading goes
+on from there. Text that is large enough to hold up the event loop is read in a thread.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import structlog
 
-from exporter.cohere import wire
+from exporter.cohere import steps, wire
 from exporter.cohere.memo import Known, Reader, RememberingReader
-from exporter.cohere.progress import is_descending, latest
 from exporter.cohere.response import ApiResponse
 from exporter.cohere.transport import Endpoint, Observer, Transport
-from exporter.errors import Endless, InvalidResponse
-from exporter.model import FinetunedModel, TrainingProgress
+from exporter.errors import Endless, Gone, InvalidResponse, QuotaSpent
+from exporter.model import FinetunedModel, StepRow, TrainingProgress
 from exporter.runtime.worker import Worker
 
 log = structlog.stdlib.get_logger(__name__)
 
 MODELS_PATH = "/v1/finetuning/finetuned-models"
+LARGE_PAGE = 1000  # steps asked for per page where the API's own page does not hold a run
 CIRCLE = 10  # pages in a row without a new model; fewer may come of a list that shifts
 P = TypeVar("P")
 _READ_IN_THREAD = 256 << 10  # bytes; about 10 ms of reading
@@ -46,6 +47,10 @@ BOUNDS = {
 }
 
 
+class _BeyondBounds(Endless):
+    """A chain with more pages, bytes or values than are read at once; what was read is good."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """All models of the API, each id once, and the pages it took."""
@@ -54,8 +59,36 @@ class Listing:
     pages: int
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a reading of ascending steps goes on: the page that held the newest row, and its size."""
+
+    token: str
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepReading:
+    """What a reading of one model's steps brought; `progress` None when the API has no row of it.
+
+    `rows` are those that were not known; `missed` estimates how many between them and what was known could
+    not be read; `is_complete` is False when the newest rows may be still to come.
+    """
+
+    progress: TrainingProgress | None
+    rows: list[StepRow]
+    cursor: Cursor | None = None
+    missed: int = 0
+    is_new_run: bool = False
+    is_complete: bool = True
+
+
 class CohereClient:
-    """Reads models and their training progress; every method raises `ApiError`."""
+    """Reads models and their training steps; every method raises `ApiError`.
+
+    `page_size` 0 leaves the size of pages to the API, but where a run has more steps than a page, or
+    `saves_calls`, larger pages of steps are asked for.
+    """
 
     def __init__(
         self,
@@ -64,11 +97,14 @@ class CohereClient:
         observer: Observer,
         page_size: int = 0,
         metric_limit: int = 0,
+        saves_calls: bool = False,
         worker: Worker = asyncio.to_thread,
     ) -> None:
         self._transport = transport
         self._observer = observer
         self._page_size = page_size
+        self._large_page = 0 if page_size else LARGE_PAGE
+        self._saves_calls = saves_calls
         self._metric_limit = metric_limit
         self._worker = worker
         self._known: Known[FinetunedModel] = {}
@@ -78,10 +114,9 @@ class CohereClient:
         models: dict[str, FinetunedModel] = {}
         count = repeated = 0
         reader = RememberingReader(wire.read_models, self._known)
-        listing = self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, reader, placed=True)
-        # To the last page: step metrics that hang would hold up each.
-        async with self._transport.place(), aclosing(listing) as pages:
-            async for page in pages:
+        chain = self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, reader, page_size=self._page_size)
+        async with aclosing(chain) as pages:
+            async for page, _ in pages:
                 count += 1
                 known = len(models)
                 for model in page.items:
@@ -95,64 +130,202 @@ class CohereClient:
         self._known = reader.pages
         return Listing(tuple(models.values()), count)
 
-    async def training_progress(
-        self, model_id: str, earlier: TrainingProgress | None = None
-    ) -> TrainingProgress | None:
-        """Give the latest metrics of one model; None when it has none yet.
+    async def training_steps(
+        self,
+        model_id: str,
+        known: TrainingProgress | None = None,
+        cursor: Cursor | None = None,
+        *,
+        is_whole: bool = False,
+    ) -> StepReading:
+        """Read the steps of one model that are not `known` yet; all of them when nothing is, or `is_whole`.
 
-        `earlier`, what was known before, completes a reading that ends at the first page.
+        `cursor` is where the last reading of this run ended.
         """
         if not _is_whole(model_id):
             raise InvalidResponse("a model whose id had to be cut or mended cannot be asked for")
-        path = f"{MODELS_PATH}/{_segment(model_id)}/training-step-metrics"
-        rows: list[wire.StepRow] = []
-        pages = self._pages(Endpoint.LIST_TRAINING_STEP_METRICS, path, wire.read_steps)
-        async with aclosing(pages):
-            async for page in pages:
-                rows += page.items
-                if page.next_token and is_descending(rows):
-                    return latest(rows, limit=self._metric_limit, earlier=earlier)
-        return latest(rows, limit=self._metric_limit)
+        if cursor and known and not is_whole:
+            chain = _StepChain(model_id, known)
+            try:
+                await self._follow(chain, cursor.page_size, cursor.token)
+            except (Gone, InvalidResponse):
+                chain.rows.clear()  # a token does not live for ever
+            if steps.has_newest_of(known, chain.rows):
+                return chain.reading(self._metric_limit)
+        chain = _StepChain(model_id, known, is_whole=is_whole)
+        await self._follow_from_the_start(chain)
+        return chain.reading(self._metric_limit)
+
+    async def _follow_from_the_start(self, chain: "_StepChain") -> None:
+        size = self._large_page if self._saves_calls and self._large_page else self._page_size
+        try:
+            await self._follow(chain, size)
+        except InvalidResponse as error:
+            if not size or size != self._large_page:
+                raise
+            self._refused_larger(error)
+            chain.rows.clear()
+            await self._follow(chain, self._page_size)
+
+    async def _follow(self, chain: "_StepChain", page_size: int, token: str = "") -> None:
+        """Read pages from `token` on until the chain is done, in larger pages if there are many."""
+        path = f"{MODELS_PATH}/{_segment(chain.model_id)}/training-step-metrics"
+        pages = self._pages(
+            Endpoint.LIST_TRAINING_STEP_METRICS,
+            path,
+            wire.read_steps,
+            page_size=page_size,
+            token=token,
+            model_id=chain.model_id,
+        )
+        try:
+            async with aclosing(pages):
+                async for page, at in pages:
+                    chain.take(page, Cursor(at, page_size))
+                    if chain.is_done:
+                        return
+                    if not token and page_size == self._page_size and await self._follow_larger(chain):
+                        return
+        except _BeyondBounds:
+            chain.is_cut_off = True
+        except QuotaSpent as error:
+            if error.status is not None or not chain.rows:
+                raise
+            chain.is_cut_off = True
+
+    async def _follow_larger(self, chain: "_StepChain") -> bool:
+        """Begin again with larger pages, if the API gives any; return whether that was the whole chain."""
+        if not self._large_page or len(chain.cursors) > 1:
+            return False
+        larger = _StepChain(chain.model_id, chain.known, is_whole=chain.wants_all)
+        try:
+            await self._follow(larger, self._large_page)
+        except InvalidResponse as error:
+            self._refused_larger(error)
+            return False
+        if len(larger.cursors) > 1 and larger.first_page <= chain.first_page:
+            self._large_page = 0  # they are no larger: it saves nothing
+        chain.become(larger)
+        return True
+
+    def _refused_larger(self, error: InvalidResponse) -> None:
+        if error.status is not None:
+            self._large_page = 0
 
     async def _pages(
-        self, endpoint: Endpoint, path: str, read: Reader[P], *, placed: bool = False
-    ) -> AsyncGenerator[wire.Page[P], None]:
-        query = {"page_size": str(self._page_size)} if self._page_size else {}
+        self,
+        endpoint: Endpoint,
+        path: str,
+        read: Reader[P],
+        *,
+        page_size: int,
+        token: str = "",
+        model_id: str = "",
+    ) -> AsyncGenerator[tuple[wire.Page[P], str], None]:
+        """Yield each page with the token it came for."""
+        query = {"page_size": str(page_size)} if page_size else {}
         bounds, size, values = BOUNDS[endpoint], 0, 0
         seen: set[str] = set()
+        fields = {"model_id": model_id} if model_id else {}
         for number in range(bounds.pages):
-            answer = await self._transport.get(endpoint, path, query, page=number, placed=placed)
-            page = await self._read(read, answer)
+            if token:
+                query["page_token"] = token
+            answer = await self._transport.get(endpoint, path, query, page=number, fields=fields)
+            page = await self._read(read, answer, fields)
             size, values = size + len(answer.body), values + page.values
             if size > bounds.size or values > bounds.values:
-                raise Endless(
+                raise _BeyondBounds(
                     f"the pages together have more than {bounds.values:,} values or {bounds.size >> 20} MiB"
                 )
-            yield page
+            yield page, token
             if not page.next_token:
                 return
             if page.next_token in seen:
                 raise Endless("the list of pages goes in a circle: next_page_token repeats itself")
-            seen.add(page.next_token)
-            query["page_token"] = page.next_token
-        raise Endless(f"the list has no end within {bounds.pages} pages")
+            seen.add(token := page.next_token)
+        raise _BeyondBounds(f"the list has no end within {bounds.pages} pages")
 
-    async def _read(self, read: Reader[P], answer: ApiResponse) -> wire.Page[P]:
+    async def _read(self, read: Reader[P], answer: ApiResponse, fields: dict[str, Any]) -> wire.Page[P]:
+        def reject(kind: str, name: str) -> None:
+            self._reject(kind, name, **fields)
+
         try:
             if len(answer.body) < _READ_IN_THREAD:
-                return read(answer.body, self._reject)
-            return await self._worker(read, answer.body, self._reject)
+                return read(answer.body, reject)
+            return await self._worker(read, answer.body, reject)
         except InvalidResponse as error:
             error.trace_id = answer.trace_id
             raise
 
-    def _reject(self, kind: str, name: str) -> None:
-        log.debug("part of an answer made no sense and was skipped", kind=kind, name=name)
+    def _reject(self, kind: str, name: str, **fields: Any) -> None:
+        log.debug("part of an answer made no sense and was skipped", kind=kind, name=name, **fields)
         self._observer.rejected(kind)
 
 
+class _StepChain:
+    """The pages of one reading, and what they come to."""
+
+    def __init__(self, model_id: str, known: TrainingProgress | None, *, is_whole: bool = False) -> None:
+        self.model_id = model_id
+        self.wants_all = is_whole
+        self.known = known
+        self.rows: list[StepRow] = []
+        self.cursors: list[Cursor] = []
+        self.first_page = 0
+        self.is_cut_off = False
+        self.is_done = False
+        self.is_at_end = False
+
+    def take(self, page: wire.Page[StepRow], cursor: Cursor) -> None:
+        """Add a page; the chain is done at its last one, or when the rest is known."""
+        self.rows += page.items
+        self.first_page = self.first_page if self.cursors else len(page.items)
+        if page.items or not self.cursors:
+            self.cursors.append(cursor)
+        self.is_at_end = not page.next_token
+        self.is_done = self.is_at_end or (
+            self.known is not None
+            and not self.wants_all
+            and steps.is_descending(self.rows)
+            and steps.has_newest_of(self.known, self.rows)
+        )
+
+    def become(self, other: "_StepChain") -> None:
+        """Take the place of another reading of the same steps."""
+        self.rows, self.cursors, self.is_cut_off = other.rows, other.cursors, other.is_cut_off
+        self.first_page, self.is_done, self.is_at_end = other.first_page, True, other.is_at_end
+
+    def reading(self, limit: int) -> StepReading:
+        """Return what the rows come to."""
+        known, rows = self.known, self.rows
+        if not rows:
+            return StepReading(None, [])
+        begins_anew = known is not None and steps.is_new_run(known, rows, is_whole=self.is_at_end)
+        known = None if begins_anew else known
+        is_descending = steps.is_descending(rows)
+        if self.is_cut_off and not (is_descending or self._is_resumed or steps.is_ascending(rows)):
+            raise Endless("step metrics in no order do not end within the bounds of a reading")
+        is_all = self.wants_all and self.is_at_end
+        return StepReading(
+            steps.latest(rows, limit=limit, known=None if is_all else known),
+            steps.unknown_rows(known, rows),
+            self._cursor(is_ascending=steps.is_ascending(rows) or (self._is_resumed and not is_descending)),
+            missed=steps.missed_rows(known, rows) if self.is_cut_off and is_descending else 0,
+            is_new_run=begins_anew,
+            is_complete=not self.is_cut_off or is_descending,
+        )
+
+    def _cursor(self, *, is_ascending: bool) -> Cursor | None:
+        """Return the last page, where the next rows come if they come in ascending order."""
+        return self.cursors[-1] if is_ascending and self.cursors[-1].token else None
+
+    @property
+    def _is_resumed(self) -> bool:
+        return bool(self.cursors[0].token)
+
+
 def _is_whole(model_id: str) -> bool:
-    """Tell whether the API would know this id, and no other model by it."""
+    """Return whether the API would know this id, and no other model by it."""
     return len(model_id) < wire.LABEL_LIMIT and "\ufffd" not in model_id
 
 

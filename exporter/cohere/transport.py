@@ -1,13 +1,12 @@
-"""One GET that survives what comes back: limits before it, a deadline around it, retries after it.
+"""One GET that survives what comes back: an allowance before it, a deadline around it, retries after it.
 
-Every request, retries included, passes the limiter and the budget and is reported to the observer; step
-metrics and retries never take what the budget keeps for listing the models. What cannot be had ends as an
-`ApiError`. The key is read for each request, so a rotated one is used at once.
+Every request, retries included, waits until the allowance admits it and is reported to the observer. What
+cannot be had ends as an `ApiError`. The key is read for each request, so a rotated one is used at once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
 
@@ -17,7 +16,6 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from exporter.clock import Clock
 from exporter.cohere.connection import ConnectionTrace
-from exporter.cohere.limits import MonthlyBudget, RateLimiter
 from exporter.cohere.proxies import Proxy
 from exporter.cohere.response import ApiResponse, debug_trace_id, error_of, is_whole, read_body
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
@@ -25,7 +23,7 @@ from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSp
 log = structlog.stdlib.get_logger(__name__)
 
 ATTEMPTS = 3
-LONGEST_HOLD = 30.0  # seconds; an API that asks for more is left to the poller's pause
+LONGEST_RETRY_WAIT = 30.0  # seconds; an API that asks for more is not asked again within one request
 ERROR_BODY_LIMIT = 64 << 10
 _PASSING_STATUS = (408, 409, 429)
 
@@ -63,6 +61,25 @@ class Observer(Protocol):
         ...
 
 
+class Allowance(Protocol):
+    """Who decides when a request may be sent."""
+
+    def request(self, endpoint: Endpoint, page: int) -> AbstractAsyncContextManager[float]:
+        """Wait until page `page` of a chain may be asked for; it is in flight while the context lasts.
+
+        Yields the seconds waited. Raises `QuotaSpent` when no call is left for it.
+        """
+        ...
+
+    def can_retry(self, endpoint: Endpoint) -> bool:
+        """Return whether a call can be spent on trying again."""
+        ...
+
+    def wait(self, endpoint: Endpoint, seconds: float) -> None:
+        """Take note that the API asked for `seconds` without requests like this one."""
+        ...
+
+
 class Transport:
     """Sends requests; `timeout` is that of a whole request in seconds, `proxy` the one that `http` uses."""
 
@@ -72,9 +89,7 @@ class Transport:
         *,
         key: Callable[[], str],
         timeout: float,
-        concurrency: int,
-        limiter: RateLimiter,
-        budget: MonthlyBudget,
+        allowance: Allowance,
         observer: Observer,
         clock: Clock,
         proxy: Proxy | None = None,
@@ -83,17 +98,9 @@ class Transport:
         self._proxy = proxy
         self._key = key
         self._timeout = timeout
-        self._slots = asyncio.Semaphore(concurrency)
-        self._limiter = limiter
-        self._budget = budget
+        self._allowance = allowance
         self._observer = observer
         self._clock = clock
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Keep one place among the calls under way, for calls that are then `placed`."""
-        async with self._slots:
-            yield
 
     async def get(
         self,
@@ -102,20 +109,21 @@ class Transport:
         query: Mapping[str, str],
         *,
         page: int = 0,
-        placed: bool = False,
+        fields: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Give a successful answer, page `page` of a chain; raise `ApiError` when there is none to be had."""
+        """Return a successful answer, page `page` of a chain; raise `ApiError` when there is none to be had.
+
+        `fields` are added to what is logged of the request.
+        """
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _may_pass(error) and self._budget.has_spare),
+            retry=retry_if_exception(lambda error: _may_pass(error) and self._allowance.can_retry(endpoint)),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.5, max=8),  # exponential, with full jitter
             sleep=self._clock.sleep,
             before_sleep=lambda _: self._observer.retry(endpoint),
             reraise=True,
         )
-        return await retrying(
-            self._attempt, endpoint, path, query, page, nullcontext() if placed else self._slots
-        )
+        return await retrying(self._attempt, endpoint, path, query, page, fields or {})
 
     async def _attempt(
         self,
@@ -123,19 +131,20 @@ class Transport:
         path: str,
         query: Mapping[str, str],
         page: int,
-        place: AbstractAsyncContextManager[None],
+        fields: Mapping[str, str],
     ) -> ApiResponse:
-        async with place:
-            self._observer.throttled(await self._limiter.acquire())
-            self._budget.spend(spare=endpoint is not Endpoint.LIST_FINETUNED_MODELS, page=page)
+        async with self._allowance.request(endpoint, page) as waited:
+            self._observer.throttled(waited)
             try:
-                return await self._send(endpoint, path, query)
+                return await self._send(endpoint, path, query, fields)
             except ApiError as error:
-                if error.retry_after is not None and error.retry_after <= LONGEST_HOLD:
-                    self._limiter.hold(error.retry_after)
+                if error.retry_after is not None:
+                    self._allowance.wait(endpoint, error.retry_after)
                 raise
 
-    async def _send(self, endpoint: Endpoint, path: str, query: Mapping[str, str]) -> ApiResponse:
+    async def _send(
+        self, endpoint: Endpoint, path: str, query: Mapping[str, str], fields: Mapping[str, str]
+    ) -> ApiResponse:
         code = "error"
         started = self._clock.monotonic()
         key, trace = self._key(), ConnectionTrace(self._http.base_url, self._proxy)
@@ -163,7 +172,7 @@ class Transport:
             failure = failure or error
         finally:
             seconds = self._clock.monotonic() - started
-            log.debug("API request", endpoint=endpoint.value, code=code, seconds=round(seconds, 3))
+            log.debug("API request", endpoint=endpoint.value, code=code, seconds=round(seconds, 3), **fields)
             self._observer.request(endpoint, code, seconds)
         failure.trace_id = trace_id
         raise trace.located(failure)
@@ -177,6 +186,6 @@ def _may_pass(error: BaseException) -> bool:
     """Tell whether trying again within seconds may help."""
     if not isinstance(error, ApiError) or isinstance(error, QuotaSpent):
         return False
-    if error.retry_after is not None and error.retry_after > LONGEST_HOLD:
+    if error.retry_after is not None and error.retry_after > LONGEST_RETRY_WAIT:
         return False
     return isinstance(error, Timeout | ConnectionFailed | ServerError) or error.status in _PASSING_STATUS

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from exporter.errors import InvalidResponse
-from exporter.model import FinetunedModel, Status
+from exporter.model import FinetunedModel, Status, StepRow
 
 LABEL_LIMIT = 1024
 VALUES_LIMIT = 400_000  # in one page; 10,000 models with every field have 320,000
@@ -54,15 +54,6 @@ class Page(Generic[T]):
     items: list[T]
     next_token: str
     values: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """The metrics of one training step; `at` is in Unix seconds."""
-
-    step: int
-    at: float | None
-    metrics: Mapping[str, float]
 
 
 def read_models(body: bytes, reject: Reject) -> Page[FinetunedModel]:

@@ -74,31 +74,28 @@ class _Page(NamedTuple):
 
 
 class Exposition:
-    """Holds the last good snapshot, rendered; gives nothing once it is older than `stale_after()` seconds."""
+    """Holds the last good snapshot, rendered; gives nothing once `is_fresh` of its `listed_at` is False."""
 
     def __init__(
         self,
         *,
-        clock: Clock,
-        stale_after: Callable[[], float],
+        is_fresh: Callable[[float | None], bool],
         exclude: re.Pattern[str] | None = None,
         worker: Worker = asyncio.to_thread,
     ) -> None:
         self._worker = worker
-        self._clock = clock
-        self._stale_after = stale_after
+        self._is_fresh = is_fresh
         families = [family for family in FAMILIES if not (exclude and exclude.fullmatch(family.name))]
         self._renderer = Renderer(families)
         self._snapshot: Snapshot | None = None
         self._block = _NOTHING
         self._pages: dict[tuple[Format, bool], _Page] = {}
-        self._good_at = 0.0
         self._publishing = asyncio.Lock()
 
     @property
     def snapshot(self) -> Snapshot | None:
         """The snapshot that is served; None before the first and when it is stale."""
-        return self._snapshot if self._is_fresh() else None
+        return self._snapshot if self._is_shown() else None
 
     async def publish(self, snapshot: Snapshot) -> None:
         """Serve `snapshot` from now on; one that says nothing new is not rendered again."""
@@ -107,13 +104,10 @@ class Exposition:
             self._block = await self._worker(self._rendered, snapshot)
             self._snapshot = snapshot
             self._pages.clear()  # else a page that nobody asks for again would keep its snapshot
-            # Step metrics may come long after the list; they make it no younger.
-            listed_at = snapshot.listed_at
-            self._good_at = self._clock.monotonic() if listed_at is None else listed_at
 
     def page(self, format_: Format, live: bytes, *, gzipped: bool) -> Sequence[bytes]:
         """Give the pieces of a whole page that ends with `live`, an exposition in the same format."""
-        block = self._block if self._is_fresh() else _NOTHING
+        block = self._block if self._is_shown() else _NOTHING
         page = self._pages.get((format_, gzipped))
         if page is None or page.block is not block or page.live is not live:
             page = _Page(block, live, block.page(live, gzipped=gzipped))
@@ -123,5 +117,5 @@ class Exposition:
     def _rendered(self, snapshot: Snapshot) -> Block:
         return self._block if snapshot == self._snapshot else self._renderer.render(snapshot)
 
-    def _is_fresh(self) -> bool:
-        return self._snapshot is not None and self._clock.monotonic() - self._good_at <= self._stale_after()
+    def _is_shown(self) -> bool:
+        return self._snapshot is not None and self._is_fresh(self._snapshot.listed_at)

@@ -89,6 +89,9 @@ class Cohere(_Group):
         "Budget of calls in any 31 days, over which polls are spread; a trial key has 1000. 0: no budget.",
         ge=0,
     )
+    budget_file: OptionalFile = _option(
+        None, "File that remembers the calls of --cohere.calls-per-month across restarts."
+    )
     page_size: Integer = _option("0", "Models or steps asked for per page. 0: the server's default.", ge=0)
 
     @field_validator("client_key_file")

@@ -29,25 +29,25 @@ SCENARIOS: tuple[Scenario, ...] = (
     # The API refuses.
     Scenario(
         "The key is refused (401), or billing (402) or rights (403) stand in the way",
-        "`cohere_up 0`, models until the cut-off. One line: `polling the API fails`, with the status "
+        "`cohere_up 0`, models until the cut-off. One line: `poll failed`, with the status "
         "and the API's words; none at later polls. *check* ends with 1 and says `what to do: `. Pauses "
         "double from the second refusal on, up to 15 minutes.",
         "A key file that changes ends the pause within a second: `the API key has changed; polling at "
-        "once`, `polling the API works again`.",
+        "once`, `poll succeeded again`.",
         f"{TIMES}::test_a_refused_key_is_asked_with_less_and_less_often_until_it_is_renewed",
     ),
     Scenario(
         "Nothing is there (404, 410: “was removed”)",
         "`cohere_up 0`, reason `gone`; message `fine-tuning was removed on September 15, 2025`; *check*"
         " says `Look at --cohere.base-url and its path prefix`. Pauses double up to 10 minutes.",
-        "At the next poll, 10 minutes later at most: `cohere_up 1`, `polling the API works again`.",
+        "At the next poll, 10 minutes later at most: `cohere_up 1`, `poll succeeded again`.",
         f"{TIMES}::test_an_api_that_is_gone_is_looked_for_every_ten_minutes",
     ),
     Scenario(
         "The calls of the month are spent (429)",
         "`cohere_up 0`, reason `rate_limited`; `limited to 1000 API calls / month`; *check* says `Wait "
         "until the quota renews`. Never tried again within a poll; pauses double up to an hour.",
-        "At the next poll, an hour later at most: `cohere_up 1`, `polling the API works again`.",
+        "At the next poll, an hour later at most: `cohere_up 1`, `poll succeeded again`.",
         f"{TIMES}::test_a_spent_month_is_asked_about_every_hour",
     ),
     Scenario(
@@ -55,7 +55,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "`cohere_up 0`, reason `rate_limited`. Seconds and dates are kept to, up to an hour, the "
         "longest of several; a date that is past, garbage, fractions, negative numbers and none are "
         "passed over. The landing page tells the pause: `after this failure the next one in`.",
-        "At the poll after that: `cohere_up 1`, `polling the API works again`.",
+        "At the poll after that: `cohere_up 1`, `poll succeeded again`.",
         f"{TIMES}::test_every_form_of_retry_after_is_kept_to_or_passed_over",
     ),
     Scenario(
@@ -77,17 +77,17 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "5xx for a minute",
         '`cohere_up 0`, `cohere_exporter_poll_failures_total{reason="server_error"} 1`; models stay. '
-        "`polling the API fails`, `HTTP 503: unavailable`. *check* ends with 1 and says `Nothing to do "
+        "`poll failed`, `HTTP 503: unavailable`. *check* ends with 1 and says `Nothing to do "
         "here`.",
-        "At the next poll: `cohere_up 1`, `polling the API works again`, `failed_polls=1`.",
+        "At the next poll: `cohere_up 1`, `poll succeeded again`, `failed_polls=1`.",
         f"{TIMES}::test_a_failure_of_a_minute_costs_a_poll_and_no_model",
     ),
     Scenario(
         "5xx without end",
         "`cohere_up 0`. Models stay until `cohere_exporter_stale_after_seconds 300` are over, to the "
         "second; then every family of theirs is absent: `data is stale: metrics of models are absent "
-        "until polling works again`. Landing page: `what is known is stale`.",
-        "At the next poll: `cohere_up 1`, `polling the API works again`, every model.",
+        "until a poll succeeds`. Landing page: `what is known is stale`.",
+        "At the next poll: `cohere_up 1`, `poll succeeded again`, every model.",
         f"{TIMES}::test_a_failure_without_end_ends_as_a_gap",
     ),
     Scenario(
@@ -109,14 +109,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "One page of twenty fails now and then",
         "Twice in a row costs nothing. Three times costs the poll: `cohere_up 0`, `HTTP 503: "
         "unavailable`; the models of all twenty pages stay.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{TIMES}::test_one_page_of_twenty_that_fails_sometimes_costs_nothing_or_one_poll",
     ),
     Scenario(
         "Answers come after the deadline",
         "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline. *check* ends with 1 "
         "and says `raise --cohere.timeout`. What comes late reaches nobody.",
-        "`cohere_up 1`, `polling the API works again`, no trace of the late answer.",
+        "`cohere_up 1`, `poll succeeded again`, no trace of the late answer.",
         f"{TIMES}::test_answers_after_the_deadline_are_nobody_s",
     ),
     # Clocks.
@@ -137,7 +137,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "429 with a date for Retry-After, and a wall clock that is a year off",
         "`cohere_up 0`, reason `rate_limited`. A clock that is behind waits an hour and no longer; one "
         "that is ahead waits the interval.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{TIMES}::test_a_retry_after_by_another_clock_costs_an_hour_at_most",
     ),
     Scenario(
@@ -220,20 +220,20 @@ SCENARIOS: tuple[Scenario, ...] = (
         "The TLS handshake fails",
         "`cohere_up 0`, reason `connection`: `it does not speak TLS`, `it speaks no TLS of version 1.2 or "
         "later`, `it asks for a client certificate`, `it broke off the TLS handshake`.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_a_handshake_that_fails_is_told_in_words",
     ),
     Scenario(
         "The TLS handshake hangs",
         "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline; models stay.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_a_handshake_that_hangs_ends_by_the_deadline",
     ),
     Scenario(
         "http:// where the API speaks TLS",
         "`cohere_up 0`, reason `connection`: `it closed the connection without a response`. *check* ends "
         "with 1 and asks `is it https instead of http`.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_http_where_tls_is_spoken_is_told_in_words",
     ),
     # Names and addresses.
@@ -247,7 +247,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "The API's address drops all packets, until its name points to another",
         "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline; models stay.",
-        "At the first poll after the name has moved: `cohere_up 1`, `polling the API works again`.",
+        "At the first poll after the name has moved: `cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_an_address_that_becomes_a_black_hole_costs_what_its_name_takes_to_move",
     ),
     Scenario(
@@ -255,14 +255,14 @@ SCENARIOS: tuple[Scenario, ...] = (
         "`cohere_up 0`, reason `connection`: `Name or service not known`, `Temporary failure in name "
         "resolution`, `Connection refused`; models stay. *check* ends with 1 and says `at DNS, proxy "
         "and firewall on the way`.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_a_name_that_cannot_be_looked_up_fails_the_poll_and_no_more",
     ),
     Scenario(
         "The resolver hangs",
         "`cohere_up 0`, reason `timeout`: `no complete response within` the deadline. Pages are served; the "
         "threads that wait for it are bounded.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_a_resolver_that_hangs_holds_up_neither_deadline_nor_pages",
     ),
     Scenario(
@@ -311,7 +311,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "Deadlines pass before and within the answer, again and again",
         "`cohere_up 0`, reason `timeout`; with a single connection allowed, none is lost to it.",
-        "`cohere_up 1`, `polling the API works again`.",
+        "`cohere_up 1`, `poll succeeded again`.",
         f"{NETWORK}::test_deadlines_that_pass_in_every_phase_leak_no_connection",
     ),
 )

@@ -147,7 +147,7 @@ async def on_stage(
         patch.setenv("SSL_CERT_DIR", HERE)
         if is_fixed:
             # What cannot change need not be compared each second of a pause.
-            patch.setattr("exporter.poller.KEY_CHECK_INTERVAL", DAY)
+            patch.setattr("exporter.polling.poller.KEY_CHECK_INTERVAL", DAY)
         exporter = app.Exporter(settings, key, clock=clock)
         async with (
             exporter.running(listen("127.0.0.1", 0)) as running,

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from exporter.cohere import wire
-from exporter.cohere.progress import latest
+from exporter.cohere.steps import latest
 from exporter.families import FAMILIES, PROGRESS_FAMILIES, Family, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from tools.benchmarks.api import MODELS

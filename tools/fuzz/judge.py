@@ -13,10 +13,9 @@ from dataclasses import fields
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporter.cohere.wire import StepRow
 from exporter.exposition.rendering import Renderer
 from exporter.families import FAMILIES
-from exporter.model import FinetunedModel, ModelState, Snapshot
+from exporter.model import FinetunedModel, ModelState, Snapshot, StepRow
 from tools.benchmarks.client_server import Collected
 
 LONGEST_TEXT = 1024

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import httpx
 
 from exporter.cohere.memo import Reader, RememberingReader
-from exporter.cohere.progress import is_descending, latest
 from exporter.cohere.response import error_of, read_body
+from exporter.cohere.steps import is_descending, latest
 from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
 from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState

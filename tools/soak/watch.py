@@ -25,8 +25,8 @@ SECRETS = (KEY_PREFIX, WANDB_API_KEY)
 _LINGERS = 70 * 60.0  # seconds; the longest pause after a fault is an hour
 
 EXPLAINED_BY: Mapping[str, Callable[[Row], bool]] = {
-    "polling the API fails": lambda row: row.fails_polls,
-    "data is stale: metrics of models are absent until polling works again": lambda row: row.fails_polls,
+    "poll failed": lambda row: row.fails_polls,
+    "data is stale: metrics of models are absent until a poll succeeds": lambda row: row.fails_polls,
     # A refusal of everybody also meets the readings.
     "step metrics cannot be read; last good values stay": lambda row: row.where == STEPS or bool(row.reason),
     "the API key file cannot be used; the last good key stays": lambda row: row.kind.startswith("key file"),

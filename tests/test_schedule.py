@@ -4,19 +4,48 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import cycle, pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.cohere.limits import MONTH, MonthlyBudget
 from exporter.errors import ApiError, QuotaSpent, RateLimited, Timeout
 from exporter.model import FinetunedModel, Status
-from exporter.pace import UNDER_WAY, Pace
+from exporter.polling.quota import MONTH, Quota
+from exporter.polling.schedule import UNDER_WAY
 from tests.conftest import FakeClock
+from tests.schedules import schedule_of
 
 HOUR = 3_600.0
 DAY = 86_400.0
+
+
+class Polls:
+    """Polls that end as a test says, by a schedule."""
+
+    def __init__(self, interval: float, *, clock: FakeClock | None = None, **options: Any) -> None:
+        self.schedule = schedule_of(clock or FakeClock(), interval=interval, **options)
+        self.readings_limit: int | None = None
+        self.begun = 0
+
+    @property
+    def interval(self) -> float:
+        return self.schedule.regular
+
+    @property
+    def stale_after(self) -> float:
+        return self.schedule.freshness.stale_after
+
+    def listed(self, models: Sequence[FinetunedModel], *, pages: int, readings: int) -> None:
+        self.schedule.began()
+        self.readings_limit = self.schedule.listed(models, pages=pages, readings=readings, begun=self.begun)
+        self.schedule.ended(None)
+        self.begun = 0
+
+    def failed(self, error: ApiError) -> None:
+        self.schedule.began()
+        self.schedule.ended(error)
 
 
 def fleet(*statuses: str) -> list[FinetunedModel]:
@@ -27,87 +56,87 @@ def fleet(*statuses: str) -> list[FinetunedModel]:
 
 
 def test_without_anything_special_the_interval_is_the_setting() -> None:
-    pace = Pace(60.0)
-    assert (pace.interval, pace.stale_after, pace.readings_limit) == (60.0, 300.0, None)
-    pace.listed(fleet(Status.READY), pages=1, readings=0)
-    assert pace.interval == 60.0
+    polls = Polls(60.0)
+    assert (polls.interval, polls.stale_after, polls.readings_limit) == (60.0, 300.0, None)
+    polls.listed(fleet(Status.READY), pages=1, readings=0)
+    assert polls.interval == 60.0
 
 
 @pytest.mark.parametrize("status", [*Status, "STATUS_NEW"])
 def test_a_fleet_is_idle_while_nothing_waits_trains_or_is_being_deployed(status: str) -> None:
-    pace = Pace(60.0, idle_interval=600.0)
-    pace.listed(fleet(Status.READY, status), pages=1, readings=0)
+    polls = Polls(60.0, idle_interval=600.0)
+    polls.listed(fleet(Status.READY, status), pages=1, readings=0)
     busy = status in (Status.QUEUED, Status.FINETUNING, Status.DEPLOYING_API)
-    assert (pace.interval, pace.stale_after) == ((60.0, 300.0) if busy else (600.0, 3000.0))
+    assert (polls.interval, polls.stale_after) == ((60.0, 300.0) if busy else (600.0, 3000.0))
 
 
 def test_before_the_first_list_nobody_knows_that_a_fleet_is_idle() -> None:
-    pace = Pace(60.0, idle_interval=600.0)
-    pace.failed(Timeout("x"))
-    assert pace.interval == 60.0
+    polls = Polls(60.0, idle_interval=600.0)
+    polls.failed(Timeout("x"))
+    assert polls.interval == 60.0
 
 
 def test_an_idle_fleet_stays_so_while_polls_fail() -> None:
-    pace = Pace(60.0, idle_interval=600.0)
-    pace.listed(fleet(), pages=1, readings=0)
-    pace.failed(Timeout("x"))
-    assert pace.interval == 600.0
+    polls = Polls(60.0, idle_interval=600.0)
+    polls.listed(fleet(), pages=1, readings=0)
+    polls.failed(Timeout("x"))
+    assert polls.interval == 600.0
 
 
 @pytest.mark.parametrize(("given_", "in_force"), [(700.0, 1200.0), (5000.0, 5000.0)])
 def test_a_stale_after_that_was_set_is_kept_if_two_idle_intervals_fit(given_: float, in_force: float) -> None:
-    pace = Pace(60.0, idle_interval=600.0, stale_after=given_)
-    assert pace.stale_after == given_
-    pace.listed(fleet(), pages=1, readings=0)
-    assert pace.stale_after == in_force
+    polls = Polls(60.0, idle_interval=600.0, stale_after=given_)
+    assert polls.stale_after == given_
+    polls.listed(fleet(), pages=1, readings=0)
+    assert polls.stale_after == in_force
 
 
 # A budget of calls.
 
 
 def test_a_trial_key_lists_an_idle_fleet_every_three_quarters_of_an_hour(clock: FakeClock) -> None:
-    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
-    assert pace.interval == pytest.approx(MONTH / 1000)
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
+    assert polls.interval == pytest.approx(MONTH / 1000)
 
 
 def test_polls_tighten_when_something_trains_and_stretch_when_nothing_does(clock: FakeClock) -> None:
-    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
     intervals = []
     for status in (Status.READY, Status.QUEUED, Status.FINETUNING, Status.DEPLOYING_API, Status.READY):
-        pace.listed(fleet(status), pages=1, readings=int(status == Status.FINETUNING))
-        intervals.append(pace.interval)
+        polls.listed(fleet(status), pages=1, readings=int(status == Status.FINETUNING))
+        intervals.append(polls.interval)
     idle, queued, training, deploying, done = intervals
     assert queued == deploying < training < idle / 2.5
     assert done == idle
 
 
 def test_a_poll_of_more_calls_comes_later(clock: FakeClock) -> None:
-    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
     intervals = []
     for pages, readings in ((1, 1), (1, 3), (2, 3)):
-        pace.listed(fleet(Status.FINETUNING), pages=pages, readings=readings)
-        intervals.append(pace.interval)
+        polls.listed(fleet(Status.FINETUNING), pages=pages, readings=readings)
+        intervals.append(polls.interval)
     assert intervals == [pytest.approx(calls * intervals[0] / 2) for calls in (2, 4, 5)]
 
 
 def test_many_trainings_do_not_hold_up_the_list_and_are_read_by_turns(clock: FakeClock) -> None:
-    budget = MonthlyBudget(1000, clock)
-    pace = Pace(60.0, budget=budget)
-    pace.listed(fleet(*[Status.FINETUNING] * 300), pages=1, readings=300)
-    assert pace.interval == pytest.approx(2 * MONTH / 500)
-    assert pace.readings_limit == 20
+    quota = Quota(1000, clock)
+    polls = Polls(60.0, quota=quota, clock=clock)
+    polls.listed(fleet(*[Status.FINETUNING] * 300), pages=1, readings=300)
+    assert polls.interval == pytest.approx(2 * MONTH / 500)
+    assert polls.readings_limit == 20
 
 
 def test_a_generous_budget_stretches_nothing(clock: FakeClock) -> None:
-    pace = Pace(60.0, budget=MonthlyBudget(1_000_000, clock))
-    pace.listed(fleet(Status.FINETUNING), pages=1, readings=1)
-    assert (pace.interval, pace.stale_after) == (60.0, 300.0)
+    polls = Polls(60.0, quota=Quota(1_000_000, clock), clock=clock)
+    polls.listed(fleet(Status.FINETUNING), pages=1, readings=1)
+    assert (polls.interval, polls.stale_after) == (60.0, 300.0)
 
 
 def test_the_idle_interval_holds_beside_a_budget(clock: FakeClock) -> None:
-    pace = Pace(60.0, idle_interval=6 * HOUR, budget=MonthlyBudget(1000, clock))
-    pace.listed(fleet(Status.READY), pages=1, readings=0)
-    assert pace.interval == 6 * HOUR
+    polls = Polls(60.0, idle_interval=6 * HOUR, quota=Quota(1000, clock), clock=clock)
+    polls.listed(fleet(Status.READY), pages=1, readings=0)
+    assert polls.interval == 6 * HOUR
 
 
 # Over months of any life.
@@ -147,9 +176,9 @@ class Life:
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()
-        self.budget = MonthlyBudget(self.calls, self.clock)
-        self.pace = Pace(self.setting, budget=self.budget)
-        self.pace.listed(fleet(), pages=self.pages, readings=0)
+        self.quota = Quota(self.calls, self.clock)
+        self.polls = Polls(self.setting, quota=self.quota, clock=self.clock)
+        self.polls.listed(fleet(), pages=self.pages, readings=0)
 
     def live(self, episodes: Sequence[Episode], days: float) -> None:
         end = self.clock.monotonic() + days * DAY
@@ -157,45 +186,45 @@ class Life:
             episode_end, unread = self.clock.monotonic() + episode.days * DAY, episode.resting_unread
             while self.clock.monotonic() < episode_end:
                 unread -= self._poll(episode, unread)
-                self.intervals.append(self.pace.interval)
-                self.clock._now += self.pace.interval
+                self.intervals.append(self.polls.interval)
+                self.clock._now += self.polls.interval
             if self.clock.monotonic() >= end:
                 return
 
     def _poll(self, episode: Episode, unread: int) -> int:
         """Poll once and give how many models were read."""
         try:
-            for _ in range(1 if episode.is_down else self.pages):
-                self._call(2 if episode.is_down else episode.retries)
+            for page in range(1 if episode.is_down else self.pages):
+                self._call(2 if episode.is_down else episode.retries, page=page)
         except QuotaSpent as error:
             self.refused += 1
-            self.pace.failed(error)
+            self.polls.failed(error)
             return 0
         if episode.is_down:
-            self.pace.failed(Timeout("x"))
+            self.polls.failed(Timeout("x"))
             return 0
         self.listed_at.append(self.clock.monotonic())
-        self.pace.listed(episode.models, pages=self.pages, readings=episode.training)
+        self.polls.listed(episode.models, pages=self.pages, readings=episode.training)
         wanted = episode.training + unread
-        limit = self.pace.readings_limit
+        limit = self.polls.readings_limit
         assert limit is not None
         read = begun = 0
         with suppress(QuotaSpent):
             for _ in range(min(wanted, limit)):
                 begun += 1
                 for _ in range(episode.pages_of_steps):
-                    self._call(episode.retries, spare=True)
+                    self._call(episode.retries, discretionary=True)
                 read += 1
                 self.read_at.append(self.clock.monotonic())
         self.cut_off += begun - read
-        self.pace.read(begun)
+        self.polls.begun = begun
         return max(read - episode.training, 0)
 
-    def _call(self, retries: int, *, spare: bool = False) -> None:
+    def _call(self, retries: int, *, page: int = 0, discretionary: bool = False) -> None:
         for attempt in range(1 + retries):
-            if attempt and not self.budget.has_spare:
+            if attempt and not self.quota.has_discretionary:
                 return
-            self.budget.spend(spare=spare)
+            self.quota.spend(discretionary=discretionary, page=page)
             self.spent_at.append(self.clock.monotonic())
 
 
@@ -275,36 +304,36 @@ def test_a_training_of_a_whole_month_is_read_to_its_end(training: int, pages_of_
 
 
 def test_a_list_that_cannot_be_paid_for_is_guessed_twice_as_long_each_time(clock: FakeClock) -> None:
-    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
     intervals = []
     for _ in range(4):
-        pace.failed(QuotaSpent("x"))
-        intervals.append(pace.interval)
+        polls.failed(QuotaSpent("x"))
+        intervals.append(polls.interval)
     assert intervals == [pytest.approx(2**n * MONTH / 1000) for n in (1, 2, 3, 4)]
     for _ in range(2000):
-        pace.failed(QuotaSpent("x"))
-    assert pace.interval <= 2 * MONTH
+        polls.failed(QuotaSpent("x"))
+    assert polls.interval <= 2 * MONTH
 
 
 @pytest.mark.parametrize("setting", [None, 900.0])
 def test_failures_make_old_data_no_younger(clock: FakeClock, setting: float | None) -> None:
-    pace = Pace(60.0, stale_after=setting, budget=MonthlyBudget(1000, clock))
-    pace.listed(fleet(), pages=1, readings=0)
-    promised = pace.stale_after
+    polls = Polls(60.0, stale_after=setting, quota=Quota(1000, clock), clock=clock)
+    polls.listed(fleet(), pages=1, readings=0)
+    promised = polls.stale_after
     assert promised == pytest.approx((5 if setting is None else 2) * MONTH / 1000)
     for _ in range(3):
-        pace.failed(QuotaSpent("x"))
-        assert pace.stale_after == promised < 5 * pace.interval
-    pace.listed(fleet(), pages=8, readings=0)
-    assert pace.stale_after == pytest.approx(8 * promised)
+        polls.failed(QuotaSpent("x"))
+        assert polls.stale_after == promised < 5 * polls.interval
+    polls.listed(fleet(), pages=8, readings=0)
+    assert polls.stale_after == pytest.approx(8 * promised)
 
 
 @pytest.mark.parametrize("error", [Timeout("x"), RateLimited("x"), QuotaSpent("HTTP 429", status=429)])
 def test_other_failures_change_no_interval(clock: FakeClock, error: ApiError) -> None:
-    pace = Pace(60.0, budget=MonthlyBudget(1000, clock))
-    before = pace.interval
-    pace.failed(error)
-    assert pace.interval == before
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
+    before = polls.interval
+    polls.failed(error)
+    assert polls.interval == before
 
 
 def test_a_month_of_training_uses_nearly_the_whole_budget() -> None:

@@ -1,0 +1,93 @@
+"""Rows of training-step metrics → the latest, lowest and highest value of each metric.
+
+The order of rows and pages proves nothing: the latest value is the one on the highest step that has it, and
+among rows of one step the one recorded last. Rows belong to the run that is known when the newest row known
+is among them; when it should be and is not, a run has begun anew and inherits nothing.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from exporter.model import StepRow, TrainingProgress
+
+
+def latest(
+    rows: Iterable[StepRow], *, limit: int = 0, known: TrainingProgress | None = None
+) -> TrainingProgress | None:
+    """Return what rows in any order come to, together with what is `known` of the run; None without rows.
+
+    At most `limit` metrics are kept (0: all), the first by name, so that the choice stays the same.
+    """
+    ordered = sorted(rows, key=_recorded)
+    if not ordered:
+        return known
+    newest = ordered[-1]
+    if known is None:
+        known = TrainingProgress(step=newest.step, step_at=newest.at)
+    metrics, steps = dict(known.metrics), dict(known.metric_steps)
+    lowest, highest = dict(known.lowest), dict(known.highest)
+    for row in ordered:
+        for name, value in row.metrics.items():
+            if row.step >= steps.get(name, row.step):
+                metrics[name], steps[name] = value, row.step
+            if not math.isnan(value):
+                lowest[name] = min(value, lowest.get(name, value))
+                highest[name] = max(value, highest.get(name, value))
+    kept = sorted(metrics)[: limit or None]
+    is_newer = (newest.step, newest.at or 0.0) >= (known.step, known.step_at or 0.0)
+    return TrainingProgress(
+        step=newest.step if is_newer else known.step,
+        step_at=newest.at if is_newer else known.step_at,
+        metrics={name: metrics[name] for name in kept},
+        metric_steps={name: steps[name] for name in kept if name in steps},
+        lowest={name: lowest[name] for name in kept if name in lowest},
+        highest={name: highest[name] for name in kept if name in highest},
+        dropped=max(len(metrics) - len(kept), known.dropped),
+    )
+
+
+def has_newest_of(known: TrainingProgress, rows: Iterable[StepRow]) -> bool:
+    """Return whether the newest row known is among these."""
+    return any(row.step == known.step and known.step_at in (None, row.at) for row in rows)
+
+
+def is_new_run(known: TrainingProgress, rows: Sequence[StepRow], *, is_whole: bool) -> bool:
+    """Return whether these rows, the newest of all, belong to another run than what is known.
+
+    `is_whole` says that they are all the rows there are; otherwise the row that is missed may come later.
+    """
+    if not rows or has_newest_of(known, rows):
+        return False
+    return is_whole or min(row.step for row in rows) <= known.step
+
+
+def unknown_rows(known: TrainingProgress | None, rows: Iterable[StepRow]) -> list[StepRow]:
+    """Return the rows that are newer than what is known."""
+    if known is None:
+        return list(rows)
+    newest = known.step, known.step_at or 0.0
+    return [row for row in rows if _recorded(row) > newest]
+
+
+def missed_rows(known: TrainingProgress | None, rows: Sequence[StepRow]) -> int:
+    """Estimate the rows between these and what is known, by the distance of their steps."""
+    steps = sorted({row.step for row in rows})
+    gap = steps[0] - (known.step if known else 0)
+    distance = max((steps[-1] - steps[0]) / max(len(steps) - 1, 1), 1.0)
+    return max(round(gap / distance) - 1, 1)
+
+
+def is_descending(rows: Sequence[StepRow]) -> bool:
+    """Return whether rows prove by themselves that the list runs from the newest step to the oldest."""
+    steps = [row.step for row in rows]
+    return len(steps) > 1 and steps[0] > steps[-1] and all(a >= b for a, b in pairwise(steps))
+
+
+def is_ascending(rows: Sequence[StepRow]) -> bool:
+    """Return whether rows prove by themselves that the list runs from the oldest step to the newest."""
+    return is_descending(rows[::-1])
+
+
+def _recorded(row: StepRow) -> tuple[int, float]:
+    return row.step, row.at or 0.0

@@ -1,0 +1,1 @@
+"""When the API is asked for what, and how old an answer may grow; HTTP and formats are unknown here."""

@@ -1,0 +1,253 @@
+"""The loop: list the models, publish the list, note how it went, and plan the next poll.
+
+Polls never overlap. A poll that cannot list every page publishes nothing; a good one publishes its list at
+once, and ends when that is what a scrape gets. Step metrics are read beside it all the time (`step_metrics`);
+what they bring is published a moment later, many at a time.
+"""
+
+import asyncio
+import math
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.cohere.client import Listing
+from exporter.errors import ApiError
+from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status, StepRows
+from exporter.polling.changes import Changes, Unexpected
+from exporter.polling.freshness import Freshness
+from exporter.polling.schedule import PollSchedule
+from exporter.polling.step_metrics import StepMetrics, StepsApi, StepsObserver
+
+log = structlog.stdlib.get_logger(__name__)
+
+LONGEST_JITTER = 1.0  # seconds before the first poll, so that exporters rolled out together spread
+KEY_CHECK_INTERVAL = 1.0
+LONGEST_GATHERING = 1.0  # seconds for which results of step metrics wait for others
+RENDERING_SHARE = 10  # and at least so many times what publishing took
+
+
+class Api(StepsApi, Protocol):
+    """What the poller asks of the API."""
+
+    async def list_models(self) -> Listing:
+        """List every model; raise `ApiError`."""
+        ...
+
+
+class Observer(StepsObserver, Protocol):
+    """Who is told how polling goes."""
+
+    def poll_ended(self, outcome: PollOutcome) -> None:
+        """Take note of a poll's end."""
+        ...
+
+    def scheduled(self, interval: float, stale_after: float) -> None:
+        """Take note of the times in force, in seconds."""
+        ...
+
+
+class Poller:
+    """Polls as the `schedule` says.
+
+    `publish` takes each snapshot; `key` gives the API key in force, which is only compared; `on_rows` is
+    handed the rows that each reading newly brought; without `with_progress` only models are listed.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        schedule: PollSchedule,
+        publish: Callable[[Snapshot], Awaitable[None]],
+        observer: Observer,
+        clock: Clock,
+        key: Callable[[], str],
+        concurrency: int = 8,
+        models_limit: int = 0,
+        on_rows: Callable[[StepRows], None] | None = None,
+        with_progress: bool = True,
+    ) -> None:
+        self._api = api
+        self._schedule = schedule
+        self._publish = publish
+        self._observer = observer
+        self._clock = clock
+        self._key = key
+        self._last_key = key()
+        self._models_limit = models_limit
+        self._with_progress = with_progress
+        self._changes = Changes(clock)
+        self._unexpected = Unexpected()
+        self._news = asyncio.Event()
+        self._step_metrics = StepMetrics(
+            api,
+            observer=observer,
+            clock=clock,
+            concurrency=concurrency,
+            unexpected=self._unexpected,
+            on_change=self._news.set,
+            on_rows=on_rows,
+        )
+        self._models: Sequence[FinetunedModel] = ()
+        self._status_counts: dict[str, int] = {}
+        self._listed_at: float | None = None
+        self._publishing = asyncio.Lock()
+        self._publishing_took = 0.0
+        self.outcome: PollOutcome | None = None
+        self.last_success_at: float | None = None
+        observer.scheduled(self.interval, self.stale_after)
+
+    @property
+    def interval(self) -> float:
+        """Seconds from the last poll to the next, as in force."""
+        return self._schedule.interval
+
+    @property
+    def freshness(self) -> Freshness:
+        """How old a list may be."""
+        return self._schedule.freshness
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds for which a list may be shown."""
+        return self.freshness.stale_after
+
+    @property
+    def next_poll_at(self) -> float | None:
+        """When the next poll begins, in Unix seconds as the wall clock counts them now."""
+        if self.outcome is None:
+            return None
+        return self._clock.time() + (self._schedule.next_at - self._clock.monotonic())
+
+    @property
+    def unread(self) -> Sequence[ApiError]:
+        """The error of each model whose step metrics could not be read."""
+        return self._step_metrics.errors
+
+    async def run(self) -> None:
+        """Poll for ever, the first time almost at once."""
+        jitter = random.uniform(0, min(LONGEST_JITTER, self.interval / 10))  # noqa: S311 - it hides nothing
+        await self._clock.sleep(jitter)
+        beside = [
+            asyncio.create_task(work(), name=work.__name__)
+            for work in (self._step_metrics.run, self._publish_news)
+        ]
+        try:
+            await asyncio.gather(self._poll_for_ever(), *beside)
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+
+    async def _poll_for_ever(self) -> None:
+        while True:
+            await self.poll()
+            await self._wait_for_next()
+
+    async def poll(self) -> PollOutcome:
+        """Poll once; a failure is the outcome, never an exception."""
+        self._look_at_key()
+        self._schedule.began()
+        began = self._clock.monotonic()
+        error: ApiError | None = None
+        try:
+            self._listed(await self._api.list_models(), began)
+            await self._publish_now()
+        except ApiError as caught:
+            error = caught.kept()
+        except Exception as bug:  # noqa: BLE001 - whatever comes from outside, the loop goes on
+            error = self._unexpected("unexpected error while polling", bug)
+        self._schedule.ended(error)
+        self._observer.scheduled(self.interval, self.stale_after)
+        self.outcome = PollOutcome(
+            finished_at=self._clock.time(),
+            duration=self._clock.monotonic() - began,
+            reason=error.reason if error else None,
+            message=error.message if error else "",
+            advice=error.advice if error else "",
+        )
+        if error is None:
+            self.last_success_at = self.outcome.finished_at
+        self._observer.poll_ended(self.outcome)
+        self._changes.polled(error, next_in=self._schedule.next_at - self._clock.monotonic())
+        self._look_at_age()
+        return self.outcome
+
+    async def finish(self) -> None:
+        """Read the step metrics that are due, and publish them."""
+        await self._step_metrics.drain()
+        if self._news.is_set():
+            await self._publish_now()
+
+    def _listed(self, listing: Listing, began: float) -> None:
+        self._listed_at = began
+        self._changes.listed(listing.models)
+        self._models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
+        counts = Counter(sorted(model.status for model in self._models))
+        self._status_counts = dict.fromkeys((status.value for status in Status), 0) | counts
+        training = sum(model.status == Status.FINETUNING for model in self._exported)
+        limit = self._schedule.listed(
+            self._models,
+            pages=listing.pages,
+            readings=training if self._with_progress else 0,
+            begun=self._step_metrics.take_begun(),
+        )
+        if self._with_progress:
+            self._step_metrics.listed(self._exported, interval=self._schedule.regular, limit=limit)
+
+    @property
+    def _exported(self) -> Sequence[FinetunedModel]:
+        return self._models[: self._models_limit or None]
+
+    async def _publish_now(self) -> None:
+        async with self._publishing:  # what is published last is the newest
+            self._news.clear()
+            began = self._clock.monotonic()
+            await self._publish(self._snapshot())
+            self._publishing_took = self._clock.monotonic() - began
+
+    async def _publish_news(self) -> None:
+        """Publish what step metrics bring, many results at a time."""
+        while True:
+            await self._news.wait()
+            gathering = min(LONGEST_GATHERING, self._schedule.regular / 4)
+            await self._clock.sleep(max(gathering, RENDERING_SHARE * self._publishing_took))
+            try:
+                if self._news.is_set():
+                    await self._publish_now()
+            except Exception as bug:  # noqa: BLE001 - the next result, or list, is another try
+                self._unexpected("unexpected error while publishing step metrics", bug)
+
+    def _snapshot(self) -> Snapshot:
+        exported = self._exported
+        return Snapshot(
+            states=tuple(ModelState(model, self._step_metrics.progress(model.id)) for model in exported),
+            status_counts=self._status_counts,
+            dropped=len(self._models) - len(exported),
+            listed_at=self._listed_at,
+        )
+
+    async def _wait_for_next(self) -> None:
+        """Wait; after a failure a key that has changed since the poll began ends the wait."""
+        while (left := self._schedule.next_at - self._clock.monotonic()) > 0:
+            has_failed = self.outcome is not None and self.outcome.reason is not None
+            await self._clock.sleep(min(left, KEY_CHECK_INTERVAL) if has_failed else left)
+            self._look_at_age()
+            if has_failed and self._key() != self._last_key:
+                log.info("the API key has changed; polling at once")
+                return
+
+    def _look_at_key(self) -> None:
+        if (key := self._key()) != self._last_key:
+            self._last_key = key
+            self._schedule.forget_failures()
+            self._step_metrics.resume()
+
+    def _look_at_age(self) -> None:
+        if self._listed_at is not None:
+            self._changes.aged(is_stale=not self.freshness.is_fresh(self._listed_at))

@@ -1,0 +1,223 @@
+"""At most so many calls in any 31 days, over restarts too, and how often that lets the API be polled.
+
+Half of the calls are a baseline rate that keeps the list polled, come what may; what the baseline will not
+need before spent calls come back, or did not use, is discretionary. Discretionary calls go to step metrics,
+to retries and to polling more often, a share of them at a time, so that some are always left. The API does
+not say how many calls are left: a file remembers what was spent, and without one a process begins with all of
+them.
+"""
+
+import asyncio
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.errors import QuotaSpent
+from exporter.runtime.files import Unreadable, read_again
+
+log = structlog.stdlib.get_logger(__name__)
+
+HOUR = 3_600.0
+MONTH = 31 * 86_400.0  # the longest, so that the quota of a shorter month lasts too
+# Discretionary calls are spread over so long while something trains: a run takes between an hour and a day,
+# and the jobs of an account run one after another (Cohere's documentation), so more may follow.
+TRAINING = 3 * 86_400.0
+DEAREST_READING = 1 / 8  # of the quota; one that costs more is tried all the same, or none would ever be
+GROWTH = 1.25  # how much dearer the next reading may be: the list of steps grows
+_LARGEST_FILE = 1 << 20
+_UNREADABLE = (
+    OSError,
+    Unreadable,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+class BudgetFile:
+    """Remembers when spent calls come back, in Unix seconds; `on_failure` counts errors."""
+
+    def __init__(self, path: Path, on_failure: Callable[[], None]) -> None:
+        self._path = path
+        self._on_failure = on_failure
+        self._error = ""
+
+    def load(self) -> tuple[dict[float, int], int]:
+        """Return the calls, and the pages of the last list; nothing where the file is missing or corrupt."""
+        try:
+            if not self._path.exists():
+                return {}, 1
+            content = json.loads(read_again(self._path, _LARGEST_FILE))
+            return {float(at): int(calls) for at, calls in content["calls"].items()}, int(content["pages"])
+        except _UNREADABLE as error:
+            self._failed("budget file cannot be read; calls made before are not counted", error)
+            return {}, 1
+
+    def save(self, calls: dict[float, int], pages: int) -> None:
+        """Replace the file atomically; a failure is logged once and counted."""
+        new = self._path.with_name(f".{self._path.name}.new")
+        try:
+            content = {"calls": {str(at): count for at, count in calls.items()}, "pages": pages}
+            with new.open("w", encoding="ascii") as stream:
+                json.dump(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.replace(self._path)
+            self._error = ""
+        except OSError as error:
+            self._failed("budget file cannot be written; a restart will forget calls", error)
+
+    def _failed(self, words: str, error: Exception) -> None:
+        self._on_failure()
+        if words != self._error:
+            log.warning(words, file=str(self._path), error=repr(error))
+        self._error = words
+
+
+class Quota:
+    """At most `calls` in any month (0: no quota)."""
+
+    def __init__(self, calls: int, clock: Clock, file: BudgetFile | None = None) -> None:
+        self._clock = clock
+        self._calls = calls
+        self._baseline = calls / 2 / MONTH
+        self._file = file if calls else None
+        self._calls_per_reading = 1.0
+        self._reading_calls = 0
+        self._was_cut_off = False
+        self._read_at = clock.monotonic()
+        # Calls by the moment they come back, to the end of the hour they were spent in, so that this stays
+        # short whatever the quota.
+        self._spent: dict[float, int] = {}
+        self._pages = 1
+        if self._file:
+            self._restore(*self._file.load())
+
+    def _restore(self, calls: dict[float, int], pages: int) -> None:
+        now, unix = self._clock.monotonic(), self._clock.time()
+        for at in sorted(at for at in calls if at > unix):
+            left = min(at - unix, MONTH + HOUR)  # a clock that was put back keeps no call for longer
+            self._spent[now + left] = self._spent.get(now + left, 0) + max(calls[at], 0)
+        self._pages = max(pages, 1)
+
+    @property
+    def left(self) -> int:
+        """The calls that may be made now."""
+        now = self._clock.monotonic()
+        while self._spent and (earliest := next(iter(self._spent))) <= now:
+            del self._spent[earliest]
+        return max(self._calls - sum(self._spent.values()), 0)
+
+    @property
+    def has_discretionary(self) -> bool:
+        """Whether there is a call that neither the baseline nor the list in progress needs."""
+        return not self._calls or self._discretionary() >= self._pages + 1
+
+    def can_list(self) -> bool:
+        """Return whether a list may be tried before the baseline provides for it."""
+        return not self._calls or self._discretionary() >= 2 * self._pages
+
+    def spend(self, *, discretionary: bool, page: int = 0) -> None:
+        """Take one call, a `discretionary` one for step metrics; raise `QuotaSpent` when there is none.
+
+        `page` counts the pages of a list from 0. A list may have grown by one; pages beyond that must be
+        discretionary, too, for a list without end would take all there is. None is begun that cannot end.
+        """
+        if not self._calls:
+            return
+        needed = 1 if discretionary or page else min(self._pages, self._calls)
+        if self.left < needed or ((discretionary or page > self._pages) and not self.has_discretionary):
+            self._was_cut_off |= discretionary
+            raise QuotaSpent(self._why_not(None if discretionary else page))
+        self._reading_calls += discretionary
+        self._add(1)
+
+    def _why_not(self, page: int | None) -> str:
+        quota = f"the quota of {self._calls} calls a month (--cohere.calls-per-month)"
+        if page:
+            return f"{quota} cannot pay for a list of more than {page} pages: raise --cohere.page-size"
+        if self.left:
+            return f"{quota} has no calls left but those that are kept for listing models"
+        return f"{quota} is spent"
+
+    def _add(self, calls: int) -> None:
+        now = self._clock.monotonic()
+        latest = next(reversed(self._spent), -math.inf)
+        if latest - MONTH <= now:
+            latest = now + MONTH + HOUR - self._clock.time() % HOUR
+        self._spent[latest] = self._spent.get(latest, 0) + calls
+
+    async def remember(self) -> None:
+        """Write what was spent to the file, if there is one, before the call is made."""
+        if self._file:
+            offset = self._clock.time() - self._clock.monotonic()
+            calls = {round(at + offset, 1): count for at, count in self._spent.items()}
+            await asyncio.to_thread(self._file.save, calls, self._pages)
+
+    def interval(self, pages: int, readings: int, *, is_busy: bool) -> float:
+        """Return the seconds from one poll to the next: a list of `pages` pages, and so many `readings`.
+
+        The readings hold up the list by one call at most: where they are many, polls come as often as the
+        baseline pays for a list and that call, and each has as many readings as `readings` gives. Without
+        that call there would be none once everything discretionary is spent.
+        """
+        if not self._calls:
+            return 0.0
+        # A list that all the calls cannot pay for does not come nearer by waiting.
+        self._pages = pages = min(pages, self._calls)
+        calls = readings * self._calls_per_reading
+        discretionary = self._discretionary()
+        rate = self._baseline + max(discretionary, 0.0) / (TRAINING if is_busy else MONTH)
+        wanted = min((pages + min(calls, 1.0)) / self._baseline, (pages + calls) / rate)
+        # Not before the baseline and what is discretionary can pay for the list.
+        return max(wanted, (pages - discretionary) / self._baseline)
+
+    def readings(self, interval: float) -> int | None:
+        """Return the most models whose step metrics may be read in one interval; None: all."""
+        if not self._calls:
+            return None
+        discretionary = self._discretionary()
+        share = max(interval, self._pages / self._baseline) / TRAINING
+        # A reading that costs more than that is saved for, over several polls.
+        saved = discretionary * (self._clock.monotonic() - self._read_at) / TRAINING
+        calls = max(1.0, discretionary * share, min(saved, self._calls_per_reading))
+        return int(max(0.0, min(discretionary - self._pages, calls)) / self._calls_per_reading)
+
+    def read(self, models: int) -> None:
+        """Learn what a reading costs: so many were begun with the calls spent on them since the last time.
+
+        A reading that is cut off for want of calls is a waste of them, so the next waits until there are
+        twice as many.
+        """
+        if models:
+            cost = self._reading_calls / models
+            if cost > 1:
+                cost *= GROWTH
+            if self._was_cut_off:
+                cost = 2 * max(cost, self._calls_per_reading)
+            # Models differ: the dearer ones are not forgotten at once.
+            cost = max(cost, 0.9 * self._calls_per_reading)
+            self._calls_per_reading = max(1.0, min(cost, self._calls * DEAREST_READING))
+            self._read_at = self._clock.monotonic()
+        self._reading_calls, self._was_cut_off = 0, False
+
+    def _discretionary(self) -> float:
+        """Return the calls that the baseline does not need; below 0 it must catch up."""
+        return self.left - self._reserve()
+
+    def _reserve(self) -> float:
+        """Return the calls that the baseline will need before spent ones come back."""
+        now = self._clock.monotonic()
+        needed, back = 0.0, 0
+        for at, calls in self._spent.items():
+            needed = max(needed, self._baseline * (at - now) - back)
+            back += calls
+        return max(needed, self._baseline * MONTH - back)

@@ -1,0 +1,324 @@
+"""No month holds more calls than it may, restarts included, and the list is polled to its end."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from exporter.errors import QuotaSpent
+from exporter.polling.quota import MONTH, BudgetFile, Quota
+from tests.conftest import FakeClock
+
+HOUR = 3_600.0
+DAY = 86_400.0
+
+
+class TestQuota:
+    def test_is_strict(self, clock: FakeClock) -> None:
+        quota = Quota(3, clock)
+        for _ in range(3):
+            quota.spend(discretionary=False)
+        for _ in range(2):
+            with pytest.raises(QuotaSpent, match="calls-per-month"):
+                quota.spend(discretionary=False)
+
+    @pytest.mark.anyio
+    async def test_calls_come_back_a_month_after_the_hour_they_were_spent_in(self, clock: FakeClock) -> None:
+        quota = Quota(2, clock)
+        quota.spend(discretionary=False)
+        await clock.advance(10 * DAY)
+        quota.spend(discretionary=False)
+        await clock.advance(21 * DAY)
+        with pytest.raises(QuotaSpent):
+            quota.spend(discretionary=False)
+        await clock.advance(HOUR)
+        assert quota.left == 1
+        quota.spend(discretionary=False)
+        with pytest.raises(QuotaSpent):
+            quota.spend(discretionary=False)
+
+    @pytest.mark.anyio
+    async def test_months_that_nobody_used_leave_nothing_behind(self, clock: FakeClock) -> None:
+        quota = Quota(2, clock)
+        await clock.advance(10 * MONTH + 5.0)
+        quota.spend(discretionary=False)
+        quota.spend(discretionary=False)
+        with pytest.raises(QuotaSpent):
+            quota.spend(discretionary=False)
+
+    def test_of_zero_is_no_quota(self, clock: FakeClock) -> None:
+        quota = Quota(0, clock)
+        for _ in range(10_000):
+            quota.spend(discretionary=False)
+        assert quota.has_discretionary
+        assert quota.interval(1000, 1000, is_busy=True) == 0.0
+        assert quota.readings(60.0) is None
+
+    def test_keeps_half_for_the_list_at_first(self, clock: FakeClock) -> None:
+        quota = Quota(10, clock)
+        # Of the other half one is kept for a list under way, and a part of one because calls come back late.
+        for _ in range(3):
+            quota.spend(discretionary=True)
+        assert not quota.has_discretionary
+        with pytest.raises(QuotaSpent, match="kept for listing"):
+            quota.spend(discretionary=True)
+        assert quota.left == 7
+        for _ in range(7):
+            quota.spend(discretionary=False)
+
+    def test_lets_a_list_grow_by_a_page_and_not_without_end(self, clock: FakeClock) -> None:
+        quota = Quota(10, clock)
+        for _ in range(3):
+            quota.spend(discretionary=True)
+        quota.spend(discretionary=False, page=0)
+        quota.spend(discretionary=False, page=1)
+        with pytest.raises(QuotaSpent, match="page-size"):
+            quota.spend(discretionary=False, page=2)
+        quota.interval(2, 0, is_busy=False)
+        quota.spend(discretionary=False, page=2)
+        assert quota.left == 4
+
+    @pytest.mark.anyio
+    async def test_what_the_list_can_no_longer_need_is_discretionary(self, clock: FakeClock) -> None:
+        quota = Quota(10, clock)
+        for _ in range(3):
+            quota.spend(discretionary=True)
+        assert not quota.has_discretionary
+        await clock.advance(MONTH / 2)
+        for _ in range(3):
+            quota.spend(discretionary=True)
+        assert not quota.has_discretionary
+
+    def test_keeps_as_much_beside_as_a_list_of_many_pages_needs(self, clock: FakeClock) -> None:
+        quota = Quota(20, clock)
+        quota.interval(6, 0, is_busy=False)
+        for _ in range(3):
+            quota.spend(discretionary=True)
+        assert not quota.has_discretionary
+
+    def test_spends_on_an_idle_fleet_as_if_the_rest_were_to_last_a_month(self, clock: FakeClock) -> None:
+        quota = Quota(1000, clock)
+        assert quota.interval(1, 0, is_busy=False) == pytest.approx(MONTH / 1000)
+        assert quota.interval(4, 0, is_busy=False) == pytest.approx(4 * MONTH / 1000)
+
+    def test_spends_what_is_discretionary_over_three_days_while_something_trains(
+        self, clock: FakeClock
+    ) -> None:
+        quota = Quota(1000, clock)
+        calls_a_day = 500 / 31 + 500 / 3
+        assert quota.interval(1, 3, is_busy=True) == pytest.approx(4 * DAY / calls_a_day)
+
+    def test_waits_for_the_baseline_when_too_much_is_spent(self, clock: FakeClock) -> None:
+        quota = Quota(100, clock)
+        for _ in range(60):
+            quota.spend(discretionary=False)
+        assert quota.interval(1, 0, is_busy=True) == pytest.approx((1 + 10) * MONTH / 50, rel=0.01)
+        assert quota.readings(60.0) == 0
+
+    def test_reads_a_fleet_at_rest_little_by_little(self, clock: FakeClock) -> None:
+        assert Quota(1000, clock).readings(60.0) == 10
+        assert Quota(10, clock).readings(60.0) == 4
+        assert Quota(2, clock).readings(60.0) == 0
+
+    def test_reads_more_models_where_polls_are_further_apart(self, clock: FakeClock) -> None:
+        assert Quota(1000, clock).readings(6 * HOUR) == 41
+        assert Quota(1_000_000, clock).readings(60.0) == 115
+        assert Quota(1000, clock).readings(20 * DAY) == 499
+
+    def test_reads_one_model_however_little_is_discretionary(self, clock: FakeClock) -> None:
+        assert spent(1000, 490, clock).readings(60.0) == 1
+        assert spent(1000, 498, clock).readings(60.0) == 0
+
+    def test_keeps_a_call_beside_the_list_for_readings_once_everything_discretionary_is_spent(
+        self, clock: FakeClock
+    ) -> None:
+        quota = spent(1000, 498, clock)
+        evenly = MONTH / 500
+        assert quota.interval(1, 0, is_busy=True) == pytest.approx(evenly, rel=0.1)
+        for readings in (1, 300):
+            assert quota.interval(1, readings, is_busy=True) == pytest.approx(2 * evenly, rel=0.1)
+
+    def test_does_not_wait_for_more_calls_than_there_are(self, clock: FakeClock) -> None:
+        assert Quota(20, clock).interval(10**9, 0, is_busy=False) <= 2 * MONTH
+
+
+def spent(calls: int, discretionary: int, clock: FakeClock) -> Quota:
+    """Give a quota of which so many discretionary calls are spent."""
+    quota = Quota(calls, clock)
+    for _ in range(discretionary):
+        quota.spend(discretionary=True)
+    return quota
+
+
+class TestReadingsOfManyCalls:
+    """As with an API that gives the oldest step metrics first."""
+
+    def quota(self, clock: FakeClock, *, calls: int, models: int) -> Quota:
+        quota = spent(1000, calls, clock)
+        quota.read(models)
+        return quota
+
+    def test_are_planned_as_what_the_last_ones_cost_and_a_quarter(self, clock: FakeClock) -> None:
+        quota, cheap = (self.quota(clock, calls=calls, models=4) for calls in (32, 4))
+        naive_cheap, naive = spent(1000, 4, clock), spent(1000, 32, clock)
+        assert cheap.interval(1, 10, is_busy=True) == naive_cheap.interval(1, 10, is_busy=True)
+        assert quota.interval(1, 1, is_busy=True) == naive.interval(1, 10, is_busy=True)
+        assert (quota.readings(DAY), naive.readings(DAY)) == (15, 155)
+
+    @pytest.mark.anyio
+    async def test_wait_until_a_whole_one_is_saved_for(self, clock: FakeClock) -> None:
+        quota = self.quota(clock, calls=100, models=1)
+        hours = 0
+        while not quota.readings(60.0):
+            await clock.advance(HOUR)
+            hours += 1
+        assert quota.readings(60.0) == 1
+        assert hours == pytest.approx(72 * 125 / 400, abs=2)
+
+    @pytest.mark.anyio
+    async def test_that_are_cut_off_are_taken_to_cost_twice_as_much(self, clock: FakeClock) -> None:
+        whole, cut_off = spent(1000, 498, clock), spent(1000, 498, clock)
+        with pytest.raises(QuotaSpent):
+            cut_off.spend(discretionary=True)
+        for quota in (whole, cut_off):
+            quota.read(100)
+        await clock.advance(MONTH + HOUR)
+        readings = [quota.readings(DAY) for quota in (whole, cut_off)]
+        assert readings == [26, 13]
+
+    def test_are_forgotten_little_by_little_where_readings_cost_one_call_again(
+        self, clock: FakeClock
+    ) -> None:
+        quota = self.quota(clock, calls=32, models=4)
+        few = quota.readings(DAY) or 0
+        for _ in range(30):
+            quota.spend(discretionary=True)
+            quota.read(1)
+        assert (quota.readings(DAY) or 0) > 5 * few > 0
+
+    def test_that_did_not_take_place_tell_nothing(self, clock: FakeClock) -> None:
+        quota = self.quota(clock, calls=32, models=4)
+        before = quota.readings(DAY)
+        quota.read(0)
+        assert quota.readings(DAY) == before
+
+    @pytest.mark.anyio
+    async def test_are_tried_however_dear_they_were(self, clock: FakeClock) -> None:
+        quota = self.quota(clock, calls=300, models=1)
+        assert not quota.readings(60.0)
+        await clock.advance(3 * DAY)
+        assert quota.readings(60.0) == 1
+
+
+class TestTheBudgetFile:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "budget.json"
+
+    def start(self, path: Path, clock: FakeClock, calls: int = 30) -> tuple[Quota, list[int]]:
+        failures: list[int] = []
+        return Quota(calls, clock, BudgetFile(path, lambda: failures.append(1))), failures
+
+    @pytest.mark.anyio
+    async def test_counts_calls_over_any_number_of_starts(self, path: Path) -> None:
+        made = 0
+        for start in range(40):
+            clock = FakeClock(unix=1_700_000_000.0 + 3000 * start)
+            quota, failures = self.start(path, clock)
+            try:
+                quota.spend(discretionary=False)
+            except QuotaSpent:
+                continue
+            await quota.remember()
+            made += 1
+            assert not failures
+        assert made == 30
+
+    @pytest.mark.anyio
+    async def test_gives_calls_back_a_month_later(self, path: Path, clock: FakeClock) -> None:
+        quota, _ = self.start(path, clock, calls=1)
+        quota.spend(discretionary=False)
+        await quota.remember()
+        for later, left in ((MONTH, 0), (MONTH + HOUR, 1)):
+            assert self.start(path, FakeClock(unix=clock.time() + later), calls=1)[0].left == left
+
+    @pytest.mark.anyio
+    async def test_keeps_a_call_no_longer_where_the_clock_was_put_back(self, path: Path) -> None:
+        quota, _ = self.start(path, FakeClock(unix=2_000_000_000.0), calls=1)
+        quota.spend(discretionary=False)
+        await quota.remember()
+        clock = FakeClock()
+        quota, _ = self.start(path, clock, calls=1)
+        await clock.advance(MONTH + HOUR)
+        assert quota.left == 1
+
+    @pytest.mark.anyio
+    async def test_remembers_the_pages_so_that_no_list_is_begun_that_cannot_end(
+        self, path: Path, clock: FakeClock
+    ) -> None:
+        quota, _ = self.start(path, clock, calls=20)
+        quota.interval(12, 0, is_busy=False)
+        for page in range(12):
+            quota.spend(discretionary=False, page=page)
+        await quota.remember()
+        again, _ = self.start(path, clock, calls=20)
+        with pytest.raises(QuotaSpent):
+            again.spend(discretionary=False, page=0)
+        assert again.left == 8
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *("", "{", "[]", "null", "9" * 10**6, '{"calls": 1}'),
+            *('{"calls": {"x": 1}, "pages": 1}', '{"calls": {"1": null}}'),
+        ],
+    )
+    @pytest.mark.anyio
+    async def test_that_is_corrupt_is_a_warning_and_is_written_anew(
+        self, path: Path, clock: FakeClock, content: str
+    ) -> None:
+        path.write_text(content)
+        with capture_logs() as lines:
+            quota, failures = self.start(path, clock)
+        assert [(line["log_level"], line["file"]) for line in lines] == [("warning", str(path))]
+        assert (failures, quota.left) == ([1], 30)
+        quota.spend(discretionary=False)
+        await quota.remember()
+        assert list(json.loads(path.read_text())["calls"].values()) == [1]
+        assert self.start(path, clock)[0].left == 29
+
+    @pytest.mark.anyio
+    async def test_that_cannot_be_written_is_one_warning_and_counted_each_time(
+        self, tmp_path: Path, clock: FakeClock
+    ) -> None:
+        quota, failures = self.start(tmp_path / "missing" / "budget.json", clock)
+        with capture_logs() as lines:
+            for _ in range(3):
+                quota.spend(discretionary=False)
+                await quota.remember()
+        assert len(failures) == 3
+        assert [line["log_level"] for line in lines] == ["warning"]
+
+    @pytest.mark.anyio
+    async def test_is_replaced_atomically_and_for_its_owner_alone(
+        self, path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        quota, failures = self.start(path, clock)
+        quota.spend(discretionary=False)
+        await quota.remember()
+        before = path.read_text()
+
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            quota.spend(discretionary=False)
+            await quota.remember()
+        assert failures == [1]
+        assert path.read_text() == before
+        assert stat.S_ISREG(path.stat().st_mode)
