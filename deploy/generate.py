@@ -88,6 +88,7 @@ _TYPES: dict[str, Mapping[str, Any]] = {
     "serviceMonitor.scrapeTimeout": _PROMETHEUS_DURATION,
     "serviceMonitor.scheme": {"enum": ["", "http", "https"]},
     "prometheusRule.namespace": _NAME,
+    "prometheusRule.scope": {"enum": ["cluster", "namespace"]},
     "prometheusRule.url": _URL,
     "prometheusRule.runbooksUrl": _URL,
     "prometheusRule.grafanaUrl": _URL,
@@ -118,6 +119,8 @@ RENAMED: dict[str, Mapping[str, Any]] = {
     "web.probes": {"enum": ["http", "tcp"]},
     "serviceMonitor.labels": _STRINGS,
     "prometheusRule.labels": _STRINGS,
+    "prometheusRule.runbooks": {"type": "string"},
+    "prometheusRule.grafana": {"type": "string"},
 }
 
 

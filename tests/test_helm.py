@@ -57,6 +57,7 @@ PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 # What another value of `everything` takes the place of is tried by itself.
 ALONE: dict[str, Any] = {
+    "prometheusRule.scope": "namespace",
     "image.registry": "registry.example.com",
     "image.repository": "other",
     "image.tag": "0.2.0",
@@ -73,6 +74,7 @@ ALONE: dict[str, Any] = {
     "dashboards.enabled": True,
 }
 BESIDE = {
+    "prometheusRule.scope": "prometheusRule.enabled",
     "releaseLabel": "serviceMonitor.enabled",
     "persistence.existingClaim": "persistence.enabled",
     "prometheusRule.url": "prometheusRule.enabled",
@@ -146,7 +148,12 @@ OLD_VALUES = {
     "apiKey": {"existingSecret": "keys"},
     "web": {"existingSecret": "web", "scheme": "https", "probes": "tcp"},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "runbooks": "https://wiki.example.com/runbooks",
+        "grafana": "https://grafana.example.com",
+    },
 }
 REFUSED_OLD_VALUES = {"apiKey.value"}
 
@@ -603,6 +610,18 @@ def test_rules_and_dashboards_are_installed_alone_under_names_of_the_cluster() -
 
     assert {one["kind"] for one in manifests} == {"ConfigMap", "PrometheusRule"}
     assert {one["metadata"]["name"].startswith("cohere-finetuning") for one in manifests} == {True}
+
+
+def test_the_rules_of_a_namespace_look_at_that_namespace_alone() -> None:
+    values = {"exporter": {"enabled": False}, "prometheusRule": {"enabled": True, "scope": "namespace"}}
+
+    def expressions(values: dict[str, Any]) -> str:
+        groups = the("PrometheusRule", render(values))["spec"]["groups"]
+        return "\n".join(rule["expr"] for group in groups for rule in group["rules"])
+
+    rules = expressions({**values, "namespaceOverride": "team-a"})
+    assert 'cohere_up{namespace="team-a"}' in rules
+    assert 'namespace="' not in expressions({**values, "prometheusRule": {"enabled": True}})
 
 
 def test_the_grafana_operator_finds_the_dashboards() -> None:

@@ -29,7 +29,14 @@ from tests.programs import KEY, ROOT, program, run, simulated_api, unused_port, 
 pytestmark = pytest.mark.anyio
 
 IMAGE = f"{PROGRAM}:{__version__}"  # as the manifests have it
-BUILT = {"VERSION": "1.2.3", "REVISION": "4f9d02c", "CREATED": "2026-01-02T03:04:05Z"}
+DIGEST = f"sha256:{'0' * 64}"
+BUILT = {
+    "VERSION": "1.2.3",
+    "REVISION": "4f9d02c",
+    "CREATED": "2026-01-02T03:04:05Z",
+    "SOURCE": "https://git.example.com/exporter",
+    "BASE_DIGEST": DIGEST,
+}
 USER = "65532"
 MIB = 2**20
 KUBERNETES = ROOT / "deploy/kubernetes"
@@ -163,6 +170,13 @@ async def test_the_image_says_what_it_is_and_how_it_runs(engine: Engine, image: 
     assert labels["version"] == BUILT["VERSION"]
     assert labels["revision"] == BUILT["REVISION"]
     assert labels["created"] == BUILT["CREATED"]
+    assert labels["source"] == BUILT["SOURCE"]
+    assert config["Labels"]["org.opencontainers.image.base.name"] == base_image()
+    assert labels["digest"] == DIGEST
+
+
+async def test_pip_is_not_in_it(engine: Engine, image: str) -> None:
+    assert await python(engine, image, "import importlib.util as u; print(u.find_spec('pip'))") == "None"
 
 
 async def image_config(engine: Engine, image: str) -> dict[str, Any]:
@@ -170,6 +184,21 @@ async def image_config(engine: Engine, image: str) -> dict[str, Any]:
         await engine.podman("inspect", "--format={{json .Config}}", image)
     )
     return config
+
+
+async def test_any_user_may_record_api_calls(engine: Engine, image: str) -> None:
+    script = "open('/var/lib/cohere-finetune-exporter/budget.json', 'w'); print('written')"
+    command = (
+        "run",
+        "--rm",
+        "--network=none",
+        "--user=1000660000",
+        "--entrypoint=python",
+        image,
+        "-c",
+        script,
+    )
+    assert await engine.podman(*command) == "written"
 
 
 async def test_its_user_may_write_nothing_of_it(engine: Engine, image: str) -> None:

@@ -52,6 +52,10 @@
 {{- include "cohere-finetune-exporter.validateBounds" (list $key $bounds (include "cohere-finetune-exporter.number" $value | float64)) -}}
 {{- end -}}
 {{- end -}}
+{{- $cohere := index $config "cohere" | default dict -}}
+{{- if and (index $cohere "client-key-file") (not (index $cohere "client-cert-file")) -}}
+{{- fail "config.cohere.client-key-file: needs config.cohere.client-cert-file" -}}
+{{- end -}}
 {{- $default := ternary "5s" "60s" .Values.demo.enabled -}}
 {{- $interval := dig "poll" "interval" $default $config | default $default -}}
 {{- $seconds := include "cohere-finetune-exporter.number" $interval | float64 -}}
@@ -151,5 +155,10 @@
 {{- end }}
 {{- if .Values.prometheusRule.labels }}
 - prometheusRule.labels is prometheusRule.additionalLabels
+{{- end }}
+{{- range $old := list "runbooks" "grafana" }}
+{{- if index $.Values.prometheusRule $old }}
+- prometheusRule.{{ $old }} is prometheusRule.{{ $old }}Url
+{{- end }}
 {{- end }}
 {{- end -}}
