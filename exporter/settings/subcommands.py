@@ -86,7 +86,7 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
         reads_settings=False,
     ),
     Subcommand.RULES: Row(
-        "write the Prometheus rules of this version into FILE, or to standard output",
+        "write the Prometheus rules of this version to FILE or stdout",
         (OwnFlag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),),
         operands="[FILE]",
         most=1,
