@@ -33,14 +33,9 @@ NOT_SHOWN = {
 """Families that no dashboard shows, with the reason."""
 
 SOON = {
-    "cohere_exporter_last_poll_failed",
-    "cohere_exporter_next_poll_timestamp_seconds",
     "cohere_exporter_training_steps_missed_total",
     "cohere_finetuned_model_step_metric",
     "cohere_finetuned_model_step_number",
-    "cohere_finetuned_model_training_metric_max",
-    "cohere_finetuned_model_training_metric_min",
-    "cohere_finetuned_model_training_metric_step",
     "cohere_exporter_api_key_reload_failures_total",
     "cohere_exporter_web_config_reload_failures_total",
 }
