@@ -128,6 +128,7 @@ class Exporter:
             observer=self.telemetry,
             page_size=cohere.page_size,
             metric_limit=settings.training.metric_limit,
+            metrics=settings.training.metrics,
             saves_calls=cohere.calls_per_month > 0,
             worker=worker,
         )

@@ -6,9 +6,11 @@ on from there. Text that is large enough to hold up the event loop is read in a 
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -23,6 +25,8 @@ from exporter.model import FinetunedModel, StepRow, TrainingProgress
 from exporter.runtime.worker import Worker
 
 log = structlog.stdlib.get_logger(__name__)
+
+MOST_NAMES = 20  # of metrics in a line of the log
 
 MODELS_PATH = "/v1/finetuning/finetuned-models"
 LARGE_PAGE = 1000  # steps asked for per page where the API's own page does not hold a run
@@ -97,6 +101,7 @@ class CohereClient:
         observer: Observer,
         page_size: int = 0,
         metric_limit: int = 0,
+        metrics: re.Pattern[str] | None = None,
         saves_calls: bool = False,
         worker: Worker = asyncio.to_thread,
     ) -> None:
@@ -106,6 +111,7 @@ class CohereClient:
         self._large_page = 0 if page_size else LARGE_PAGE
         self._saves_calls = saves_calls
         self._metric_limit = metric_limit
+        self._read_steps = partial(wire.read_steps, only=metrics)
         self._worker = worker
         self._known: Known[FinetunedModel] = {}
 
@@ -151,10 +157,30 @@ class CohereClient:
             except (Gone, InvalidResponse):
                 chain.rows.clear()  # a token does not live for ever
             if steps.has_newest_of(known, chain.rows):
-                return chain.reading(self._metric_limit)
+                return self._reading(chain)
         chain = _StepChain(model_id, known, is_whole=is_whole)
         await self._follow_from_the_start(chain)
-        return chain.reading(self._metric_limit)
+        return self._reading(chain)
+
+    def _reading(self, chain: "_StepChain") -> StepReading:
+        """Return what a chain comes to, and log what the limit leaves out when it first does."""
+        reading, known = chain.reading(self._metric_limit), chain.known
+        if (
+            reading.progress
+            and reading.progress.dropped
+            and (reading.is_new_run or not (known and known.dropped))
+        ):
+            dropped = sorted(
+                {name for row in chain.rows for name in row.metrics} - reading.progress.metrics.keys()
+            )
+            log.warning(
+                "training metrics left out by --training.metric-limit; --training.metrics chooses among them",
+                model_id=chain.model_id,
+                kept=len(reading.progress.metrics),
+                dropped=len(dropped),
+                names=", ".join(dropped[:MOST_NAMES]) + (", …" if len(dropped) > MOST_NAMES else ""),
+            )
+        return reading
 
     async def _follow_from_the_start(self, chain: "_StepChain") -> None:
         size = self._large_page if self._saves_calls and self._large_page else self._page_size
@@ -173,7 +199,7 @@ class CohereClient:
         pages = self._pages(
             Endpoint.LIST_TRAINING_STEP_METRICS,
             path,
-            wire.read_steps,
+            self._read_steps,
             page_size=page_size,
             token=token,
             model_id=chain.model_id,
@@ -307,7 +333,9 @@ class _StepChain:
             raise Endless("step metrics in no order do not end within the bounds of a reading")
         is_all = self.wants_all and self.is_at_end
         return StepReading(
-            steps.latest(rows, limit=limit, known=None if is_all else known),
+            steps.latest(
+                rows, limit=limit, known=None if is_all else known, kept=known.metrics if known else ()
+            ),
             steps.unknown_rows(known, rows),
             self._cursor(is_ascending=steps.is_ascending(rows) or (self._is_resumed and not is_descending)),
             missed=steps.missed_rows(known, rows) if self.is_cut_off and is_descending else 0,

@@ -6,18 +6,23 @@ is among them; when it should be and is not, a run has begun anew and inherits n
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
+from exporter.cohere.selection import select
 from exporter.model import StepRow, TrainingProgress
 
 
 def latest(
-    rows: Iterable[StepRow], *, limit: int = 0, known: TrainingProgress | None = None
+    rows: Iterable[StepRow],
+    *,
+    limit: int = 0,
+    known: TrainingProgress | None = None,
+    kept: Collection[str] = (),
 ) -> TrainingProgress | None:
     """Return what rows in any order come to, together with what is `known` of the run; None without rows.
 
-    At most `limit` metrics are kept (0: all), the first by name, so that the choice stays the same.
+    At most `limit` metrics are kept (0: all), the headline ones, and those `kept` before or known stay.
     """
     ordered = sorted(rows, key=_recorded)
     if not ordered:
@@ -34,7 +39,7 @@ def latest(
             if not math.isnan(value):
                 lowest[name] = min(value, lowest.get(name, value))
                 highest[name] = max(value, highest.get(name, value))
-    kept = sorted(metrics)[: limit or None]
+    kept = select(metrics, (row.metrics for row in ordered), {*known.metrics, *kept}, limit)
     is_newer = (newest.step, newest.at or 0.0) >= (known.step, known.step_at or 0.0)
     return TrainingProgress(
         step=newest.step if is_newer else known.step,

@@ -63,10 +63,14 @@ def read_models(body: bytes, reject: Reject) -> Page[FinetunedModel]:
     return Page(models, token, most_values(body))
 
 
-def read_steps(body: bytes, reject: Reject) -> Page[StepRow]:
-    """Read a page of `list-training-step-metrics`; raise `InvalidResponse` when it is not one."""
+def read_steps(body: bytes, reject: Reject, only: re.Pattern[str] | None = None) -> Page[StepRow]:
+    """Read a page of `list-training-step-metrics`; raise `InvalidResponse` when it is not one.
+
+    Metrics whose whole name does not match `only` are left out.
+    """
     items, token = _read_list(body, "step_metrics", STEP_VALUES_LIMIT)
-    return Page([row for item in items if (row := _read_step(item, reject))], token, most_values(body))
+    rows = [row for item in items if (row := _read_step(item, reject, only))]
+    return Page(rows, token, most_values(body))
 
 
 def _read_list(body: bytes, key: str, values_limit: int) -> tuple[list[Any], str]:
@@ -285,7 +289,7 @@ def _read_model(item: object, reject: Reject) -> FinetunedModel | None:
     )
 
 
-def _read_step(item: object, reject: Reject) -> StepRow | None:
+def _read_step(item: object, reject: Reject, only: re.Pattern[str] | None) -> StepRow | None:
     if not isinstance(item, dict):
         reject("step", type(item).__name__)
         return None
@@ -294,16 +298,20 @@ def _read_step(item: object, reject: Reject) -> StepRow | None:
     except ValidationError:
         reject("step", "step_number")
         return None
-    metrics = dict(_read_metrics(wire.metrics or {}, reject))
+    metrics = dict(_read_metrics(wire.metrics or {}, reject, only))
     return StepRow(wire.step_number or 0, wire.created_at, metrics)
 
 
-def _read_metrics(metrics: Mapping[str, object], reject: Reject) -> Iterator[tuple[str, float]]:
+def _read_metrics(
+    metrics: Mapping[str, object], reject: Reject, only: re.Pattern[str] | None
+) -> Iterator[tuple[str, float]]:
     for key, value in metrics.items():
         # `step` repeats the row's step_number.
         if key == "step" or value is None:
             continue
         name = _clean_text(key)
+        if only and not only.fullmatch(name):
+            continue
         try:
             yield name, _number.validate_python(value)
         except ValidationError:

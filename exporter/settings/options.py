@@ -163,7 +163,13 @@ class Training(_Group):
     """Which training metrics are exported."""
 
     metric_limit: Integer = _option(
-        "50", "Distinct training metrics per model; what is dropped is counted. 0: no limit.", ge=0
+        "50",
+        "Distinct training metrics per model. The headline ones are kept (those on most steps, then the "
+        "shortest names); dropped ones are counted and logged. 0: no limit.",
+        ge=0,
+    )
+    metrics: OptionalPattern = _option(
+        None, "Anchored regular expression of the training metrics to keep; all by default."
     )
 
 
