@@ -54,6 +54,7 @@ class World:
     listed: list[tuple[float, bool]] = field(default_factory=list)
     in_training: dict[str, float] = field(default_factory=dict)
     read: dict[str, list[float]] = field(default_factory=dict)
+    snapshot: Snapshot | None = None
 
     def __post_init__(self) -> None:
         self.clock = StoppedClock()
@@ -78,7 +79,7 @@ class World:
         self.poller = Poller(
             self,
             schedule=PollSchedule(self.clock, interval=INTERVAL, quota=quota, allowance=allowance),
-            publish=_nowhere,
+            publish=self._publish,
             observer=telemetry,
             clock=self.clock,
             key=str,
@@ -107,6 +108,9 @@ class World:
             self.read.setdefault(model_id, []).append(self.clock.now)
         return reading
 
+    async def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
     async def poll(self) -> int:
         """Poll once, wait until the next poll is due, and give the requests the simulator counted."""
         before = self.requests
@@ -121,10 +125,6 @@ class World:
     def requests(self) -> int:
         """The requests the simulator has counted."""
         return self.simulator.requests.total()
-
-
-async def _nowhere(snapshot: Snapshot) -> None:
-    """Publish nothing: this is about calls."""
 
 
 async def naive_poll(http: httpx.AsyncClient) -> None:

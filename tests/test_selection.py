@@ -1,4 +1,4 @@
-"""Where a model has more metrics than the limit, its headline metrics are kept, the same from poll to poll."""
+"""Where a model has more metrics than the limit, its headline metrics are kept, and stay."""
 
 import re
 from typing import Any
