@@ -29,6 +29,9 @@ class Scenario:
     scrape: float = 60
     evaluation: float = 60
 
+    def __str__(self) -> str:
+        return self.name
+
     def unit_test(self, rules: Path) -> dict[str, object]:
         """Return the scenario as a file for `promtool test rules`."""
         series = input_series(self.exporters, max(self.expected) + self.scrape, self.scrape)

@@ -10,8 +10,9 @@ import pytest
 
 from deploy.prometheus.generate import RULES
 from exporter.cohere.wire import REJECTED_KINDS
+from tests.editions import every_edition
 from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
-from tests.firing import Scenario, fires, promtool
+from tests.firing import Fires, Scenario, fires, promtool
 from tests.programs import program
 
 pytestmark = pytest.mark.anyio
@@ -561,8 +562,48 @@ def moving(now: float) -> Model:
     return replace(TRAINING, updated=now - HOUR, step=int(now // MINUTE) + 1, step_at=now)
 
 
-@pytest.mark.parametrize(
-    "scenario", [*EXPORTERS, *API, *FAILURES, *PROGRESS], ids=lambda scenario: scenario.name
-)
+def at_intervals(scrape: float, evaluation: float) -> Sequence[Scenario]:
+    """Return the same troubles at other intervals, with moments that every interval has settled by."""
+    told = f", scraped every {scrape:.0f} s, evaluated every {evaluation:.0f} s"
+    failed = Exporter(models=failing(TRAINING, updated=HOUR), up=gap(HOUR + 20 * MINUTE, HOUR + 24 * MINUTE))
+    troubles: dict[str, tuple[list[Exporter], dict[float, Sequence[Fires]]]] = {
+        "all well": ([Exporter(), OTHER], {HOUR: NOTHING, 2 * HOUR: NOTHING}),
+        "down": ([Exporter(up=lambda now: now < HOUR), OTHER], {2 * HOUR: [UNSEEN, DOWN]}),
+        "a failure": ([failed], {at * MINUTE: [FAILED] for at in (70, 80, 90, 100, 120)}),
+        "the API down": (
+            [Exporter(poll=outage(HOUR))],
+            {2 * HOUR: [UNSEEN, fires("CohereApiDown", reason="timeout")]},
+        ),
+    }
+    return [
+        Scenario(
+            name=name + told, exporters=exporters, expected=expected, scrape=scrape, evaluation=evaluation
+        )
+        for name, (exporters, expected) in troubles.items()
+    ]
+
+
+INTERVALS = [
+    *at_intervals(15, 60),
+    *at_intervals(60, 10 * MINUTE),
+    *at_intervals(5 * MINUTE, 60),
+    *at_intervals(5 * MINUTE, 10 * MINUTE),
+    Scenario(
+        name="a failure, evaluated every 15 s",
+        exporters=[Exporter(models=failing(TRAINING, 20 * MINUTE, updated=20 * MINUTE))],
+        expected={20 * MINUTE - 15: NOTHING, 21 * MINUTE: [FAILED], 30 * MINUTE: [FAILED]},
+        scrape=15,
+        evaluation=15,
+    ),
+]
+
+
+@every_edition
+@pytest.mark.parametrize("scenario", [*EXPORTERS[:3], *API[1:2], *FAILURES[1:2], *PROGRESS[:1]], ids=str)
+async def test_the_alerts_hold_in_every_edition_of_prometheus(scenario: Scenario, tmp_path: Path) -> None:
+    assert not await promtool(program("promtool"), tmp_path, RULES, scenario)
+
+
+@pytest.mark.parametrize("scenario", [*INTERVALS, *EXPORTERS, *API, *FAILURES, *PROGRESS], ids=str)
 async def test_the_alerts_fire_when_they_should_and_nothing_else(scenario: Scenario, tmp_path: Path) -> None:
     assert not await promtool(program("promtool"), tmp_path, RULES, scenario)

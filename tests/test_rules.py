@@ -40,14 +40,7 @@ DEPLOY = RULES.parent
 RUNBOOKS = INDEX.parent
 
 # Names of the contract that the code does not export yet.
-PENDING = {
-    "cohere_exporter_last_poll_failed",
-    "cohere_exporter_next_poll_timestamp_seconds",
-    "cohere_exporter_training_steps_missed_total",
-    "cohere_finetuned_model_training_metric_step",
-    "cohere_finetuned_model_training_metric_min",
-    "cohere_finetuned_model_training_metric_max",
-}
+PENDING = {"cohere_exporter_training_steps_missed_total"}
 
 
 def load(file: Path) -> Any:

@@ -50,10 +50,12 @@ def persistent(counter: str, by: str) -> str:
     """Return how often a counter rose, where that is as often as by one thing that stays wrong.
 
     A burst is one rise, however high; those of all exporters of an identity add up, so that a rollout ends
-    nothing. Rises are expected as by the shortest poll interval in the window.
+    nothing. Rises are expected as by the shortest poll interval in the window. VictoriaMetrics counts the
+    start of a series as a change, so only those that rose count.
     """
+    samples = f"{series(counter)}[{limit('reading_window')}s]"
     return f"""\
-sum by ({by}) (changes({series(counter)}[{limit("reading_window")}s]))
+sum by ({by}) (changes({samples}) and max_over_time({samples}) > min_over_time({samples}))
 > on ({IDENTITY}) group_left ()
 {READINGS_EXPECTED}"""
 
