@@ -32,12 +32,15 @@ FLEET_SEEN = f"max by ({IDENTITY}) ({seen(FLEET)})"
 
 
 def now(condition: str, slack: str = "") -> str:
-    """Return the models for which a condition held when the fleet was last delivered."""
+    """Return the models for which a condition holds, or held when the fleet was last delivered."""
+    gone = "" if slack else f"\n  unless on ({IDENTITY}) {FLEET}"
     return f"""\
 (
+  max by ({MODEL}) ({condition})
+  or
   max by ({MODEL}) ({seen(condition)})
   >= on ({IDENTITY}) group_left ()
-  {FLEET_SEEN}{slack}
+  {FLEET_SEEN}{slack}{gone}
 )"""
 
 
