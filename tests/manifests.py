@@ -22,7 +22,6 @@ Manifest = dict[str, Any]
 
 OLDEST, NEWEST = "1.25", "1.37"  # of Kubernetes, as deploy/kubernetes/README.md promises
 
-_TO_COME = {"COHERE_EXPORTER_COHERE_BUDGET_FILE"}
 _OPERATOR = "monitoring.coreos.com"
 _OPERATOR_PACKAGE = "@kubernetes-models/prometheus-operator"
 
@@ -112,7 +111,7 @@ def settings_of(manifests: Sequence[Manifest], folder: Path) -> tuple[Command, S
     here = folder / path.name
     here.write_text(config, encoding="utf-8")
     known = {option.variable for option in options()}
-    assert {name for name in environ if name.startswith("COHERE_EXPORTER_")} <= known | _TO_COME
+    assert {name for name in environ if name.startswith("COHERE_EXPORTER_")} <= known
     return load([argument.replace(str(path), str(here)) for argument in arguments], environ)
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from exporter.cohere.transport import (
     ATTEMPTS,
@@ -641,3 +642,24 @@ class TestARealConnection:
             error = await api.fail()
         assert type(error) is ConnectionFailed
         assert len(str(error)) < 500
+
+
+@pytest.mark.anyio
+class TestTheFirstRequest:
+    async def test_that_fails_is_logged_before_the_retries_have_failed_too(self) -> None:
+        answers = script(reply(503), reply(), reply(503), reply())
+        async with an_api(answers) as api:
+            with capture_logs() as lines:
+                await api.get()
+                await api.get()
+        told = [line for line in lines if line["log_level"] == "warning"]
+        assert [(line["event"], line["reason"]) for line in told] == [
+            ("first API request failed; retrying", "server_error")
+        ]
+
+    async def test_that_is_answered_leaves_later_retries_to_the_counters(self) -> None:
+        async with an_api(script(reply(), reply(503), reply())) as api:
+            with capture_logs() as lines:
+                await api.get()
+                await api.get()
+        assert not [line for line in lines if line["log_level"] == "warning"]

@@ -12,7 +12,13 @@ from typing import Protocol
 
 import httpx
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from exporter.clock import Clock
 from exporter.cohere.connection import ConnectionTrace
@@ -101,6 +107,7 @@ class Transport:
         self._allowance = allowance
         self._observer = observer
         self._clock = clock
+        self._is_first = True  # until the first attempt of this process has ended
 
     async def get(
         self,
@@ -120,10 +127,18 @@ class Transport:
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.5, max=8),  # exponential, with full jitter
             sleep=self._clock.sleep,
-            before_sleep=lambda _: self._observer.retry(endpoint),
+            before_sleep=lambda state: self._retrying(endpoint, state),
             reraise=True,
         )
         return await retrying(self._attempt, endpoint, path, query, page, fields or {})
+
+    def _retrying(self, endpoint: Endpoint, state: RetryCallState) -> None:
+        """Count a retry; of the first attempt of all say at once why it failed, not when all have failed."""
+        self._observer.retry(endpoint)
+        error = state.outcome.exception() if state.outcome else None
+        if self._is_first and isinstance(error, ApiError):
+            log.warning("first API request failed; retrying", **error.fields())
+        self._is_first = False
 
     async def _attempt(
         self,
@@ -136,11 +151,13 @@ class Transport:
         async with self._allowance.request(endpoint, page) as waited:
             self._observer.throttled(waited)
             try:
-                return await self._send(endpoint, path, query, fields)
+                response = await self._send(endpoint, path, query, fields)
             except ApiError as error:
                 if error.retry_after is not None:
                     self._allowance.wait(endpoint, error.retry_after)
                 raise
+        self._is_first = False
+        return response
 
     async def _send(
         self, endpoint: Endpoint, path: str, query: Mapping[str, str], fields: Mapping[str, str]
