@@ -179,16 +179,11 @@ class TestReadingsOfManyCalls:
         assert quota.readings(60.0) == 1
         assert hours == pytest.approx(72 * 125 / 400, abs=2)
 
-    @pytest.mark.anyio
-    async def test_that_are_cut_off_are_taken_to_cost_twice_as_much(self, clock: FakeClock) -> None:
-        whole, cut_off = spent(1000, 498, clock), spent(1000, 498, clock)
+    def test_leave_more_calls_alone_beyond_their_first_page(self, clock: FakeClock) -> None:
+        quota = spent(1000, 485, clock)
         with pytest.raises(QuotaSpent):
-            cut_off.spend(discretionary=True)
-        for quota in (whole, cut_off):
-            quota.read(100)
-        await clock.advance(MONTH + HOUR)
-        readings = [quota.readings(DAY) for quota in (whole, cut_off)]
-        assert readings == [26, 13]
+            quota.spend(discretionary=True, page=1)
+        quota.spend(discretionary=True, page=0)
 
     def test_are_forgotten_little_by_little_where_readings_cost_one_call_again(
         self, clock: FakeClock

@@ -28,6 +28,7 @@ MONTH = 31 * 86_400.0  # the longest, so that the quota of a shorter month lasts
 # and the jobs of an account run one after another (Cohere's documentation), so more may follow.
 TRAINING = 3 * 86_400.0
 DEAREST_READING = 1 / 8  # of the quota; one that costs more is tried all the same, or none would ever be
+KEPT_FROM_FURTHER_PAGES = 0.02  # of the quota: step metrics beyond their first page leave so many calls
 GROWTH = 1.25  # how much dearer the next reading may be: the list of steps grows
 _LARGEST_FILE = 1 << 20
 _UNREADABLE = (
@@ -92,7 +93,6 @@ class Quota:
         self._file = file if calls else None
         self._calls_per_reading = 1.0
         self._reading_calls = 0
-        self._was_cut_off = False
         self._read_at = clock.monotonic()
         # Calls by the moment they come back, to the end of the hour they were spent in, so that this stays
         # short whatever the quota.
@@ -121,6 +121,10 @@ class Quota:
         """Whether there is a call that neither the baseline nor the list in progress needs."""
         return not self._calls or self._discretionary() >= self._pages + 1
 
+    def _has_for_steps(self, page: int) -> bool:
+        kept = self._calls * KEPT_FROM_FURTHER_PAGES if page else 0.0
+        return self._discretionary() >= self._pages + 1 + kept
+
     def can_list(self) -> bool:
         """Return whether a list may be tried before the baseline provides for it."""
         return not self._calls or self._discretionary() >= 2 * self._pages
@@ -128,14 +132,17 @@ class Quota:
     def spend(self, *, discretionary: bool, page: int = 0) -> None:
         """Take one call, a `discretionary` one for step metrics; raise `QuotaSpent` when there is none.
 
-        `page` counts the pages of a list from 0. A list may have grown by one; pages beyond that must be
+        `page` counts the pages of a chain from 0. A list may have grown by one; pages beyond that must be
         discretionary, too, for a list without end would take all there is. None is begun that cannot end.
+        Further pages of step metrics only bring what is older, or can wait: they need more to be left.
         """
         if not self._calls:
             return
         needed = 1 if discretionary or page else min(self._pages, self._calls)
-        if self.left < needed or ((discretionary or page > self._pages) and not self.has_discretionary):
-            self._was_cut_off |= discretionary
+        is_allowed = (
+            self._has_for_steps(page) if discretionary else page <= self._pages or self.has_discretionary
+        )
+        if self.left < needed or not is_allowed:
             raise QuotaSpent(self._why_not(None if discretionary else page))
         self._reading_calls += discretionary
         self._add(1)
@@ -192,22 +199,16 @@ class Quota:
         return int(max(0.0, min(discretionary - self._pages, calls)) / self._calls_per_reading)
 
     def read(self, models: int) -> None:
-        """Learn what a reading costs: so many were begun with the calls spent on them since the last time.
-
-        A reading that is cut off for want of calls is a waste of them, so the next waits until there are
-        twice as many.
-        """
+        """Learn what a reading costs: so many were begun with the calls spent on them since the last time."""
         if models:
             cost = self._reading_calls / models
             if cost > 1:
                 cost *= GROWTH
-            if self._was_cut_off:
-                cost = 2 * max(cost, self._calls_per_reading)
             # Models differ: the dearer ones are not forgotten at once.
             cost = max(cost, 0.9 * self._calls_per_reading)
             self._calls_per_reading = max(1.0, min(cost, self._calls * DEAREST_READING))
             self._read_at = self._clock.monotonic()
-        self._reading_calls, self._was_cut_off = 0, False
+        self._reading_calls = 0
 
     def _discretionary(self) -> float:
         """Return the calls that the baseline does not need; below 0 it must catch up."""
