@@ -174,7 +174,7 @@ class Exporter:
             simulated=self._simulated,
             outcome=self.poller.outcome,
             last_success_at=self.poller.last_success_at,
-            interval=self.poller.interval,
+            interval=self.poller.usual_interval,
             next_poll_at=self.poller.next_poll_at,
             stale_after=self.poller.stale_after,
             calls_left=self._quota.left if self._settings.cohere.calls_per_month else None,

@@ -108,6 +108,11 @@ class Poller:
         return self._schedule.interval
 
     @property
+    def usual_interval(self) -> float:
+        """Seconds from one good poll to the next."""
+        return self._schedule.regular
+
+    @property
     def freshness(self) -> Freshness:
         """How old a list may be."""
         return self._schedule.freshness
@@ -173,6 +178,8 @@ class Poller:
         )
         if error is None:
             self.last_success_at = self.outcome.finished_at
+        else:
+            self._step_metrics.pause()
         self._observer.poll_ended(self.outcome)
         self._changes.polled(error, next_in=self._schedule.next_at - self._clock.monotonic())
         self._look_at_age()

@@ -3,7 +3,7 @@
     the model                       is read
     ──────────────────────────────  ────────────────────────────────────────────────────────────────────────
     is queued                       never: its run has not begun
-    is in training                  an interval after the last reading began
+    is in training                  with each list, or as soon as its turn comes
     comes to rest                   at once, and again after each of `REREAD`: its last rows may come late
     is first seen long at rest      once, to the last page
     changes at rest                 once; if that brings anything new, as if it came to rest
@@ -37,6 +37,7 @@ REREAD = (60.0, 300.0, 1200.0, 3660.0)  # seconds after a model came to rest; th
 LONG_AT_REST = 7200.0
 LONGEST_BACKOFF, LONGEST_BACKOFF_AT_REST = 900.0, 86_400.0
 FIRST_BACKOFF = 60.0
+LATEST = 1.5  # intervals after which a model in training is read even if no list has come
 CONCERNS_ALL = 3
 _REFUSALS = (Unauthorized, Forbidden, PaymentRequired, RateLimited)
 _RUN_IS_OVER = frozenset({Status.READY, Status.FAILED, Status.DELETED, Status.DEPLOYING_API})
@@ -157,8 +158,14 @@ class StepMetrics:
                 earlier, entry.model = entry.model, model
                 if earlier is not model and _state(earlier) != _state(model):
                     self._see(entry, earlier)
+                elif entry.is_training:
+                    self._hurry(entry)
         self._report_recovery()
         self._wakeup.call()
+
+    def pause(self) -> None:
+        """Begin no reading before the next list: the last one failed, and step metrics would, too."""
+        self._left = 0
 
     def resume(self) -> None:
         """Forget every backoff: what stood in the way may be gone."""
@@ -184,6 +191,16 @@ class StepMetrics:
         elif not (entry.is_training and was == Status.FINETUNING) and not entry.failures:
             if not entry.is_training and (was in (Status.QUEUED, Status.FINETUNING) or self._is_new(entry)):
                 entry.rested_at = now
+            self._plan(entry, now)
+
+    def _hurry(self, entry: _Entry) -> None:
+        """Read a model in training with the list, rather than a while later."""
+        now = self._clock.monotonic()
+        if (
+            not entry.failures
+            and now < entry.due_at < math.inf
+            and entry.asked_at <= now - self._interval / 2
+        ):
             self._plan(entry, now)
 
     def _is_new(self, entry: _Entry) -> bool:
@@ -330,6 +347,7 @@ class StepMetrics:
         if is_news:
             self._on_change()
         self._plan_regularly(entry)
+        self._report_recovery()
 
     def _plan_regularly(self, entry: _Entry) -> None:
         """Plan the next reading after one that brought what there was."""
@@ -338,7 +356,7 @@ class StepMetrics:
         if not entry.is_read or entry.asked_at < entry.changed_at:
             self._plan(entry, self._clock.monotonic())
         elif entry.is_training:
-            self._plan(entry, entry.asked_at + self._interval)
+            self._plan(entry, entry.asked_at + LATEST * self._interval)
         else:
             rested = self._rested(entry)
             self._plan(entry, entry.rested_at + next((after for after in REREAD if after > rested), math.inf))
