@@ -223,7 +223,7 @@ async def test_a_rest_for_step_metrics_leaves_the_list_alone(
         await witness.works(check=True)
         assert witness.told() == ["step metrics cannot be read; last good values stay"]
         assert await pauses(stage, 2) == [INTERVAL, INTERVAL]
-        assert server.requests.count(Place.STEPS) == 2, "one of the exporter, one of check"
+        assert server.requests.count(Place.STEPS) == 3, "one of check, two of the exporter, 150 s apart"
         await witness.look(check=False)
         assert witness.told() == []
         await server.heal()

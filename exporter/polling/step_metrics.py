@@ -114,7 +114,7 @@ class StepMetrics:
         self._on_change = on_change
         self._on_rows = on_rows or (lambda _: None)
         self._entries: dict[str, _Entry] = {}
-        self._queues: dict[bool, list[tuple[float, str]]] = {True: [], False: []}
+        self._queues: dict[bool, list[tuple[float, float, str]]] = {True: [], False: []}
         self._last_was_training = False
         self._interval = FIRST_BACKOFF
         self._left: float = math.inf  # readings that the quota allows until the next list
@@ -251,13 +251,13 @@ class StepMetrics:
     def _plan(self, entry: _Entry, due_at: float) -> None:
         entry.due_at = due_at
         if due_at < math.inf:
-            heapq.heappush(self._queues[entry.is_training], (due_at, entry.model.id))
+            heapq.heappush(self._queues[entry.is_training], (due_at, entry.asked_at, entry.model.id))
 
     def _first(self, *, is_training: bool) -> _Entry | None:
         """Return the entry that is due first, whose place in the queue is dropped if it is out of date."""
         queue = self._queues[is_training]
         while queue:
-            due_at, model_id = queue[0]
+            due_at, _, model_id = queue[0]
             entry = self._entries.get(model_id)
             if (
                 entry
