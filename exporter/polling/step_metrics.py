@@ -236,7 +236,7 @@ class StepMetrics:
                     return
                 await self._wakeup.wait(self._seconds_to_next())
         finally:
-            tasks = tuple(self._in_flight)
+            tasks = tuple(self._in_flight) if is_endless else ()
             for task in tasks:
                 task.cancel()
             if tasks:
