@@ -230,7 +230,6 @@ class Exporter:
             log.info("the web configuration has changed and is in force")
             warn_of_access(self._settings, result)
             return
-        self.telemetry.web_config_reload_failures.inc()
         log.warning("the web configuration cannot be used; the last good one stays in force", error=result)
 
     async def _publish(self, snapshot: Snapshot) -> None:
@@ -244,7 +243,6 @@ class Exporter:
         if self._key.secrets() != before or self._key.error != self._key_error:
             self._show_reload("api_key", successful=self._key.error is None)
         if self._key.error and self._key.error != self._key_error:
-            self.telemetry.key_reload_failures.inc()
             log.warning("the API key file cannot be used; the last good key stays", error=self._key.error)
         elif self._key_error and not self._key.error:
             log.info("the API key file can be used again")

@@ -127,14 +127,6 @@ class Telemetry:
             "cohere_exporter_training_metrics_dropped",
             "Training metrics left out by --training.metric-limit.",
         )
-        self.key_reload_failures = counter(
-            "cohere_exporter_api_key_reload_failures",
-            "Times the key file became unreadable; the last good key stays in use.",
-        )
-        self.web_config_reload_failures = counter(
-            "cohere_exporter_web_config_reload_failures",
-            "Changes to the web configuration that could not be used; the last good one stays in force.",
-        )
         self.reload_successful = gauge(
             "cohere_exporter_reload_successful",
             "1 when the last reload of the file succeeded; the last good content stays in use.",

@@ -27,7 +27,7 @@ HOUR = 3600.0
 YEAR = 365 * 86_400.0
 NEW_KEY = f"{KEY}-renewed"
 JUNK = "two words"
-RELOAD_FAILURES = ("cohere_exporter_api_key_reload_failures_total", frozenset[tuple[str, str]]())
+RELOADED = ("cohere_exporter_reload_successful", frozenset({("file", "api_key")}))
 
 
 @pytest.fixture
@@ -480,9 +480,10 @@ async def test_a_key_file_that_cannot_be_used_leaves_the_last_good_key_in_use(
             witness.seen.append(str(refusal.value))
             await witness.works()
             assert witness.told() == [], "told once, not at each poll"
-        assert witness.series[RELOAD_FAILURES] == 4
+        assert witness.series[RELOADED] == 0
         mend(file)
         await witness.recovers()
+        assert witness.series[RELOADED] == 1
         assert witness.told() == ["the API key file can be used again"]
 
 

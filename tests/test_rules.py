@@ -187,8 +187,7 @@ def test_every_metric_named_exists_and_is_in_the_model_of_the_tests(alert: Mappi
 def test_the_model_of_the_tests_has_every_family() -> None:
     histogram = {f"cohere_exporter_api_request_duration_seconds_{end}" for end in ("bucket", "sum", "count")}
     budget = {"cohere_exporter_api_calls_left"}
-    old = {name for name in known_metrics() if "reload_failures" in name}
-    assert known_metrics() | PENDING <= modelled_metrics() | histogram | budget | old
+    assert known_metrics() | PENDING <= modelled_metrics() | histogram | budget
 
 
 @every_page

@@ -38,8 +38,6 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
 }
 # Beyond the contract: warnings of the log that would have no counter otherwise.
 ADDED: dict[str, tuple[str, set[str]]] = {
-    "cohere_exporter_api_key_reload_failures": ("counter", set()),
-    "cohere_exporter_web_config_reload_failures": ("counter", set()),
     "cohere_exporter_reload_successful": ("gauge", {"file"}),
     "cohere_exporter_reload_success_timestamp_seconds": ("gauge", {"file"}),
     "cohere_exporter_scrapes_rejected": ("counter", set()),

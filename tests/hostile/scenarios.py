@@ -153,7 +153,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "`cohere_up 1`: the last good key stays in use. One line a change, none at each poll: `the API "
         "key file cannot be used; the last good key stays`, with `No such file or directory`, ` is "
         "empty`, `cannot be an API key: a key is one line of printable ASCII without blanks` or `Is a "
-        "directory`; `cohere_exporter_api_key_reload_failures_total 4`. A start, *check* too, ends with"
+        "directory`; `cohere_exporter_reload_successful` 0 for `api_key`. A start, *check* too, ends with"
         " 2 and one line `--cohere.api-key-file: `. Nothing of the content is shown.",
         "`the API key file can be used again`, `cohere_up 1`.",
         f"{TIMES}::test_a_key_file_that_cannot_be_used_leaves_the_last_good_key_in_use",
