@@ -40,7 +40,7 @@ class RequestAllowance:
         self._closed_until = dict.fromkeys(Endpoint, -math.inf)
         self._changed = Wakeup(clock)
         self._pages = 1
-        self._due = clock.monotonic()
+        self._due = math.inf  # until there is a plan
         self._interval = MINUTE
         self._pages_left = 0  # of the list in progress
 
@@ -105,10 +105,12 @@ class RequestAllowance:
         return pause if is_list or pause > 0 else self._pause_for_lists(now)
 
     def _has_slot(self, *, is_list: bool) -> bool:
+        if self._in_flight.total() >= self._concurrency:
+            return False
         if is_list:
-            return self._in_flight.total() < self._concurrency
+            return True
         if self._concurrency == 1:
-            return not self._in_flight.total() and not self._pages_left
+            return not self._pages_left
         return self._in_flight[False] < self._concurrency - 1
 
     def _pause_for_lists(self, now: float) -> float:
