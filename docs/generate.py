@@ -16,7 +16,7 @@ from docs.tables import markdown
 from exporter.cohere.transport import Endpoint
 from exporter.cohere.wire import HYPERPARAMETERS, REJECTED_KINDS
 from exporter.exposition.lines import identity, model_lines
-from exporter.families import FAMILIES, ModelFamily
+from exporter.families import FAMILIES, STEP_FAMILIES, ModelFamily
 from exporter.model import FinetunedModel, ModelState, Status, TrainingProgress
 from exporter.settings import Option, format_duration, options
 from exporter.settings.catalog import groups
@@ -38,6 +38,13 @@ sample, and a model that leaves the list leaves the page. When no poll has succe
 `cohere_finetuned_model_status` has all nine statuses of the API for each model, and exactly one of them is 1:
 {statuses}. A status that the API adds later appears under its own name; of more than 32 such,
 `cohere_finetuned_models` counts the rest as `other`.
+
+## Training steps
+
+On `/metrics/steps` and in the output of `history` only, each sample with the timestamp of its step; see
+[training curves](training-curves.md).
+
+{steps}
 
 ## The API and the exporter
 
@@ -174,7 +181,10 @@ be left out.
 
 def metrics_page() -> str:
     """Give docs/metrics.md."""
-    families = [(f"`{family.name}`", _labels(family.labels), family.help) for family in FAMILIES]
+    families, steps = (
+        [(f"`{family.name}`", _labels(family.labels), family.help) for family in table]
+        for table in (FAMILIES, STEP_FAMILIES)
+    )
     telemetry = Telemetry(
         version="",
         revision="",
@@ -186,6 +196,7 @@ def metrics_page() -> str:
     own = list(telemetry.registry.collect())
     return _NOTE + _METRICS.format(
         families=markdown(("family", "labels", "value"), families),
+        steps=markdown(("family", "labels", "value"), steps),
         statuses=", ".join(f"`{status}`" for status in Status),
         telemetry=markdown(
             ("family", "type", "labels", "meaning"),
@@ -210,7 +221,9 @@ def _open_values() -> dict[str, str]:
 def _sample() -> str:
     """Return the samples of one model, as /metrics has them."""
     families = [family for family in FAMILIES if isinstance(family, ModelFamily)]
-    return b"".join(model_lines(family, [_EXAMPLE], [identity(_EXAMPLE)]) for family in families).decode()
+    return b"".join(
+        model_lines(family, [_EXAMPLE], [identity(_EXAMPLE.model)]) for family in families
+    ).decode()
 
 
 def configuration_page() -> str:

@@ -32,7 +32,8 @@ from exporter.cohere.tls import (
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.exposition import Exposition, Format, Live
-from exporter.families import PROGRESS_FAMILIES
+from exporter.exposition.steps import StepExposition
+from exporter.families import PROGRESS_FAMILIES, STEP_FAMILIES
 from exporter.model import Snapshot
 from exporter.polling.allowance import RequestAllowance
 from exporter.polling.poller import Poller
@@ -123,7 +124,7 @@ class Exporter:
             proxy=proxy,
         )
         worker = WorkerThread()
-        client = CohereClient(
+        self.client = CohereClient(
             transport,
             observer=self.telemetry,
             page_size=cohere.page_size,
@@ -133,8 +134,17 @@ class Exporter:
             worker=worker,
         )
         exclude = settings.metrics.exclude
+        window = settings.training.steps_window
+        self.steps = StepExposition(
+            clock=clock,
+            window=window,
+            worker=worker,
+            on_missed=self.telemetry.training_steps_missed.inc,
+            exclude=exclude,
+        )
+        shown = (*PROGRESS_FAMILIES, *((family.name for family in STEP_FAMILIES) if window else ()))
         self.poller = Poller(
-            client,
+            self.client,
             schedule=PollSchedule(
                 clock,
                 interval=settings.poll.interval,
@@ -150,7 +160,8 @@ class Exporter:
             concurrency=cohere.concurrency,
             models_limit=settings.models.limit,
             # The API is not asked for what nobody is shown.
-            with_progress=not (exclude and all(exclude.fullmatch(name) for name in PROGRESS_FAMILIES)),
+            with_progress=not (exclude and all(exclude.fullmatch(name) for name in shown)),
+            on_rows=self.steps.offer if window else None,
         )
         self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
@@ -162,6 +173,10 @@ class Exporter:
     def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
         """Give /metrics as it is now."""
         return self.exposition.page(format_, self.live.page(format_), gzipped=gzipped)
+
+    def scrape_steps(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
+        """Return /metrics/steps as it is now."""
+        return self.steps.chunks(format_, gzipped=gzipped)
 
     def overview(self) -> Overview:
         """Give what the landing page shows."""
@@ -209,6 +224,7 @@ class Exporter:
             stack.push_async_callback(_end, polling)
             views = create_views(
                 scrape=self.scrape,
+                scrape_steps=self.scrape_steps if self._settings.training.steps_window else None,
                 overview=self.overview,
                 is_healthy=lambda: not polling.done(),
                 is_ready=lambda: self.poller.outcome is not None,
@@ -234,6 +250,7 @@ class Exporter:
 
     async def _publish(self, snapshot: Snapshot) -> None:
         await self.exposition.publish(snapshot)
+        await self.steps.publish()
         self.telemetry.published(snapshot)
 
     def _read_key(self) -> str:

@@ -25,6 +25,7 @@ _COMMANDS = {
     Subcommand.SERVE: commands.serve,
     Subcommand.DEMO: commands.demo,
     Subcommand.CHECK: commands.check,
+    Subcommand.HISTORY: commands.history,
 }
 _WRITERS = {Subcommand.DASHBOARDS: commands.dashboards, Subcommand.RULES: commands.rules}
 

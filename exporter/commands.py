@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import structlog
@@ -23,7 +25,9 @@ from exporter.app import (
 )
 from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
-from exporter.model import Snapshot
+from exporter.errors import ApiError
+from exporter.history import History, parse_labels, parse_time, replacing, write_history
+from exporter.model import FinetunedModel, Snapshot
 from exporter.rules import RulesError, render
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import end_in_time, ending
@@ -123,6 +127,70 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
         models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
         say(f"step metrics of {models} could not be read: {unread[0]}")
     return code
+
+
+async def history(settings: Settings, key: ApiKey, command: Command, *, clock: Clock | None = None) -> int:
+    """Write every training step of the models as OpenMetrics; 1 when one of them could not be read."""
+    if settings.log.level != "debug":
+        logging.disable()  # what is wrong is printed, in more words
+    wanted = _wanted_history(command)
+    if command.simulated:
+        async with simulated_api(settings, key) as pointed:
+            return await _history(pointed, key, command, wanted, clock or SystemClock())
+    return await _history(settings, key, command, wanted, clock or SystemClock())
+
+
+def _wanted_history(command: Command) -> dict[str, Any]:
+    flag = "--label"
+    try:
+        labels = parse_labels(cast("list[str]", command.flags.get(flag, ())))
+        flag = "--since"
+        since = command.flags.get(flag)
+        return {"labels": labels, "since": None if since is None else parse_time(str(since))}
+    except ValueError as error:
+        raise SettingsError(f"{flag}: {error}") from None
+
+
+async def _history(
+    settings: Settings, key: ApiKey, command: Command, wanted: dict[str, Any], clock: Clock
+) -> int:
+    exporter = Exporter(settings, key, clock=clock, simulated=command.simulated)
+    asked = Asked(settings.cohere.base_url, command.simulated)
+    async with exporter.http:
+        try:
+            listed = (await exporter.client.list_models()).models
+        except ApiError as error:
+            say(f"cannot list the models of {asked}: {error.message}\n  what to do: {error.advice}")
+            return 1
+        models = [model for model in listed if not command.operands or model.id in command.operands]
+        unknown = set(command.operands) - {model.id for model in models}
+        for model_id in sorted(unknown):
+            say(f"{asked} lists no model {model_id}")
+        try:
+            done = await _written(exporter, models, command.flags.get("--output"), wanted)
+        except ApiError as error:
+            say(f"the history is not complete: {error.message}\n  what to do: {error.advice}")
+            return 1
+        except OSError as error:
+            say(f"the history cannot be written: {error.strerror or error}")
+            return 1
+    for model_id, failure_ in done.errors.items():
+        say(f"the steps of {model_id} could not be read: {failure_.message}")
+    say(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models")
+    return int(bool(done.errors or unknown))
+
+
+async def _written(
+    exporter: Exporter, models: Sequence[FinetunedModel], output: object, wanted: dict[str, Any]
+) -> History:
+    def progress(done: History) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{done.read} of {len(models)} models, {done.rows} steps\x1b[K")
+
+    with replacing(Path(str(output))) if output else nullcontext(sys.stdout.buffer) as stream:
+        done = await write_history(exporter.client, models, stream, progress=progress, **wanted)
+        stream.flush()
+    return done
 
 
 def dashboards(command: Command) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TypeAlias
 
-from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
+from exporter.model import FinetunedModel, ModelState, Snapshot, Status, StepRow, TrainingProgress
 
 Sample: TypeAlias = tuple[tuple[str, ...], float]
 """Label values, in the order of the family's labels, and the value."""
@@ -44,6 +44,21 @@ class FleetFamily:
     help: str
     labels: tuple[str, ...]
     samples: Callable[[Snapshot], Iterable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepFamily:
+    """A family of /metrics/steps and of `history` only; `samples` gives those of one row of one model."""
+
+    name: str
+    help: str
+    own_labels: tuple[str, ...]
+    samples: Callable[[StepRow], Iterable[Sample]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels."""
+        return IDENTITY + self.own_labels
 
 
 Family: TypeAlias = ModelFamily | FleetFamily
@@ -230,3 +245,28 @@ FAMILIES: tuple[Family, ...] = (
 
 PROGRESS_FAMILIES = tuple(family.name for family in FAMILIES if "_training_" in family.name)
 """The families that need a model's step metrics, and so a call for each model."""
+
+
+def _step_metrics(row: StepRow) -> Iterable[Sample]:
+    for name, value in row.metrics.items():
+        yield (name,), value
+
+
+def _step_number(row: StepRow) -> Iterable[Sample]:
+    yield (), float(row.step)
+
+
+STEP_FAMILIES = (
+    StepFamily(
+        "cohere_finetuned_model_step_metric",
+        "Value of an evaluation metric at each training step (metrics), at the time of the step.",
+        ("metric",),
+        _step_metrics,
+    ),
+    StepFamily(
+        "cohere_finetuned_model_step_number",
+        "Number of each training step (step_number), at the time of the step.",
+        (),
+        _step_number,
+    ),
+)

@@ -127,6 +127,10 @@ class Telemetry:
             "cohere_exporter_training_metrics_dropped",
             "Training metrics left out by --training.metric-limit.",
         )
+        self.training_steps_missed = counter(
+            "cohere_exporter_training_steps_missed",
+            "Training steps that /metrics/steps never offered: never read, without a time, or too many.",
+        )
         self.reload_successful = gauge(
             "cohere_exporter_reload_successful",
             "1 when the last reload of the file succeeded; the last good content stays in use.",

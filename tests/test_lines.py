@@ -67,7 +67,9 @@ class Library(Collector):
 def written(family: Family, snapshot: Snapshot) -> bytes:
     if isinstance(family, FleetFamily):
         return head(family) + fleet_lines(family, snapshot)
-    return head(family) + model_lines(family, snapshot.states, map(identity, snapshot.states))
+    return head(family) + model_lines(
+        family, snapshot.states, (identity(state.model) for state in snapshot.states)
+    )
 
 
 @given(snapshot=snapshots)

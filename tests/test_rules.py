@@ -39,9 +39,6 @@ pytestmark = pytest.mark.anyio
 DEPLOY = RULES.parent
 RUNBOOKS = INDEX.parent
 
-# Names of the contract that the code does not export yet.
-PENDING = {"cohere_exporter_training_steps_missed_total"}
-
 
 def load(file: Path) -> Any:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -180,14 +177,14 @@ def test_newer_versions_of_prometheus_can_parse_every_expression(alert: Mapping[
 @every_alert
 def test_every_metric_named_exists_and_is_in_the_model_of_the_tests(alert: Mapping[str, str]) -> None:
     named = set(metrics_in(alert["expr"]))
-    assert named <= known_metrics() | PENDING
+    assert named <= known_metrics()
     assert named <= modelled_metrics()
 
 
 def test_the_model_of_the_tests_has_every_family() -> None:
     histogram = {f"cohere_exporter_api_request_duration_seconds_{end}" for end in ("bucket", "sum", "count")}
     budget = {"cohere_exporter_api_calls_left"}
-    assert known_metrics() | PENDING <= modelled_metrics() | histogram | budget
+    assert known_metrics() <= modelled_metrics() | histogram | budget
 
 
 @every_page
@@ -196,7 +193,7 @@ def test_every_metric_of_a_runbook_exists(page: Path) -> None:
     named = {
         name for name in re.findall(r"\bcohere_(?:finetuned|exporter)_\w+[a-z]\b", text) if name[-1] != "_"
     }
-    assert named <= known_metrics() | PENDING
+    assert named <= known_metrics()
 
 
 def test_every_status_and_reason_named_exists() -> None:

@@ -49,6 +49,7 @@ def test_every_default_is_the_one_of_the_contract() -> None:
         "--poll.stale-after": "5 times the interval",
         "--models.limit": "1000",
         "--training.metric-limit": "50",
+        "--training.steps-window": "2m",
         "--training.metrics": "",
         "--metrics.exclude": "",
         "--web.listen-address": ":10220",

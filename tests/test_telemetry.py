@@ -34,6 +34,7 @@ CONTRACT: dict[str, tuple[str, set[str]]] = {
     "cohere_exporter_training_metrics_failures": ("counter", {"reason"}),
     "cohere_exporter_rejected_items": ("counter", {"kind"}),
     "cohere_exporter_training_metrics_dropped": ("gauge", set()),
+    "cohere_exporter_training_steps_missed": ("counter", set()),
     "cohere_exporter_build_info": ("gauge", {"version", "revision", "python_version"}),
 }
 # Beyond the contract: warnings of the log that would have no counter otherwise.

@@ -9,7 +9,6 @@ import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import NamedTuple
 
 from prometheus_client.exposition import generate_latest as generate_text
@@ -18,19 +17,15 @@ from prometheus_client.registry import Collector
 
 from exporter.clock import Clock
 from exporter.exposition.block import Block
+from exporter.exposition.formats import Format
 from exporter.exposition.rendering import Renderer
 from exporter.families import FAMILIES
 from exporter.model import Snapshot
 from exporter.runtime.worker import Worker
 
+__all__ = ["Exposition", "Format", "Live", "render"]
+
 SHARED_FOR = 1.0  # seconds
-
-
-class Format(Enum):
-    """The exposition formats served; the value is the content type."""
-
-    TEXT = "text/plain; version=0.0.4; charset=utf-8"
-    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 _GENERATORS: Mapping[Format, Callable[[Collector], bytes]] = {

@@ -5,16 +5,17 @@ change. Model families need little of that: all are gauges without a time, whose
 formats. The tests hold every line to the library's.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.families import IDENTITY, Family, FleetFamily, ModelFamily
-from exporter.model import ModelState, Snapshot
+from exporter.exposition.formats import Format
+from exporter.families import IDENTITY, Family, FleetFamily, ModelFamily, StepFamily
+from exporter.model import FinetunedModel, ModelState, Snapshot, StepRow
 
 
-def head(family: Family) -> bytes:
+def head(family: Family | StepFamily) -> bytes:
     """Write the lines that introduce a family."""
     return f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n".encode()
 
@@ -39,9 +40,44 @@ def model_lines(family: ModelFamily, states: Iterable[ModelState], identities: I
     return "".join(lines).encode()
 
 
-def identity(state: ModelState) -> str:
+def step_lines(family: StepFamily, labels: str, rows: Iterable[StepRow], format_: Format) -> bytes:
+    """Write the samples of one model's rows, which come in the order of their times; series by series."""
+    around = _around(family.own_labels)
+    series: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        at = _timestamp(row, format_)
+        for values, value in family.samples(row):
+            series.setdefault(values, []).append(f"{_number(value)} {at}\n")
+    lines = []
+    for values in sorted(series):
+        before, after = around(values)
+        start = f"{family.name}{{{before}{labels}{after}}} "
+        lines += [start + sample for sample in series[values]]
+    return "".join(lines).encode()
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time as Prometheus stores it."""
+    return round(seconds * 1000)
+
+
+def _timestamp(row: StepRow, format_: Format) -> str:
+    at = milliseconds(row.at or 0.0)
+    if format_ is Format.TEXT:
+        return str(at)
+    text = f"{at / 1000:.3f}"
+    # Prometheus cuts the product with 1000 to an integer, which may fall just below the millisecond.
+    return text if int(float(text) * 1000) == at else f"{text}1"
+
+
+def identity(model: FinetunedModel) -> str:
     """Write the labels that every sample of a model has."""
-    return ",".join(_pairs(IDENTITY, (state.model.id, state.model.name)))
+    return ",".join(_pairs(IDENTITY, (model.id, model.name)))
+
+
+def label_pairs(labels: Mapping[str, str]) -> list[str]:
+    """Write labels besides those of a family, sorted by name."""
+    return _pairs(tuple(labels), tuple(labels.values()))
 
 
 def _around(labels: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, str]]:

@@ -41,7 +41,7 @@ class Renderer:
         return block
 
     def _group(self, states: Sequence[ModelState]) -> _Group:
-        identities = [identity(state) for state in states]
+        identities = [identity(state.model) for state in states]
         return _Group(
             states,
             {

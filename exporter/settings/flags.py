@@ -85,7 +85,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, dict[str, Any]]]:
     Raises SettingsError; `--help` and `--version` print to standard output and raise SystemExit(0).
     """
     try:
-        given, rest = _parser().parse_known_args(argv)
+        given, rest = _parser(_called(argv)).parse_known_args(argv)
     except argparse.ArgumentError as error:
         _refuse_argument(error)
     values = vars(given)
@@ -96,7 +96,12 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, dict[str, Any]]]:
     return _command(rest, values), flags
 
 
-def _parser() -> argparse.ArgumentParser:
+def _called(argv: Sequence[str]) -> Subcommand:
+    """Return the subcommand, for whose flags `--help` has the words where two have one of the same name."""
+    return next((Subcommand(word) for word in argv if word in list(Subcommand)), Subcommand.SERVE)
+
+
+def _parser(called: Subcommand) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [SUBCOMMAND] [FLAG ...]",
@@ -115,11 +120,14 @@ def _parser() -> argparse.ArgumentParser:
         version=f"{PROGRAM} {__version__} (revision {REVISION})",
         help="Print name, version and revision.",
     )
-    for subcommand, row in SUBCOMMANDS.items():
-        if row.flags:
+    added = set()
+    for subcommand in sorted(SUBCOMMANDS, key=lambda subcommand: subcommand is not called):
+        flags = [flag for flag in SUBCOMMANDS[subcommand].flags if flag.name not in added]
+        if flags:
             own = parser.add_argument_group(f"Only with {subcommand}")
-            for flag in row.flags:
+            for flag in flags:
                 _add_own(own, flag)
+                added.add(flag.name)
     sections = {
         name: parser.add_argument_group((group.__doc__ or name).partition(".")[0])
         for name, group in groups().items()
@@ -183,18 +191,16 @@ def _command(rest: Sequence[str], values: Mapping[str, Any]) -> Command:
 
 
 def _own_flags(subcommand: Subcommand, values: Mapping[str, Any]) -> dict[str, object]:
-    own: dict[str, object] = {}
+    taken = {flag.name: flag for flag in SUBCOMMANDS[subcommand].flags}
     for owner, row in SUBCOMMANDS.items():
         for flag in row.flags:
-            if flag.name not in values:
-                continue
-            if owner is not subcommand:
+            if flag.name in values and flag.name not in taken:
                 raise SettingsError(f"{flag.name}: only with {owner}")
-            if flag.choices and values[flag.name] not in flag.choices:
-                raise SettingsError(
-                    f"{flag.name}: must be {', '.join(flag.choices[:-1])} or {flag.choices[-1]}"
-                )
-            own[flag.name] = values[flag.name]
+    own = {name: values[name] for name in taken if name in values}
+    for name, value in own.items():
+        choices = taken[name].choices
+        if choices and value not in choices:
+            raise SettingsError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}")
     return own
 
 

@@ -171,6 +171,12 @@ class Training(_Group):
     metrics: OptionalPattern = _option(
         None, "Anchored regular expression of the training metrics to keep; all by default."
     )
+    steps_window: Duration = _option(
+        "2m",
+        "How long /metrics/steps offers a training step after it was read; two scrape intervals. "
+        "0 turns the endpoint off.",
+        le=3600,
+    )
 
 
 class Metrics(_Group):

@@ -14,6 +14,7 @@ class Subcommand(StrEnum):
     SERVE = "serve"
     DEMO = "demo"
     CHECK = "check"
+    HISTORY = "history"
     DASHBOARDS = "dashboards"
     RULES = "rules"
 
@@ -63,8 +64,8 @@ class Command:
 OUTPUTS = ("table", "wide", "json")
 
 SUBCOMMANDS: Mapping[Subcommand, Row] = {
-    Subcommand.SERVE: Row("poll the API and serve the metrics until SIGTERM (the default)"),
-    Subcommand.DEMO: Row("the same against a simulated API; needs no key and no network"),
+    Subcommand.SERVE: Row("poll and serve the metrics until SIGTERM (the default)"),
+    Subcommand.DEMO: Row("the same on a simulated API; needs no key, no network"),
     Subcommand.CHECK: Row(
         "poll once, print the models found, say what is wrong",
         (
@@ -78,15 +79,31 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             OwnFlag("--demo", "Check the simulated API; needs no key and no network."),
         ),
     ),
+    Subcommand.HISTORY: Row(
+        "write every training step, for a backfill",
+        (
+            OwnFlag(
+                "--label",
+                "Label added to each series, such as job or instance; repeatable.",
+                "NAME=VALUE",
+                repeatable=True,
+            ),
+            OwnFlag("--since", "Leave out steps up to this time (RFC 3339, or Unix seconds).", "TIME"),
+            OwnFlag("--output", "Write to this file, replaced once complete (default: stdout).", "FILE"),
+            OwnFlag("--demo", "Read the simulated API; needs no key and no network."),
+        ),
+        operands="[MODEL_ID ...]",
+        most=None,
+    ),
     Subcommand.DASHBOARDS: Row(
-        "write the Grafana dashboards of this version into DIR",
+        "write the Grafana dashboards of this version",
         operands="DIR",
         least=1,
         most=1,
         reads_settings=False,
     ),
     Subcommand.RULES: Row(
-        "write the Prometheus rules of this version to FILE or stdout",
+        "write the Prometheus rules of this version",
         (OwnFlag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),),
         operands="[FILE]",
         most=1,

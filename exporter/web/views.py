@@ -25,6 +25,7 @@ _TOO_MANY = text(503, "Too many scrapes at once", {"Retry-After": "1", **NO_STOR
 def create_views(
     *,
     scrape: Scrape,
+    scrape_steps: Scrape | None = None,
     overview: Callable[[], Overview],
     is_healthy: Callable[[], bool],
     is_ready: Callable[[], bool],
@@ -34,12 +35,13 @@ def create_views(
 ) -> dict[str, View]:
     """Return every view by its path.
 
-    `scrape(format, gzipped)` returns the exposition in chunks, and must be quick. At most `max_requests`
-    scrapes are in flight (0: no limit); one beyond evicts a slow one, or gets 503 and `on_rejected` is
-    called. A `telemetry_path` of `/` takes the landing page's place.
+    `scrape(format, gzipped)` returns the exposition in chunks, and must be quick; so does `scrape_steps`
+    that of the training steps. At most `max_requests` scrapes are in flight (0: no limit); one beyond
+    evicts a slow one, or gets 503 and `on_rejected` is called. A `telemetry_path`
+    of `/` takes the landing page's place.
     """
     in_flight = InFlight(max_requests)
-    return {
+    views: dict[str, View] = {
         "/": lambda request: html(
             render(overview(), request.query), {"Content-Security-Policy": content_security_policy()}
         ),
@@ -47,6 +49,9 @@ def create_views(
         "/-/healthy": lambda _: _probe(is_healthy(), "healthy"),
         "/-/ready": lambda _: _probe(is_ready(), "ready"),
     }
+    if scrape_steps:
+        views[f"{telemetry_path.rstrip('/')}/steps"] = MetricsView(scrape_steps, in_flight, on_rejected)
+    return views
 
 
 def route(views: Mapping[str, View]) -> View:

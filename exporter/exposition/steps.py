@@ -1,0 +1,124 @@
+"""Step rows → the bytes of /metrics/steps, each sample at the time of its step.
+
+What a reading brings is offered for `window` seconds after it arrived, to whoever asks: there is no cursor,
+so two scrapers get the same rows and one that timed out asks again. It is not offered for longer, because
+Prometheus warns of samples that it has stored already. At most `VALUES_LIMIT` values are held. Rows beyond
+it, the oldest, and rows without a time, or with that of a later step, are counted as missed.
+"""
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from exporter.clock import Clock
+from exporter.exposition.block import Block, Piece
+from exporter.exposition.formats import Format
+from exporter.exposition.lines import head, identity, milliseconds, step_lines
+from exporter.families import STEP_FAMILIES, StepFamily
+from exporter.model import StepRow, StepRows
+from exporter.runtime.worker import Worker
+
+VALUES_LIMIT = 200_000
+_ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
+_END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
+_NOTHING = Block(())
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """Rows of one model that arrived together; `size` counts their values, the step's number included."""
+
+    at: float
+    labels: str
+    rows: Sequence[StepRow]
+
+    @property
+    def size(self) -> int:
+        return sum(1 + len(row.metrics) for row in self.rows)
+
+
+class StepExposition:
+    """The rows on offer, rendered in the formats that somebody has asked for."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        window: float,
+        worker: Worker,
+        on_missed: Callable[[int], None],
+        exclude: re.Pattern[str] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._window = window
+        self._worker = worker
+        self._on_missed = on_missed
+        self._families = [
+            family for family in STEP_FAMILIES if not (exclude and exclude.fullmatch(family.name))
+        ]
+        self._arrivals: deque[_Arrival] = deque()
+        self._size = 0
+        self._offered_until = -math.inf
+        self._blocks: dict[Format, Block] = {}
+
+    def offer(self, new: StepRows) -> None:
+        """Take the rows of a reading; scrapes show them from the next `publish` on."""
+        rows = in_time(new.rows)
+        missed = new.missed + len(new.rows) - len(rows)
+        now, labels = self._clock.monotonic(), identity(new.model)
+        for start in range(0, len(rows), _ROWS):
+            arrival = _Arrival(now, labels, rows[start : start + _ROWS])
+            self._arrivals.append(arrival)
+            self._size += arrival.size
+        while self._size > VALUES_LIMIT:
+            missed += len(self._drop_oldest().rows)
+        if missed:
+            self._on_missed(missed)
+
+    async def publish(self) -> None:
+        """Show what has arrived, and no longer what was shown for long enough."""
+        now = self._clock.monotonic()
+        while self._arrivals and self._arrivals[0].at <= now - self._window:
+            self._drop_oldest()
+        arrivals = tuple(self._arrivals)
+        for format_ in tuple(self._blocks):
+            self._blocks[format_] = await self._worker(self._render, arrivals, format_)
+        self._offered_until = arrivals[-1].at + self._window if arrivals else -math.inf
+
+    def chunks(self, format_: Format, *, gzipped: bool) -> Sequence[bytes]:
+        """Return the exposition in chunks; it is empty once the newest rows were offered for long enough."""
+        if format_ not in self._blocks:  # from now on `publish` keeps it up to date
+            self._blocks[format_] = self._render(tuple(self._arrivals), format_)
+        block = self._blocks[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
+        return block.page(_END[format_], gzipped=gzipped)
+
+    def _drop_oldest(self) -> _Arrival:
+        arrival = self._arrivals.popleft()
+        self._size -= arrival.size
+        return arrival
+
+    def _render(self, arrivals: Iterable[_Arrival], format_: Format) -> Block:
+        runs: dict[str, list[StepRow]] = {}
+        for arrival in arrivals:
+            runs.setdefault(arrival.labels, []).extend(arrival.rows)
+        for labels, rows in runs.items():
+            runs[labels] = in_time(rows)
+        return Block(Piece(part) for family in self._families for part in self._parts(family, runs, format_))
+
+    def _parts(
+        self, family: StepFamily, runs: Mapping[str, Sequence[StepRow]], format_: Format
+    ) -> Iterator[bytes]:
+        yield head(family)
+        for labels, rows in runs.items():
+            yield step_lines(family, labels, rows, format_)
+
+
+def in_time(rows: Iterable[StepRow]) -> list[StepRow]:
+    """Return the rows that have a time, in its order; of those of one millisecond the highest step."""
+    by_time: dict[int, StepRow] = {}
+    for row in sorted(rows, key=lambda row: row.step):
+        if row.at is not None:
+            by_time[milliseconds(row.at)] = row
+    return [by_time[at] for at in sorted(by_time)]

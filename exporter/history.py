@@ -1,0 +1,145 @@
+"""Every training step of a fleet → OpenMetrics with timestamps, for a backfill.
+
+One model at a time, so memory holds the steps of one, however many models there are. OpenMetrics wants the
+samples of a family together: those of the second family wait in a temporary file until the first is complete.
+`# EOF` ends what is complete; readers such as promtool refuse text without it.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from shutil import copyfileobj
+from typing import BinaryIO, Protocol
+
+from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
+from exporter.exposition.formats import Format
+from exporter.exposition.lines import head, identity, label_pairs, step_lines
+from exporter.exposition.steps import in_time
+from exporter.families import IDENTITY, STEP_FAMILIES
+from exporter.model import FinetunedModel, StepRow
+
+_CONCERNS_ALL = (Unauthorized, Forbidden, PaymentRequired, QuotaSpent)
+_END = b"# EOF\n"
+_LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own_labels)}
+
+
+class Reading(Protocol):
+    """What a reading of all steps brings."""
+
+    @property
+    def rows(self) -> Sequence[StepRow]:
+        """All rows, in any order."""
+        ...
+
+
+class StepsApi(Protocol):
+    """What is asked of the API."""
+
+    async def training_steps(self, model_id: str, *, is_whole: bool) -> Reading:
+        """Read all steps of one model; raise `ApiError`."""
+        ...
+
+
+@dataclass
+class History:
+    """What was read and written: how many models and rows, and which models could not be read and why."""
+
+    read: int = 0
+    models: int = 0
+    rows: int = 0
+    errors: dict[str, ApiError] = field(default_factory=dict)
+
+
+async def write_history(
+    api: StepsApi,
+    models: Iterable[FinetunedModel],
+    out: BinaryIO,
+    *,
+    labels: Mapping[str, str],
+    since: float | None = None,
+    progress: Callable[[History], None] = lambda _: None,
+) -> History:
+    """Write the steps of `models` after `since` (Unix seconds), each series with `labels` besides its own.
+
+    A model that cannot be read is left out. Raise the `ApiError` that all others would meet too, with the
+    text unfinished, and OSError when it cannot be written.
+    """
+    history = History()
+    with tempfile.TemporaryFile() as later:
+        streams = dict(zip(STEP_FAMILIES, (out, later), strict=True))
+        for family, stream in streams.items():
+            stream.write(head(family))
+        for model in models:
+            progress(history)
+            history.read += 1
+            try:
+                reading = await api.training_steps(model.id, is_whole=True)
+            except Gone:
+                continue  # the API has no steps of it
+            except ApiError as error:
+                if isinstance(error, _CONCERNS_ALL):
+                    raise
+                history.errors[model.id] = error
+                continue
+            rows = [row for row in in_time(reading.rows) if since is None or (row.at or 0.0) > since]
+            for family, stream in streams.items():
+                stream.write(step_lines(family, _labels(model, labels), rows, Format.OPENMETRICS))
+            history.models += bool(rows)
+            history.rows += len(rows)
+        later.seek(0)
+        copyfileobj(later, out)
+    out.write(_END)
+    return history
+
+
+def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:
+    return ",".join((identity(model), *label_pairs(labels)))
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Return labels from texts such as `job=cohere`; raise ValueError in words for people."""
+    labels: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not _LABEL.fullmatch(name):
+            raise ValueError("must be NAME=VALUE, NAME a label name such as job")
+        if name in _TAKEN:
+            raise ValueError(f"{name} is a label of the series already")
+        if name in labels:
+            raise ValueError(f"{name} is given twice")
+        labels[name] = value
+    return labels
+
+
+def parse_time(text: str) -> float:
+    """Return Unix seconds from RFC 3339 or Unix seconds; raise ValueError in words for people."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z, or Unix seconds") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` at the end; nothing is left of it after an error."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,219 @@
+"""/metrics/steps: which rows are offered to whom and for how long, and the bytes they come to."""
+
+import asyncio
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.exposition import Format
+from exporter.exposition.lines import step_lines
+from exporter.exposition.steps import VALUES_LIMIT, StepExposition
+from exporter.families import STEP_FAMILIES
+from exporter.model import FinetunedModel, StepRow, StepRows
+from tests.conftest import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+WINDOW = 120.0
+T0 = 1_700_000_000.0
+MODEL = FinetunedModel(id="m1", name="chat")
+Sample = tuple[str, str, str, float, float]
+"""Family, model_id, metric, value, Unix time."""
+
+
+T = TypeVar("T")
+
+
+async def at_once(function: Callable[..., T], /, *arguments: object) -> T:
+    return function(*arguments)
+
+
+class Exposed:
+    """A StepExposition, and what it counts as missed."""
+
+    def __init__(self, clock: FakeClock, exclude: str | None = None) -> None:
+        self.missed = 0
+        self.steps = StepExposition(
+            clock=clock,
+            window=WINDOW,
+            worker=at_once,
+            on_missed=self._on_missed,
+            exclude=re.compile(exclude) if exclude else None,
+        )
+
+    def _on_missed(self, rows: int) -> None:
+        self.missed += rows
+
+    async def arrive(self, *rows: StepRow, model: FinetunedModel = MODEL, missed: int = 0) -> None:
+        self.steps.offer(StepRows(model=model, rows=rows, missed=missed))
+        await self.steps.publish()
+
+    def scrape(self, format_: Format = Format.OPENMETRICS) -> list[Sample]:
+        text = b"".join(self.steps.chunks(format_, gzipped=False)).decode()
+        parse = parse_openmetrics if format_ is Format.OPENMETRICS else parse_text
+        return [
+            (
+                sample.name.removeprefix("cohere_finetuned_model_step_"),
+                sample.labels["model_id"],
+                sample.labels.get("metric", ""),
+                sample.value,
+                float(str(sample.timestamp)),
+            )
+            for family in parse(text)
+            for sample in family.samples
+        ]
+
+
+def row(step: int, at: float | None = None, **metrics: float) -> StepRow:
+    return StepRow(step, T0 + step if at is None else at, metrics or {"accuracy": step / 1000})
+
+
+@pytest.fixture
+def exposed(clock: FakeClock) -> Exposed:
+    return Exposed(clock)
+
+
+@pytest.mark.parametrize("format_", list(Format))
+async def test_each_sample_has_the_time_of_its_step_and_stands_in_its_series(
+    exposed: Exposed, format_: Format
+) -> None:
+    await exposed.arrive(row(20, loss=0.5, f1=0.25), row(10, loss=0.75))
+    assert exposed.scrape(format_) == [
+        ("metric", "m1", "f1", 0.25, T0 + 20),
+        ("metric", "m1", "loss", 0.75, T0 + 10),
+        ("metric", "m1", "loss", 0.5, T0 + 20),
+        ("number", "m1", "", 10.0, T0 + 10),
+        ("number", "m1", "", 20.0, T0 + 20),
+    ]
+    assert exposed.missed == 0
+
+
+async def test_the_bytes_are_those_of_the_formats(exposed: Exposed) -> None:
+    model = FinetunedModel(id="m1", name='a "b"\\')
+    await exposed.arrive(StepRow(3, T0 + 0.25, {"loss": math.nan}), model=model)
+    labels = 'model_id="m1",model_name="a \\"b\\"\\\\"'
+    text = b"".join(exposed.steps.chunks(Format.TEXT, gzipped=False)).decode()
+    openmetrics = b"".join(exposed.steps.chunks(Format.OPENMETRICS, gzipped=False)).decode()
+    assert f'step_metric{{metric="loss",{labels}}} NaN 1700000000250\n' in text
+    assert f"step_number{{{labels}}} 3.0 1700000000250\n" in text
+    assert f'step_metric{{metric="loss",{labels}}} NaN 1700000000.250\n' in openmetrics
+    assert openmetrics.endswith("# EOF\n")
+    assert "EOF" not in text
+
+
+@given(at=st.integers(1_500_000_000_000, 2_500_000_000_000))
+@example(at=1_795_781_833_683)
+def test_a_time_in_seconds_is_the_same_millisecond_to_prometheus(at: int) -> None:
+    lines = step_lines(STEP_FAMILIES[1], 'model_id="m"', [StepRow(1, at / 1000, {})], Format.OPENMETRICS)
+    assert int(float(lines.split()[-1]) * 1000) == at  # as its parser reads it
+
+
+async def test_before_any_row_and_after_the_last_there_is_nothing(exposed: Exposed, clock: FakeClock) -> None:
+    assert exposed.scrape() == exposed.scrape(Format.TEXT) == []
+    await exposed.arrive(row(10))
+    await clock.advance(WINDOW)
+    assert exposed.scrape()
+    await clock.advance(0.1)
+    assert exposed.scrape() == []
+
+
+async def test_a_row_is_offered_for_a_window_to_everybody_and_then_to_nobody(
+    exposed: Exposed, clock: FakeClock
+) -> None:
+    seen = []
+    for step in range(0, 600, 60):
+        await exposed.arrive(row(step))
+        both = [{value for family, *_, value, _ in exposed.scrape() if family == "number"} for _ in "ab"]
+        assert both[0] == both[1]
+        seen += [*both[0]]
+        await clock.advance(60)
+    assert {times for value, times in Counter(seen).items() if value < 540} == {2}
+
+
+async def test_rows_of_one_model_that_arrive_apart_stand_together_in_order(
+    exposed: Exposed, clock: FakeClock
+) -> None:
+    other = FinetunedModel(id="m2", name="rerank")
+    await exposed.arrive(row(10))
+    await exposed.arrive(row(5), model=other)
+    await exposed.arrive(row(20))
+    assert [(model, at - T0) for family, model, _, _, at in exposed.scrape() if family == "number"] == [
+        ("m1", 10.0),
+        ("m1", 20.0),
+        ("m2", 5.0),
+    ]
+
+
+async def test_rows_without_a_time_or_with_that_of_a_later_step_are_missed(exposed: Exposed) -> None:
+    await exposed.arrive(StepRow(1, None, {"loss": 1.0}), row(2, T0), row(3, T0 + 0.0001), missed=4)
+    assert [sample for sample in exposed.scrape() if sample[0] == "number"] == [("number", "m1", "", 3.0, T0)]
+    assert exposed.missed == 4 + 2
+
+
+async def test_a_run_begun_anew_goes_on_in_time(exposed: Exposed) -> None:
+    await exposed.arrive(row(500, T0))
+    await exposed.arrive(row(10, T0 + 60))
+    assert [value for family, *_, value, _ in exposed.scrape() if family == "number"] == [500.0, 10.0]
+
+
+async def test_a_reading_of_100_000_rows_is_bounded_and_the_newest_are_kept(exposed: Exposed) -> None:
+    rows = [row(step, loss=0.5, accuracy=0.5, f1=0.5) for step in range(100_000)]
+    await exposed.arrive(*rows)
+    numbers = [value for family, *_, value, _ in exposed.scrape() if family == "number"]
+    assert numbers[-1] == 99_999
+    assert VALUES_LIMIT * 0.98 <= 4 * len(numbers) <= VALUES_LIMIT
+    assert len(numbers) + exposed.missed == 100_000
+
+
+async def test_excluded_families_are_not_shown(clock: FakeClock) -> None:
+    exposed = Exposed(clock, exclude=".*_step_number")
+    await exposed.arrive(row(1))
+    assert {family for family, *_ in exposed.scrape()} == {"metric"}
+
+
+@given(
+    readings=st.lists(
+        st.tuples(st.integers(1, 90), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=30
+    ),
+    phase=st.floats(0, WINDOW / 2),
+)
+def test_every_row_is_offered_at_least_once_and_not_for_ever(
+    readings: Sequence[tuple[int, int, int]], phase: float
+) -> None:
+    """Every row reaches a scraper that comes each half window, and at most so often as windows allow."""
+
+    async def world() -> None:
+        clock = FakeClock()
+        exposed = Exposed(clock)
+        seen: Counter[float] = Counter()
+        arrived = 0
+        scrape_at = clock.monotonic() + phase
+        for wait, count, model in readings:
+            end = clock.monotonic() + wait
+            while scrape_at <= end:
+                await clock.advance(scrape_at - clock.monotonic())
+                seen.update(value for family, *_, value, _ in exposed.scrape() if family == "number")
+                scrape_at += WINDOW / 2
+            await clock.advance(end - clock.monotonic())
+            rows = [row(arrived + number) for number in range(count)]
+            arrived += count
+            await exposed.arrive(*rows, model=FinetunedModel(id=f"m{model}"))
+        for _ in range(6):
+            await clock.advance(max(scrape_at - clock.monotonic(), 0))
+            seen.update(value for family, *_, value, _ in exposed.scrape() if family == "number")
+            scrape_at += WINDOW / 2
+        assert set(seen) == set(map(float, range(arrived)))
+        assert exposed.missed == 0
+        # A window holds three such scrapes at most; until the next reading, 90 s at most, two more may come.
+        assert max(seen.values(), default=0) <= 5
+        assert exposed.scrape() == []
+
+    asyncio.run(world())

@@ -1,0 +1,158 @@
+"""The history of a fleet as OpenMetrics: every step at its time, and what becomes of errors."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
+from exporter.history import History, parse_labels, parse_time, replacing, write_history
+from exporter.model import FinetunedModel, StepRow
+
+pytestmark = pytest.mark.anyio
+
+T0 = 1_700_000_000.0
+CHAT, RERANK = FinetunedModel(id="m1", name="chat"), FinetunedModel(id="m2", name="rerank")
+
+
+@dataclass
+class Steps:
+    rows: Sequence[StepRow]
+
+
+@dataclass
+class Api:
+    """Answers with rows or an error, by the model's id."""
+
+    answers: Mapping[str, Sequence[StepRow] | ApiError]
+    asked: list[str] = field(default_factory=list)
+
+    async def training_steps(self, model_id: str, *, is_whole: bool) -> Steps:
+        assert is_whole
+        self.asked.append(model_id)
+        answer = self.answers[model_id]
+        if isinstance(answer, ApiError):
+            raise answer
+        return Steps(answer)
+
+
+async def history(
+    api: Api, labels: Mapping[str, str] | None = None, since: float | None = None
+) -> tuple[History, str]:
+    out = io.BytesIO()
+    done = await write_history(api, [CHAT, RERANK], out, labels=labels or {}, since=since)
+    return done, out.getvalue().decode()
+
+
+def samples(text: str) -> list[tuple[str, str, float, float]]:
+    return [
+        (
+            sample.name.removeprefix("cohere_finetuned_model_step_"),
+            "/".join(sample.labels.values()),
+            sample.value,
+            float(str(sample.timestamp)) - T0,
+        )
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    ]
+
+
+ROWS = {
+    "m1": [StepRow(20, T0 + 2, {"loss": 0.5}), StepRow(10, T0 + 1, {"loss": 0.75})],
+    "m2": [StepRow(5, T0 + 9, {"MRR@10": 0.25})],
+}
+
+
+async def test_every_step_is_written_at_its_time_family_by_family() -> None:
+    done, text = await history(Api(ROWS))
+    assert samples(text) == [
+        ("metric", "loss/m1/chat", 0.75, 1.0),
+        ("metric", "loss/m1/chat", 0.5, 2.0),
+        ("metric", "MRR@10/m2/rerank", 0.25, 9.0),
+        ("number", "m1/chat", 10.0, 1.0),
+        ("number", "m1/chat", 20.0, 2.0),
+        ("number", "m2/rerank", 5.0, 9.0),
+    ]
+    assert (done.models, done.rows, done.errors) == (2, 3, {})
+
+
+async def test_labels_are_added_to_each_series() -> None:
+    _, text = await history(Api(ROWS), {"job": "cohere", "instance": 'a"b:1'})
+    assert 'model_id="m1",model_name="chat",instance="a\\"b:1",job="cohere"} 0.75 1700000001.000\n' in text
+    assert len(samples(text)) == 6
+
+
+async def test_rows_up_to_since_are_left_out() -> None:
+    done, text = await history(Api(ROWS), since=T0 + 1)
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == [20.0, 5.0]
+    assert done.rows == 2
+
+
+async def test_a_model_that_cannot_be_read_costs_that_model_only() -> None:
+    api = Api({**ROWS, "m1": ServerError("HTTP 500: broken")})
+    done, text = await history(api)
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == [5.0]
+    assert list(done.errors) == ["m1"]
+
+
+async def test_a_model_without_steps_is_no_error() -> None:
+    done, text = await history(Api({"m1": Gone("HTTP 404: none"), "m2": []}))
+    assert samples(text) == []
+    assert (done.models, done.errors) == (0, {})
+
+
+async def test_what_all_models_would_meet_ends_the_text_unfinished() -> None:
+    api = Api({**ROWS, "m1": QuotaSpent("spent")})
+    out = io.BytesIO()
+    with pytest.raises(QuotaSpent):
+        await write_history(api, [CHAT, RERANK], out, labels={})
+    assert api.asked == ["m1"]
+    assert b"# EOF" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["job"], "must be NAME=VALUE"),
+        (["1st=a"], "must be NAME=VALUE"),
+        (["__name__=a"], "must be NAME=VALUE"),
+        (["model_id=a"], "model_id is a label of the series already"),
+        (["metric=a"], "metric is a label of the series already"),
+        (["job=a", "job=b"], "job is given twice"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(texts: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_labels(texts)
+
+
+def test_a_value_may_hold_anything() -> None:
+    assert parse_labels(["job=a=b", "instance="]) == {"job": "a=b", "instance": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1700000000.5", 1_700_000_000.5), ("2023-11-14T22:13:20Z", T0), ("2023-11-14T23:13:20+01:00", T0)],
+)
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+def test_what_is_no_time_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be a time such as"):
+        parse_time("yesterday")
+
+
+def test_a_file_is_replaced_once_complete_and_not_before(tmp_path: Path) -> None:
+    file = tmp_path / "steps.om"
+    file.write_bytes(b"old")
+    with pytest.raises(TypeError), replacing(file) as stream:
+        stream.writelines([b"half", None])  # type: ignore[list-item]
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
+    with replacing(file) as stream:
+        stream.write(b"new")
+        assert file.read_bytes() == b"old"
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"new", [file])
