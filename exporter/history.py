@@ -8,7 +8,7 @@ samples of a family together: those of the second family wait in a temporary fil
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,12 +16,13 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import BinaryIO, Protocol
 
+from exporter.cohere.client import Cursor, StepReading
 from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
 from exporter.exposition.formats import Format
 from exporter.exposition.lines import head, identity, label_pairs, step_lines
 from exporter.exposition.steps import in_time
 from exporter.families import IDENTITY, STEP_FAMILIES
-from exporter.model import FinetunedModel, StepRow
+from exporter.model import FinetunedModel, StepRow, TrainingProgress
 
 _CONCERNS_ALL = (Unauthorized, Forbidden, PaymentRequired, QuotaSpent)
 _END = b"# EOF\n"
@@ -29,20 +30,13 @@ _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own_labels)}
 
 
-class Reading(Protocol):
-    """What a reading of all steps brings."""
-
-    @property
-    def rows(self) -> Sequence[StepRow]:
-        """All rows, in any order."""
-        ...
-
-
 class StepsApi(Protocol):
     """What is asked of the API."""
 
-    async def training_steps(self, model_id: str, *, is_whole: bool) -> Reading:
-        """Read all steps of one model; raise `ApiError`."""
+    async def training_steps(
+        self, model_id: str, known: TrainingProgress | None = None, cursor: Cursor | None = None
+    ) -> StepReading:
+        """Read the steps of one model that are not `known`, from `cursor` on; raise `ApiError`."""
         ...
 
 
@@ -79,7 +73,7 @@ async def write_history(
             progress(history)
             history.read += 1
             try:
-                reading = await api.training_steps(model.id, is_whole=True)
+                steps = await _all_steps(api, model)
             except Gone:
                 continue  # the API has no steps of it
             except ApiError as error:
@@ -87,7 +81,7 @@ async def write_history(
                     raise
                 history.errors[model.id] = error
                 continue
-            rows = [row for row in in_time(reading.rows) if since is None or (row.at or 0.0) > since]
+            rows = [row for row in in_time(steps) if since is None or (row.at or 0.0) > since]
             for family, stream in streams.items():
                 stream.write(step_lines(family, _labels(model, labels), rows, Format.OPENMETRICS))
             history.models += bool(rows)
@@ -96,6 +90,15 @@ async def write_history(
         copyfileobj(later, out)
     out.write(_END)
     return history
+
+
+async def _all_steps(api: StepsApi, model: FinetunedModel) -> list[StepRow]:
+    reading = await api.training_steps(model.id)
+    rows = list(reading.rows)
+    while not reading.is_complete and reading.rows:  # one reading has bounds
+        reading = await api.training_steps(model.id, reading.progress, reading.cursor)
+        rows += reading.rows
+    return rows
 
 
 def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporter.cohere.client import Cursor, StepReading
 from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
 from exporter.history import History, parse_labels, parse_time, replacing, write_history
-from exporter.model import FinetunedModel, StepRow
+from exporter.model import FinetunedModel, StepRow, TrainingProgress
 
 pytestmark = pytest.mark.anyio
 
@@ -19,24 +20,24 @@ CHAT, RERANK = FinetunedModel(id="m1", name="chat"), FinetunedModel(id="m2", nam
 
 
 @dataclass
-class Steps:
-    rows: Sequence[StepRow]
-
-
-@dataclass
 class Api:
     """Answers with rows or an error, by the model's id."""
 
     answers: Mapping[str, Sequence[StepRow] | ApiError]
+    bound: int = 1000
     asked: list[str] = field(default_factory=list)
 
-    async def training_steps(self, model_id: str, *, is_whole: bool) -> Steps:
-        assert is_whole
+    async def training_steps(
+        self, model_id: str, known: TrainingProgress | None = None, cursor: Cursor | None = None
+    ) -> StepReading:
         self.asked.append(model_id)
         answer = self.answers[model_id]
         if isinstance(answer, ApiError):
             raise answer
-        return Steps(answer)
+        start = known.step if known else 0
+        rows = answer[start : start + self.bound]
+        end = start + len(rows)
+        return StepReading(TrainingProgress(step=end), list(rows), is_complete=end == len(answer))
 
 
 async def history(
@@ -96,6 +97,14 @@ async def test_a_model_that_cannot_be_read_costs_that_model_only() -> None:
     done, text = await history(api)
     assert [value for family, _, value, _ in samples(text) if family == "number"] == [5.0]
     assert list(done.errors) == ["m1"]
+
+
+async def test_readings_go_on_until_they_have_the_last_step() -> None:
+    rows = [StepRow(step, T0 + step, {"loss": 0.5}) for step in range(25)]
+    api = Api({"m1": rows, "m2": []}, bound=10)
+    done, text = await history(api)
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == list(range(25))
+    assert (done.rows, api.asked) == (25, ["m1"] * 3 + ["m2"])
 
 
 async def test_a_model_without_steps_is_no_error() -> None:
