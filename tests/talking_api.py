@@ -76,6 +76,7 @@ class Reading:
     rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     ended: bool = False
     failed: bool = False
+    is_part: bool = False  # its beginning was said before
 
 
 class TalkingApi:
@@ -133,9 +134,10 @@ class TalkingApi:
         return answer(json.dumps({"finetuned_models": items, "next_page_token": token}).encode())
 
     async def _say_steps(self, request: httpx.Request, model_id: str, start: int) -> httpx.Response:
-        if start == 0:
-            self.readings.append(Reading(model_id))
-        reading = next(one for one in reversed(self.readings) if one.model_id == model_id)
+        reading = next((one for one in reversed(self.readings) if one.model_id == model_id), None)
+        if start == 0 or reading is None:
+            reading = Reading(model_id, is_part=start > 0)
+            self.readings.append(reading)
         if faults := self.step_faults[model_id]:
             reading.failed = True
             return await faults.popleft().answer(request)

@@ -76,6 +76,7 @@ FAULTS = (
     Fault("invalid_response", body='{"finetuned_models": 7, "step_metrics": 7}'),
     Fault("invalid_response", body="rubbish", headers=(("content-encoding", "gzip"),)),
 )
+RUN_IS_OVER = (Status.READY, Status.FAILED, Status.DELETED, Status.DEPLOYING_API)
 UNKNOWN_STATUSES = ("STATUS_CANCELLED", 'STATUS_"\\\n')
 IDS = ("a", "b", "c", "d/e?f", "..", 'q"\\\n', "é😀", "\ud800z", "x" * 1100)
 NAMES = ("one", "two", "", '"} 1\n# EOF', "\udfff", "n" * 3000)
@@ -345,7 +346,12 @@ class Conversations(RuleBasedStateMachine):
         self.polls[outcome.reason] += 1
         if self.api.listed_at is not None:
             assert outcome.reason is None, outcome
-            self.listed, self.listed_at = self.api.listed, self.api.listed_at
+            before, self.listed, self.listed_at = self.listed, self.api.listed, self.api.listed_at
+            for model_id, job in self.listed.items():
+                was = before[model_id].status if model_id in before else None
+                begins_anew = job.status == Status.FINETUNING and was in RUN_IS_OVER
+                if job.status == Status.QUEUED or begins_anew:
+                    self.progress.pop(readable(model_id), None)
             self.progress = {
                 model_id: self.progress[model_id] for model_id in self.shown if model_id in self.progress
             }
@@ -380,15 +386,19 @@ class Conversations(RuleBasedStateMachine):
         if not reading.rows:
             return  # what was known stays
         earlier = self.progress.pop(reading.model_id, None)
-        step = max(step for step, _ in reading.rows)
-        metrics = measured(reading)
-        if not reading.ended and earlier and earlier.step <= step:
-            # Older pages were not asked for: what only they have is as it was.
-            self.progress[reading.model_id] = Progress(
-                step, None if earlier.metrics is None else self._cut({**earlier.metrics, **metrics})
-            )
-        else:
-            self.progress[reading.model_id] = Progress(step, self._cut(metrics))
+        steps = {step for step, _ in reading.rows}
+        step, metrics = max(steps), measured(reading)
+        if earlier is None or (not reading.is_part and reading.ended and earlier.step not in steps):
+            # All that there is, or another run.
+            self.progress[reading.model_id] = Progress(step, None if reading.is_part else self._cut(metrics))
+            return
+        # What was not asked for again is as it was; a whole reading forgets what is not there any more.
+        merged = None if earlier.metrics is None else self._cut({**earlier.metrics, **metrics})
+        if reading.is_part or (reading.ended and merged != self._cut(metrics)):
+            merged = None
+        self.progress[reading.model_id] = Progress(
+            max(step, earlier.step) if reading.is_part else step, merged
+        )
 
     def _cut(self, metrics: dict[str, float]) -> dict[str, float]:
         return dict(sorted(metrics.items())[: self.options["--training.metric-limit"] or None])

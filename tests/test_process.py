@@ -107,7 +107,7 @@ def site(directory: Path, text: str) -> dict[str, str]:
         ("structlog", "check", INT, 130),
         ("pydantic", "serve", HUP, 0),
         ("httptools", "demo", TERM, 0),
-        ("exporter.poller", "check", TERM, 143),
+        ("exporter.polling.poller", "check", TERM, 143),
     ],
 )
 async def test_a_signal_while_modules_are_loaded_ends_the_process_at_once(
@@ -248,7 +248,7 @@ async def test_the_process_ends_in_time_though_its_event_loop_is_held_up() -> No
 import sys, time
 from exporter import __main__, signals
 signals.LONGEST_END = 0.5
-from exporter.poller import Poller
+from exporter.polling.poller import Poller
 async def run(self):
     print("held up", file=sys.stderr, flush=True)
     time.sleep(60)

@@ -118,7 +118,7 @@ class RequestAllowance:
         for due, pages in self._lists(now):
             in_window = len(self._sent) - bisect_right(self._sent, due - MINUTE)
             if in_window + 1 + pages > self._limit:
-                return due - now if due > now else math.inf
+                return due - now if due > now else MINUTE
         return 0.0
 
     def _lists(self, now: float) -> Iterator[tuple[float, int]]:
@@ -126,6 +126,8 @@ class RequestAllowance:
         pages = self._pages_left
         if pages:
             yield now, pages
+        if self._due < now - MINUTE:
+            return  # nobody lists
         due = max(self._due, now)
         while due < now + MINUTE:
             pages += self._pages

@@ -99,7 +99,7 @@ class Api:
         if which == LIST_ENDPOINT:
             body: Mapping[str, Any] | None = self._page(token)
         else:
-            body = self._steps(unquote(path.removeprefix(f"{MODELS}/").partition("/")[0]))
+            body = self._steps(unquote(path.removeprefix(f"{MODELS}/").partition("/")[0]), token)
         if body is None:
             await KINDS["404"](exchange)
         else:
@@ -122,15 +122,17 @@ class Api:
             self.steps = {model_id: steps for model_id, steps in self.steps.items() if model_id in kept}
         return page
 
-    def _steps(self, model_id: str) -> Mapping[str, Any] | None:
-        # The next page is never asked for: this one proves that it descends.
-        rows = self._fleet.steps(model_id, self.clock.true_time(), _STEPS_A_PAGE + 1)
+    def _steps(self, model_id: str, token: str) -> Mapping[str, Any] | None:
+        begin = int(token) if token.isdecimal() else 0
+        end = begin + _STEPS_A_PAGE
+        rows = self._fleet.steps(model_id, self.clock.true_time(), end + 1)
         if rows is None:
             return None
         if rows:
             highest = rows[0].get("step_number", 0)
-            self.steps[model_id] = (*self.steps.get(model_id, ())[-1:], highest)
-        return _page("step_metrics", rows[:_STEPS_A_PAGE], len(rows) > _STEPS_A_PAGE and _STEPS_A_PAGE)
+            # A reading may take several requests, and is shown a moment after its last.
+            self.steps[model_id] = (*self.steps.get(model_id, ())[-3:], highest)
+        return _page("step_metrics", rows[begin:end], len(rows) > end and end)
 
 
 class Exchange:
