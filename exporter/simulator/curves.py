@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 TURNING_POINT = 0.5  # a diverging training gets worse from this part of it on
 BREAKDOWN = 0.8  # … and measures nothing but NaN from here on
@@ -71,6 +72,7 @@ def diverged(skill: float, progress: float) -> float:
     return skill - 14 * max(0.0, progress - TURNING_POINT) ** 2
 
 
+@lru_cache(maxsize=1 << 14, typed=True)
 def noise(*parts: object) -> float:
     """Return a number in [-1, 1) that depends on nothing but `parts`."""
     # A hash, for seeding a generator for each row would cost more than all the rest.

@@ -9,6 +9,7 @@ import math
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from exporter.simulator.jobs import STEPS_PER_ROW, Job, Recipe
@@ -41,6 +42,7 @@ def step_metrics(job: Job, row: int) -> dict[str, Any]:
     return {**zeroless, "metrics": {**metrics, "step": step}}
 
 
+@lru_cache(maxsize=1 << 14)  # the rows of a run are asked for again and again
 def timestamp(at: float | None, *, digits: int) -> str:
     """Write a Unix time in RFC 3339 with `digits` fractional digits, rounded down; None is ""."""
     if at is None:
