@@ -86,6 +86,7 @@ _TYPES: dict[str, Mapping[str, Any]] = {
     "serviceMonitor.namespace": _NAME,
     "serviceMonitor.interval": _PROMETHEUS_DURATION,
     "serviceMonitor.scrapeTimeout": _PROMETHEUS_DURATION,
+    "serviceMonitor.steps.interval": {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"},
     "serviceMonitor.scheme": {"enum": ["", "http", "https"]},
     "prometheusRule.namespace": _NAME,
     "prometheusRule.scope": {"enum": ["cluster", "namespace"]},

@@ -6,6 +6,7 @@ that a Prometheus does not set matches as empty, so it costs nothing. No express
 engines drop.
 """
 
+from exporter.families import STEP_FAMILIES
 from exporter.model import Status
 from grafana.looks import LOOKS, code
 
@@ -14,7 +15,11 @@ EXPORTER = f"{IDENTITY}, instance"
 MODEL = f"{IDENTITY}, model_id"
 CHOSEN = 'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"'
 """Selects what the dashboard's variables name."""
+CHOSEN_STEPS = CHOSEN.replace('"$job"', '"($job)(-steps)?"')
+"""The same of /metrics/steps, whose job has a name of its own."""
 DAY = 86400
+
+_STEPS = {family.name for family in STEP_FAMILIES}
 
 FALLING = "(?i).*(loss|entropy|perplexity|error).*"
 """Metrics that fall as a run gets better. All others count as rising; the names are an open set."""
@@ -22,7 +27,8 @@ FALLING = "(?i).*(loss|entropy|perplexity|error).*"
 
 def chosen(family: str, *matchers: str) -> str:
     """Return the series of a family that the variables select."""
-    return f"{family}{{{', '.join((CHOSEN, *matchers))}}}"
+    own = CHOSEN_STEPS if family in _STEPS else CHOSEN
+    return f"{family}{{{', '.join((own, *matchers))}}}"
 
 
 def per_model(family: str, *matchers: str, labels: str = "", fold: str = "max") -> str:

@@ -53,8 +53,8 @@ def test_the_page_on_openshift_serves_and_scrapes_over_https() -> None:
     (values,) = examples("openshift.md", "values.yaml")
     manifests = rendered("x", "monitoring", {**LEAST, **values})
 
-    (endpoint,) = the("ServiceMonitor", manifests)["spec"]["endpoints"]
-    assert endpoint["scheme"] == "https"
+    endpoints = the("ServiceMonitor", manifests)["spec"]["endpoints"]
+    assert [endpoint["scheme"] for endpoint in endpoints] == ["https"] * 2
     made = the("Service", manifests)["metadata"]["annotations"]
     assert made["service.beta.openshift.io/serving-cert-secret-name"] == values["web"]["tlsSecret"]
 

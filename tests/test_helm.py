@@ -68,6 +68,7 @@ ALONE: dict[str, Any] = {
     "serviceAccount.create": False,
     "releaseLabel": True,
     "serviceMonitor.enabled": True,
+    "serviceMonitor.steps.enabled": False,
     "podMonitor.enabled": True,
     "prometheusRule.enabled": True,
     "prometheusRule.url": "https://ops.example.com",
@@ -76,6 +77,7 @@ ALONE: dict[str, Any] = {
 BESIDE = {
     "prometheusRule.scope": "prometheusRule.enabled",
     "releaseLabel": "serviceMonitor.enabled",
+    "serviceMonitor.steps.enabled": "serviceMonitor.enabled",
     "persistence.existingClaim": "persistence.enabled",
     "prometheusRule.url": "prometheusRule.enabled",
 }
@@ -647,8 +649,8 @@ def test_tls_needs_no_more_than_the_secret_of_cert_manager() -> None:
     assert yaml.safe_load(made["data"]["web-config.yml"]) == {
         "tls_server_config": {"cert_file": "tls.crt", "key_file": "tls.key"}
     }
-    (endpoint,) = the("PodMonitor", manifests)["spec"]["podMetricsEndpoints"]
-    assert endpoint["scheme"] == "https"
+    endpoints = the("PodMonitor", manifests)["spec"]["podMetricsEndpoints"]
+    assert [endpoint["scheme"] for endpoint in endpoints] == ["https"] * 2
     variables = {one["name"]: one["value"] for one in container_of(manifests)["env"]}
     assert variables["COHERE_EXPORTER_WEB_CONFIG_FILE"] == "/run/secrets/web/web-config.yml"
 
@@ -664,11 +666,37 @@ def test_prometheus_is_told_the_path_of_the_metrics() -> None:
 def test_prometheus_is_told_each_thing_once_and_the_users_way_wins() -> None:
     given = {"interval": "5s", "path": "/gateway/metrics", "honorTimestamps": False}
     values = changed(CASES["monitoring"], "serviceMonitor.endpoint", given)
+    values["serviceMonitor"]["steps"] = {"enabled": False}
     text = text_of(values).split("kind: ServiceMonitor")[1].split("\n---")[0]
     (endpoint,) = the("ServiceMonitor", render(values))["spec"]["endpoints"]
 
     assert endpoint == {"port": "metrics", "scheme": "http", **given}
     assert [text.count(f" {name}: ") for name in endpoint] == [1] * len(endpoint)
+
+
+def test_the_steps_are_scraped_as_a_job_of_its_own_with_what_holds_for_the_metrics() -> None:
+    metrics, steps = the("ServiceMonitor", render(EVERYTHING))["spec"]["endpoints"]
+
+    job = {"sourceLabels": ["job"], "targetLabel": "job", "replacement": "$1-steps"}
+    own = {
+        "path": "/models/steps",
+        "interval": "30s",
+        "honorTimestamps": True,
+        "relabelings": [*metrics["relabelings"], job],
+    }
+    assert steps == {name: metrics[name] for name in metrics.keys() - {"scrapeTimeout"}} | own
+
+
+@pytest.mark.parametrize(
+    ("window", "scraped"), [(None, True), ("10m", True), ("0s", False), ("0", False), (0, False)]
+)
+def test_steps_that_the_exporter_does_not_serve_are_not_scraped(window: Any, scraped: bool) -> None:
+    values = {
+        **LEAST,
+        "serviceMonitor": {"enabled": True},
+        "config": {"training": {"steps-window": window}},
+    }
+    assert len(the("ServiceMonitor", render(values))["spec"]["endpoints"]) == 1 + scraped
 
 
 # The network

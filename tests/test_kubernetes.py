@@ -329,7 +329,8 @@ def test_tls_serves_and_scrapes_over_https(rendered: Render, tmp_path: Path) -> 
         "tls_server_config": {"cert_file": "tls.crt", "key_file": "tls.key"}
     }
     assert secret == {"secret": {"name": "cohere-finetune-exporter-tls"}}
-    assert the("ServiceMonitor", manifests)["spec"]["endpoints"][0]["scheme"] == "https"
+    endpoints = the("ServiceMonitor", manifests)["spec"]["endpoints"]
+    assert [endpoint["scheme"] for endpoint in endpoints] == ["https"] * 2
     annotations = the("Deployment", manifests)["spec"]["template"]["metadata"]["annotations"]
     assert annotations["prometheus.io/scheme"] == "https"
 
@@ -394,14 +395,14 @@ def test_the_service_monitor_selects_the_service_and_its_port(rendered: Render, 
     manifests = rendered("everything")
     monitor, service = the("ServiceMonitor", manifests)["spec"], the("Service", manifests)
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    (endpoint,) = monitor["endpoints"]
-    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
-    _, settings = settings_of(manifests, tmp_path)
-    assert endpoint["path"] == settings.web.telemetry_path
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    assert {endpoint["port"] for endpoint in monitor["endpoints"]} <= ports
+    path = settings_of(manifests, tmp_path)[1].web.telemetry_path
+    assert [endpoint["path"] for endpoint in monitor["endpoints"]] == [path, f"{path}/steps"]
 
 
 def test_the_scrape_job_for_pods_finds_the_pod(rendered: Render) -> None:
-    (job,) = yaml.safe_load((ROOT / "deploy/prometheus/scrape-kubernetes.yml").read_text())["scrape_configs"]
+    job, _ = yaml.safe_load((ROOT / "deploy/prometheus/scrape-kubernetes.yml").read_text())["scrape_configs"]
     (selector,) = job["kubernetes_sd_configs"][0]["selectors"]
     label, _, value = selector["label"].partition("=")
     deployment = the("Deployment", rendered("plain"))["spec"]

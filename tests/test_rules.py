@@ -286,9 +286,18 @@ def test_an_alert_silences_only_those_of_its_own_identity() -> None:
         assert rule["equal"][:3] == ["cluster", "namespace", "job"]
 
 
-async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job, id=job["job_name"])
+        for job in load(DEPLOY / "scrape-kubernetes.yml")["scrape_configs"]
+    ],
+)
+async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods(
+    tmp_path: Path, job: dict[str, Any]
+) -> None:
     # Debian builds promtool without Kubernetes, so what it would discover is handed in.
-    (job,) = load(DEPLOY / "scrape-kubernetes.yml")["scrape_configs"]
+    job = dict(job)
     (discovery,) = job.pop("kubernetes_sd_configs")
     assert discovery == {
         "role": "pod",

@@ -76,6 +76,12 @@ annotations:
 {{- dig "web" "telemetry-path" "/metrics" (.Values.config | default dict) -}}
 {{- end -}}
 
+{{/* Whether the exporter serves the training steps. */}}
+{{- define "cohere-finetune-exporter.servesSteps" -}}
+{{- $window := dig "training" "steps-window" "" (.Values.config | default dict) -}}
+{{- if or (has $window (list nil "")) (include "cohere-finetune-exporter.number" $window | float64) -}}true{{- end -}}
+{{- end -}}
+
 {{/* http or https: how Prometheus reaches the metrics. */}}
 {{- define "cohere-finetune-exporter.scheme" -}}
 {{- .Values.serviceMonitor.scheme | default .Values.web.scheme | default (ternary "http" "https" (empty .Values.web.tlsSecret)) -}}
