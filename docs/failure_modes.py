@@ -9,7 +9,7 @@ _PAGE = """<!-- Written by `make docs`; do not edit. -->
 # Failure modes
 
 What the exporter does when the API fails, row by row. Each row is played by the tests against the whole
-exporter and is held to what stands here; the first two tables on the first page of the list, on a later page
+exporter and is held to what is written here; the first two tables on the first page of the list, on a later page
 and on step metrics. `make docs` writes the tables from those tests.
 
 ## What always holds
@@ -29,7 +29,7 @@ and on step metrics. `make docs` writes the tables from those tests.
   models, says so, and exits 0.
 - What may pass within seconds (a lost connection, a timeout, 408, 409, 429, 5xx) is tried three times in a
   poll, unless the API asks for a rest of more than 30 seconds or the budget of calls has none to spare; what
-  time alone does not mend is asked for less and less often ([configuration](configuration.md)).
+  waiting does not fix backs off exponentially ([configuration](configuration.md)).
 - When the cause ends, the next poll makes all right again, without a restart. After long failures it may be
   a pause away, and step metrics of one model nine polls. The log says so in one line.
 - A line about an answer whose head arrived carries the API's `x-debug-trace-id` as `trace_id`.

@@ -124,14 +124,14 @@ _CONFIGURATION = """# Configuration
 Each option is a flag, an environment variable and a key of the YAML file that `--config.file` names; a flag
 wins over the environment, the environment over the file. `--poll.interval` is `COHERE_EXPORTER_POLL_INTERVAL`
 is `poll: {{interval: ...}}`. An empty variable counts as not set. Durations are written as Prometheus writes
-them (`45s`, `1m30s`, `2h`) or in plain seconds. What cannot be used is told in one line on standard error,
+them (`45s`, `1m30s`, `2h`) or in plain seconds. Invalid configuration is reported in one line on standard error,
 with exit code 2.
 
 {options}
 
 ## The API key
 
-The key is never given on the command line and never stands in the YAML file. It comes from `COHERE_API_KEY`,
+The key is never given on the command line and never in the YAML file. It comes from `COHERE_API_KEY`,
 else `CO_API_KEY`, or from the file that `--cohere.api-key-file` names, but not from both. The file is read
 again for each request, so a rotated secret needs no restart; while it cannot be read, the last good key stays
 in use. A private deployment that does its own authentication needs no key, and then no `Authorization` header

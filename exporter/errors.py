@@ -64,7 +64,7 @@ class Unauthorized(ApiError):
     reason = "unauthorized"
     advice = (
         "Look at the key (COHERE_API_KEY or --cohere.api-key-file): missing, mistyped, cut off, expired or "
-        "revoked? It must stand alone, without quotes or NAME= around it."
+        "revoked? Give the key alone, without quotes or NAME= around it."
     )
 
 

@@ -58,8 +58,8 @@ models holds for an hour (`hold`), so their alerts do not resolve and fire again
 that nobody is looking. After an exporter was decommissioned on purpose, silence that alert for a week
 (`remembered`).
 
-In the commands, `PROMETHEUS` and `EXPORTER` stand for the addresses of your Prometheus and your exporter,
-`NAMESPACE` for a Kubernetes namespace and `MODEL_ID` for the model's id.
+In the commands, `PROMETHEUS` and `EXPORTER` are the addresses of your Prometheus and your exporter,
+`NAMESPACE` is a Kubernetes namespace and `MODEL_ID` is the model's id.
 
 ## Settings
 

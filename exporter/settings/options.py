@@ -81,8 +81,8 @@ class Cohere(_Group):
         None, "Private key (PEM) of the client certificate, unless it is in the same file."
     )
     client_name: HeaderText = _option("cohere-finetune-exporter", "Sent to the API as X-Client-Name.")
-    timeout: Duration = _option("30s", "Deadline of one whole request, connection and body included.", gt=0)
-    concurrency: Integer = _option("8", "Requests under way at once, at most.", ge=1)
+    timeout: Duration = _option("30s", "Total timeout per request, including connect and body.", gt=0)
+    concurrency: Integer = _option("8", "Maximum concurrent API requests.", ge=1)
     requests_per_minute: Integer = _option("300", "Ceiling on requests per minute, retries included.", ge=1)
     calls_per_month: Integer = _option(
         "0",

@@ -1,7 +1,7 @@
 """Resident memory, at rest and at most.
 
 The exporter has listed the fleet, asked for the step metrics of every model, and polled it twice again with
-every model changed, each time scraped plain, gzipped and as OpenMetrics. Beside it stands
+every model changed, each time scraped plain, gzipped and as OpenMetrics. It is compared with
 prometheus_client's server, which has the same models, keeps no page, and was scraped once. "At most" is the
 peak of the process's life, start included.
 """

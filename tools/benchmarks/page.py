@@ -35,8 +35,8 @@ The figures below are of one run on {machine}.
 
 ## How to read it
 
-Contestants run in one run on one machine and take turns. A figure is the median of its rounds, and behind
-it stand the least and the greatest of them. A ratio is the exporter's figure divided by the other one: for
+Contestants run in one run on one machine and take turns. A figure is the median of its rounds, followed
+by the least and the greatest of them. A ratio is the exporter's figure divided by the other one: for
 scrapes a second more is better, for time and memory less. Ratios carry over to other machines better than
 figures do.
 

@@ -1,7 +1,7 @@
 """CPU seconds of a poll, and the longest that it holds the event loop.
 
 The exporter polls 10,000 models in a process of its own: a fleet that stays as it is, then one in which every
-model was used since the last poll. Beside it stands what no poller gets around, reading the same JSON with
+model was used since the last poll. It is compared with what no poller gets around, reading the same JSON with
 Python's own parser, and what prometheus_client needs to write the page once. The loop is watched by a
 heartbeat every 2 ms: a hold is by how much one came late. Other processes on the machine cause that too, as
 the loop at rest shows.

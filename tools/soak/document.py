@@ -38,7 +38,7 @@ loopback. It polls every 60 seconds, with at most 16 requests a minute and four 
 are queued, train, step, end, fail and vanish; others change their name every day and their status every
 three hours, also to one that is in no specification; each training has a metric of its own name.
 
-Time is virtual. It stands still while anybody works, and jumps to the next timer when nobody does.
+Time is virtual. It does not pass while anybody works, and jumps to the next timer when nobody does.
 Deadlines, pauses and time limits of connections all follow it. So an hour of silence costs nothing, a slow
 machine changes nothing but the order of what happens at once, and every rule can be checked to the twentieth
 of a second. Only the web server's tick, ten a second to keep the `Date` header, comes every ten minutes.
@@ -65,7 +65,7 @@ by prometheus_client's parsers too.
   took longer, after the documented pause when the API refused, within a second of a new key. None that
   meets no fault fails, and none within a fault is good; the reason counted is the one of the fault.
 - **Truth.** Each scrape shows exactly the models, names and statuses that the API listed at the last good
-  poll, each with exactly one status, and steps that the API told; past five minutes without a good poll,
+  poll, each with exactly one status, and the steps that the API returned; past five minutes without a good poll,
   none.
 - **Requests.** No 60 seconds have more than the limit. What the exporter sent, what the API received and
   what `cohere_exporter_api_requests_total` says is the same number for each endpoint, compared every hour.
@@ -103,7 +103,7 @@ clients:
   that never goes on while somebody works does not show what happens when work itself is slow. The
   [benchmarks](benchmarks.md) do.
 - By itself glibc keeps freed buffers of 17 MiB, of answers that were cut off as too large, up to two of
-  them for hours: so much higher may the resident memory of a real process stand. It is bounded, and comes
+  them for hours: so much higher may the resident memory of a real process be. It is bounded, and comes
   back. The soak makes glibc return what is free before it measures.
 - The day repeats itself. It was chosen to meet every reason that a poll can fail with, on the list, on a
   later page and on step metrics; not every mixture of them.
