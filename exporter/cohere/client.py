@@ -149,7 +149,7 @@ class CohereClient:
         `cursor` is where the last reading of this run ended.
         """
         if not _is_whole(model_id):
-            raise InvalidResponse("a model whose id had to be truncated or repaired cannot be requested")
+            raise InvalidResponse("a model whose id had to be truncated or repaired cannot be asked for")
         if cursor and known and not is_whole:
             chain = _StepChain(model_id, known)
             try:
