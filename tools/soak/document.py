@@ -65,7 +65,7 @@ by prometheus_client's parsers too.
   took longer, after the documented pause when the API refused, within a second of a new key. None that
   meets no fault fails, and none within a fault is good; the reason counted is the one of the fault.
 - **Truth.** Each scrape shows exactly the models, names and statuses that the API listed at the last good
-  poll, each with exactly one status, and the steps that the API returned; past five minutes without a good poll,
+  poll, each with exactly one status, and the steps that the API gave; past five minutes without a good poll,
   none.
 - **Requests.** No 60 seconds have more than the limit. What the exporter sent, what the API received and
   what `cohere_exporter_api_requests_total` says is the same number for each endpoint, compared every hour.
