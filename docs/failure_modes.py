@@ -9,7 +9,7 @@ _PAGE = """<!-- Written by `make docs`; do not edit. -->
 # Failure modes
 
 What the exporter does when the API fails, row by row. Each row is played by the tests against the whole
-exporter and is held to what is written here; the first two tables on the first page of the list, on a later page
+exporter and is held to what is said here; the first two tables on the first page of the list, on a later page
 and on step metrics. `make docs` writes the tables from those tests.
 
 ## What always holds

@@ -124,7 +124,7 @@ _CONFIGURATION = """# Configuration
 Each option is a flag, an environment variable and a key of the YAML file that `--config.file` names; a flag
 wins over the environment, the environment over the file. `--poll.interval` is `COHERE_EXPORTER_POLL_INTERVAL`
 is `poll: {{interval: ...}}`. An empty variable counts as not set. Durations are written as Prometheus writes
-them (`45s`, `1m30s`, `2h`) or in plain seconds. Invalid configuration is reported in one line on standard error,
+them (`45s`, `1m30s`, `2h`) or in plain seconds. Invalid configuration is reported in one line on stderr,
 with exit code 2.
 
 {options}

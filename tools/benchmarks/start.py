@@ -1,8 +1,8 @@
 """CPU seconds from nothing to the first scrape of the demo that has models on it.
 
 The command `demo` starts, polls its simulated API and is scraped as soon as it says that it is ready; user
-and system time count. It is compared with a Python that only imports the libraries which the exporter is built
-on.
+and system time count. It is compared with a Python that only imports the libraries which the exporter is
+built on.
 """
 
 import sys
