@@ -345,12 +345,13 @@ class Conversations(RuleBasedStateMachine):
 
     def _poll(self) -> None:
         self.api.forget()
+        began = self.loop.time()
         outcome = self.outcome = self.run(self.exporter.poller.poll())
         self.api.circling = False
         self.polls[outcome.reason] += 1
         if self.api.listed_at is not None:
             assert outcome.reason is None, outcome
-            before, self.listed, self.listed_at = self.listed, self.api.listed, self.api.listed_at
+            before, self.listed, self.listed_at = self.listed, self.api.listed, began
             for model_id, job in self.listed.items():
                 was = before[model_id].status if model_id in before else None
                 begins_anew = job.status == Status.FINETUNING and was in RUN_IS_OVER
@@ -435,7 +436,7 @@ class Conversations(RuleBasedStateMachine):
 
     def check_models(self, found: Series) -> None:
         age = math.inf if self.listed_at is None else self.loop.time() - self.listed_at
-        if age > self.exporter.poller.stale_after:
+        if age >= self.exporter.poller.stale_after:
             assert not found
             return
         exclude = re.compile(self.options["--metrics.exclude"])
