@@ -23,8 +23,8 @@ and on step metrics. `make docs` writes the tables from those tests.
   landing page says the same.
 - A failure on step metrics costs those of that model: `cohere_up` stays 1,
   `cohere_exporter_training_metrics_failures_total` counts one under the reason, its last good values stay.
-  The log has one line, `step metrics cannot be read`. A 404 or 410 there means that the model has none: it is
-  counted, and no line is written.
+  The log has one line, `step metrics cannot be read`. A 404 or 410 for a model that never
+  had any means that it has none yet: it is counted, and no line is written.
 - `check` exits 1 with the same words, the reason and what to do. Where only step metrics fail, it prints the
   models, says so, and exits 0.
 - What may pass within seconds (a lost connection, a timeout, 408, 409, 429, 5xx) is tried three times in a
