@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.exposition import Format
 from exporter.exposition.lines import step_lines
-from exporter.exposition.steps import VALUES_LIMIT, StepExposition
+from exporter.exposition.steps import OLDEST, VALUES_LIMIT, StepExposition
 from exporter.families import STEP_FAMILIES
 from exporter.model import FinetunedModel, StepRow, StepRows
 from tests.conftest import FakeClock
@@ -156,6 +156,12 @@ async def test_rows_without_a_time_or_with_that_of_a_later_step_are_missed(expos
     await exposed.arrive(StepRow(1, None, {"loss": 1.0}), row(2, T0), row(3, T0 + 0.0001), missed=4)
     assert [sample for sample in exposed.scrape() if sample[0] == "number"] == [("number", "m1", "", 3.0, T0)]
     assert exposed.missed == 4 + 2
+
+
+async def test_rows_of_long_ago_are_left_to_the_history(exposed: Exposed, clock: FakeClock) -> None:
+    await exposed.arrive(row(1, clock.time() - OLDEST), row(2, clock.time() - OLDEST + 1))
+    assert [value for family, *_, value, _ in exposed.scrape() if family == "number"] == [2.0]
+    assert exposed.missed == 1
 
 
 async def test_a_run_begun_anew_goes_on_in_time(exposed: Exposed) -> None:

@@ -64,7 +64,7 @@ def within(points: Points, start: float, end: float) -> Points:
     return {point for point in points if start * 1000 <= point[1] <= end * 1000}
 
 
-@pytest.mark.parametrize("window", ["0s", "30m"], ids=["without", "with"])
+@pytest.mark.parametrize("window", ["0s", "6h"], ids=["without", "with"])
 @every_edition
 async def test_every_step_that_the_api_shows_is_stored_at_its_time(tmp_path: Path, window: str) -> None:
     job = {
@@ -82,17 +82,17 @@ async def test_every_step_that_the_api_shows_is_stored_at_its_time(tmp_path: Pat
             async with prometheus(tmp_path, config) as url:
                 await eventually(lambda: has_points(url))
                 start = simulator.clock() + 2
+                missed = await missed_steps(running.url)  # those of finished runs, of long ago
                 asked = dict(simulator.requests)
                 await eventually(lambda: is_later(simulator.clock, start + 20), seconds=60)
                 end = simulator.clock() - 9  # an interval to be read, and one to be scraped, twice
                 truth = within(await api_points(api), start, end)
                 stored = within(await stored_points(url), start, end)
-            missed = await missed_steps(running.url)
+            assert await missed_steps(running.url) == missed
             assert await running.stop(signal.SIGTERM) == 0
     assert len(truth) > 20
     assert asked
     assert stored == truth
-    assert missed == 0
 
 
 async def has_points(url: str) -> bool:

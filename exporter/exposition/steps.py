@@ -3,7 +3,8 @@
 What a reading brings is offered for `window` seconds after it arrived, to whoever asks: there is no cursor,
 so two scrapers get the same rows and one that timed out asks again. It is not offered for longer, because
 Prometheus warns of samples that it has stored already. At most `VALUES_LIMIT` values are held. Rows beyond
-it, the oldest, and rows without a time, or with that of a later step, are counted as missed.
+it, the oldest, rows of more than `OLDEST`, and rows without a time, or with that of a later step, are counted
+as missed.
 """
 
 import math
@@ -21,6 +22,9 @@ from exporter.model import StepRow, StepRows
 from exporter.runtime.worker import Worker
 
 VALUES_LIMIT = 200_000
+# Prometheus 2.42 gives up a whole scrape for one sample beyond its out-of-order window, for which the
+# documentation asks 6 h; a row is offered for an hour at most.
+OLDEST = 5 * 3600.0  # seconds
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
 _END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
 _NOTHING = Block(())
@@ -65,7 +69,7 @@ class StepExposition:
 
     def offer(self, new: StepRows) -> None:
         """Take the rows of a reading; scrapes show them from the next `publish` on."""
-        rows = in_time(new.rows)
+        rows = in_time(row for row in new.rows if (row.at or 0.0) > self._clock.time() - OLDEST)
         missed = new.missed + len(new.rows) - len(rows)
         now, labels = self._clock.monotonic(), identity(new.model)
         for start in range(0, len(rows), _ROWS):
