@@ -73,7 +73,7 @@ heavy work, in which the allocator kept 20 MiB more.
   client is the limit, two servers look more alike than they are.
 - The simulated API answers at once, or after a fixed time. A real one is slower, varies, and limits calls:
   with 10,000 models the first reading of all step metrics takes as long as that limit allows.
-- Nothing here uses TLS.
+- Nothing here uses TLS but the benchmark that is named after it.
 - nginx serves a file that never changes; the exporter's page ends with metrics of its own that do.
 - node_exporter collects when it is scraped and serves another page. It is there for the feel of an ordinary
   exporter, not as a rival.
@@ -126,11 +126,17 @@ def _goals(results: Iterable[Result]) -> str:
 def _section(benchmark: Benchmark, results: Sequence[Result]) -> str:
     parts = [f"## {benchmark.title}", benchmark.text]
     if not results:
-        return "\n\n".join([*parts, f"Skipped in this run: needs {', '.join(benchmark.needs)}."])
+        return "\n\n".join([*parts, _absence(benchmark)])
     if benchmark.name in CHARTS:
         parts.append(f"![{CHARTS[benchmark.name]}, as bars](images/{_chart(benchmark.name).name})")
     parts.append(markdown(("case", "contestant", "figure", "least to greatest", "ratio"), _rows(results)))
     return "\n\n".join(parts)
+
+
+def _absence(benchmark: Benchmark) -> str:
+    # A program was missing, or the benchmark is younger than the run: the data does not say which.
+    needs = f" It needs {', '.join(benchmark.needs)}." if benchmark.needs else ""
+    return f"Not measured in this run.{needs}"
 
 
 def _rows(results: Iterable[Result]) -> Iterable[Sequence[str]]:
