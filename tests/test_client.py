@@ -261,7 +261,7 @@ class TestChainsWithoutAnEnd:
         def handle(request: httpx.Request) -> httpx.Response:
             nonlocal sent
             sent += 1
-            return reply(body=encode({"step_metrics": [], "next_page_token": f"t{sent}"}))
+            return reply(body=encode({"finetuned_models": [], "next_page_token": f"t{sent}"}))
 
         async with a_client(handle) as (client, _):
             with pytest.raises(InvalidResponse, match="no end"):
@@ -299,7 +299,11 @@ class TestChainsWithoutAnEnd:
             with pytest.raises(InvalidResponse, match="pages together"):
                 await client.list_models()
             assert 1 < len(api.requests) < 6
-        rows = [[{"step_number": step, "metrics": {"loss": 1}}] for step in range(6)]
+        # Two on each page: of a single row nobody can tell whether newer or older ones would follow.
+        rows = [
+            [{"step_number": step, "metrics": {"loss": 1}} for step in (first, first + 1)]
+            for first in range(0, 12, 2)
+        ]
         async with a_client(chain("step_metrics", *rows)) as (client, api):
             assert not (await client.training_steps("m")).is_complete
             assert 1 < len(api.requests) < 7
