@@ -213,7 +213,7 @@ async def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
 async def test_a_proxy_or_certificate_that_cannot_be_used_is_one_line_and_exit_code_2(
     variable: str, value: str
 ) -> None:
-    code, out, err = await check("--cohere.base-url=https://127.0.0.1:9", environ={variable: value})
+    code, out, err = await check("--cohere.base-url=https://api.invalid", environ={variable: value})
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert variable in err
     assert "word" not in err
