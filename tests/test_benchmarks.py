@@ -280,5 +280,7 @@ def test_it_gives_figures_that_are_possible(benchmark: table.Benchmark) -> None:
     for one in results:
         assert one.benchmark == benchmark.name
         assert one.ours.median > 0
-        assert all(other.median > 0 for other in one.others)
+        # An exporter that nobody scrapes may well use no CPU for a second.
+        assert all(other.median > 0 or "not scraped" in other.name for other in one.others)
+        assert all(other.median >= 0 for other in one.others)
         assert one.others or one.goal
