@@ -230,7 +230,7 @@ class TestTheKindOfAFailure:
         assert all(kind.advice and "\n" not in kind.advice for kind in kinds[1:])
         assert " ".join(REASONS) == (
             "unauthorized forbidden payment_required gone rate_limited server_error timeout connection "
-            "invalid_response"
+            "invalid_response internal_error"
         )
 
 

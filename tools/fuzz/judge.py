@@ -62,6 +62,8 @@ def model(read: FinetunedModel) -> None:
         value = getattr(read, field.name)
         if field.name in _TIMES:
             time(value)
+        elif field.name == "multi_label":
+            assert isinstance(value, bool)
         elif field.name == "hyperparameters":
             assert set(value) <= HYPERPARAMETERS
             for one in value.values():
