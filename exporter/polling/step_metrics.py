@@ -226,9 +226,10 @@ class StepMetrics:
         await self._work(is_endless=False)
 
     async def _work(self, *, is_endless: bool) -> None:
+        latest = math.inf if is_endless else self._clock.monotonic()
         try:
             while True:
-                while entry := self._next():
+                while entry := self._next(latest):
                     task = asyncio.create_task(self._read(entry), name="step metrics")
                     self._in_flight.add(task)
                     task.add_done_callback(self._done)
@@ -274,13 +275,13 @@ class StepMetrics:
         order = (not self._last_was_training, self._last_was_training)
         return [entry for kind in order if (entry := self._first(is_training=kind))]
 
-    def _next(self) -> _Entry | None:
+    def _next(self, latest: float) -> _Entry | None:
         """Take the next model to read; None when none is due or none may be read now."""
         now = self._clock.monotonic()
         most = 1 if len(self._refused) >= CONCERNS_ALL - 1 else self._most_in_flight
         if self._left < 1 or now < self._closed_until or len(self._in_flight) >= most:
             return None
-        entry = next((entry for entry in self._due() if entry.due_at <= now), None)
+        entry = next((entry for entry in self._due() if entry.due_at <= min(now, latest)), None)
         if entry:
             self._left -= 1
             self._begun += 1
