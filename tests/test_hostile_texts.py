@@ -82,7 +82,7 @@ async def test_every_kind_of_character_reaches_the_api_the_metrics_and_a_termina
     steps = StepPages({}, pages_of([PLAIN_ROWS]))
     async with FaultServer() as server, on_stage(server) as stage:
         await stage.poll()
-        landing = (await stage.page("/")).splitlines()
+        landing = (await stage.page("/")).split("\n")
         stage.log()
         server.faults = {Place.LATER_PAGE: beside(odd), Place.STEPS: steps}
         assert (await stage.poll()).reason is None
@@ -106,7 +106,8 @@ async def test_every_kind_of_character_reaches_the_api_the_metrics_and_a_termina
             "model appeared",
             "step metrics cannot be read; last good values stay",
         }
-        assert len((await stage.page("/")).splitlines()) == len(landing)
+        # A line of the landing page each, too, whatever line breaks its name holds.
+        assert len((await stage.page("/")).split("\n")) == len(landing) + len(ids) + len(mended)
         checked = await stage.check()
         assert checked.code == 0
         assert len(checked.out.split("\n")) == 1 + len(found) + 3
@@ -142,6 +143,9 @@ class EndlessPages:
         await exchange.answer(encode({self._key: items, "next_page_token": next(self._tokens, "")}))
 
 
+A_MINUTE = 62.0  # seconds; how long the rate limit may hold a page, and what the stage needs besides
+
+
 class TestTokens:
     async def test_of_every_kind_of_character_come_back_as_they_were(self) -> None:
         tokens = [*AWKWARD, *(f"{category} {char}" for category, char in CHARACTERS if category != "Cs")]
@@ -163,17 +167,17 @@ class TestTokens:
             endless = EndlessPages("finetuned_models", lambda page: [changed("id", f"m{page}")], numbers())
             server.faults = {Place.LIST: endless, Place.LATER_PAGE: endless}
             server.requests.clear()
-            began = stage.clock.monotonic()
-            outcome = await stage.poll()
+            outcome = await stage.poll(longest_wait=A_MINUTE)
             assert (outcome.reason, outcome.message) == (
                 "invalid_response",
                 "the list has no end within 1000 pages",
             )
-            assert 180 <= stage.clock.monotonic() - began <= 300  # at 300 a minute
+            assert 180 <= outcome.duration <= 300  # at 300 a minute
             pages = BOUNDS[Endpoint.LIST_FINETUNED_MODELS].pages
-            assert server.requests[:pages] == [Place.LIST, *[Place.LATER_PAGE] * (pages - 1)]
+            asked = [place for place in server.requests if place is not Place.STEPS]
+            assert asked[:pages] == [Place.LIST, *[Place.LATER_PAGE] * (pages - 1)]
             # The next poll, long due, may have begun.
-            assert server.requests[pages : pages + 1] in ([], [Place.LIST])
+            assert asked[pages : pages + 1] in ([], [Place.LIST])
             assert models(await stage.series()) == before
 
     async def test_of_a_list_without_an_end_leave_a_budget_that_lists_can_live_on(self) -> None:
@@ -182,8 +186,10 @@ class TestTokens:
             endless = EndlessPages("finetuned_models", lambda page: [changed("id", f"m{page}")], numbers())
             server.faults = {Place.LIST: endless, Place.LATER_PAGE: endless}
             for _ in range(3):
-                outcome = await stage.poll()
-                assert outcome.message.endswith("is spent; the rest is kept for listing models")
+                outcome = await stage.poll(longest_wait=A_MINUTE)
+                assert outcome.message.startswith(
+                    "the quota of 1000 calls a month (--cohere.calls-per-month)"
+                )
             assert 490 < len(server.requests) < 520
             await server.heal()
             assert (await stage.poll()).reason is None
@@ -214,11 +220,9 @@ class TestTokens:
             assert {name: found[name].get("step") for name in found if name.startswith("m")} == {
                 f"m{number}": 20.0 for number in range(20)
             }
-            assert "step" not in found["endless"]
-            assert counted(await stage.series(), READING_FAILURES) == {"invalid_response": 1}
-            assert len(rows.asked) + 1 == BOUNDS[Endpoint.LIST_TRAINING_STEP_METRICS].pages
-            (line,) = [line for line in stage.log() if "error" in line]
-            assert line["error"] == "the list has no end within 100 pages"
+            # What was read of it is kept, and the next reading goes on from there.
+            assert found["endless"]["step"] >= BOUNDS[Endpoint.LIST_TRAINING_STEP_METRICS].pages - 2
+            assert not any(counted(await stage.series(), READING_FAILURES).values())
 
 
 def numbers() -> Iterator[str]:
@@ -276,6 +280,6 @@ class TestMuch:
             assert len(numbers) == 9 + 32 + 1
             assert series["cohere_finetuned_models", frozenset({("status", "other")})] == 68
             summary = (await stage.check()).out.splitlines()[-1]
-            assert summary.startswith("102 models: ")
+            assert summary.startswith("102 models at ")
             assert summary.endswith(" 68 other")
             assert len(summary) < 3000

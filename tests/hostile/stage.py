@@ -62,8 +62,11 @@ class Stage:
     http: httpx.AsyncClient
     stream: io.StringIO
 
-    async def poll(self) -> PollOutcome:
-        """Let the next poll begin, and wait until it and its step metrics are done."""
+    async def poll(self, *, longest_wait: float = _LONGEST_RETRY) -> PollOutcome:
+        """Let the next poll begin, and wait until it and its step metrics are done.
+
+        While it lasts, it may wait for `longest_wait` seconds at a time: for a retry, or for the rate limit.
+        """
         poller = self.exporter.poller
         before = poller.outcome
         async with asyncio.timeout(30):
@@ -71,7 +74,7 @@ class Stage:
             while (outcome := poller.outcome) is before:
                 # While a poll waits for the network only its own retries may pass, not its neighbours' hours.
                 is_polling = self.clock.time() >= due
-                await self._pass_time(until=self.clock.time() + _LONGEST_RETRY if is_polling else None)
+                await self._pass_time(until=self.clock.time() + longest_wait if is_polling else None)
             finishing = asyncio.create_task(poller.finish())
             idle = 0
             while not finishing.done() and idle < _MOST_IDLE:

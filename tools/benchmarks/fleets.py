@@ -13,7 +13,7 @@ from functools import cached_property
 from exporter.simulator import Job, at_rest, wire
 
 LEAN, FULL = "lean", "full"
-SERIES = {LEAN: 14.0, FULL: 24.5}
+SERIES = {LEAN: 14.0, FULL: 39.0}
 PAGE_SIZE = 1000
 TIDES = 2  # versions of the list that take turns where the fleet changes
 _HOUR = 3600.0
