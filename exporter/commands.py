@@ -230,7 +230,7 @@ def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> st
 
 
 def _stop_signal() -> asyncio.Future[signal.Signals]:
-    """Give a future that ends with the first signal that asks for an end."""
+    """Return a future that ends with the first signal that asks for an end."""
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[signal.Signals] = loop.create_future()
 

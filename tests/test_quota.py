@@ -147,7 +147,7 @@ class TestQuota:
 
 
 def spent(calls: int, discretionary: int, clock: FakeClock) -> Quota:
-    """Give a quota of which so many discretionary calls are spent."""
+    """Return a quota of which so many discretionary calls are spent."""
     quota = Quota(calls, clock)
     for _ in range(discretionary):
         quota.spend(discretionary=True)
