@@ -173,10 +173,11 @@ async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_
         httpx.AsyncClient(trust_env=False) as client,
     ):
 
-        async def both_are_up() -> bool:
+        async def all_are_up() -> bool:
             active = (await client.get(f"{prometheus}/api/v1/targets")).json()["data"]["activeTargets"]
-            return {(target["labels"]["job"], target["health"]) for target in active} >= {
+            return {(target["labels"]["job"], target["health"]) for target in active} == {
                 ("cohere-finetuning", "up"),
+                ("cohere-finetuning-steps", "up"),
                 ("prometheus", "up"),
             }
 
@@ -186,7 +187,7 @@ async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_
         async def an_alert_has_come() -> bool:
             return bool(await alerts())
 
-        await eventually(both_are_up)
+        await eventually(all_are_up)
         await eventually(an_alert_has_come, seconds=60)
         held = await alerts()
         assert {alert["labels"]["alertname"] for alert in held} == {"CohereModelFailed"}
