@@ -50,10 +50,14 @@ def beside(items: Sequence[Json], spelled: Callable[[bytes], bytes] = bytes) -> 
     return says(lambda good: spelled(encode({**good, list_of(good): [*items, *good[list_of(good)]]})))
 
 
+NO_ROWS: Json = {"step_metrics": []}
+
+
 class StepPages:
     """Answers with the pages of each model's step metrics, by its id; `targets` is what it was asked for.
 
     A model that is not among them has the `default` ones, and "training" its own.
+    A token that leads to no page brings an empty one.
     """
 
     def __init__(self, pages: Mapping[str, Sequence[Json]], default: Sequence[Json] | None = None) -> None:
@@ -67,8 +71,9 @@ class StepPages:
         url = urlsplit(exchange.target)
         model_id = unquote(url.path.split("/")[-2], errors="strict")
         pages = self._pages.get(model_id, None if model_id == "training" else self._default)
-        number = int(parse_qs(url.query).get("page_token", ["0"])[0])
-        await exchange.answer(exchange.body if pages is None else encode(pages[number]))
+        token = parse_qs(url.query).get("page_token", ["0"])[0]
+        by_token = {str(number): page for number, page in enumerate(pages or ())}
+        await exchange.answer(exchange.body if pages is None else encode(by_token.get(token, NO_ROWS)))
 
 
 def pages_of(rows: Sequence[Sequence[Json]]) -> list[Json]:
