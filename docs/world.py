@@ -12,7 +12,7 @@ import httpx
 
 from exporter.cohere.client import MODELS_PATH, CohereClient, Cursor, Listing, StepReading
 from exporter.cohere.transport import Endpoint, Transport
-from exporter.model import Snapshot, Status, TrainingProgress
+from exporter.model import Snapshot, Status, StepRows, TrainingProgress
 from exporter.polling.allowance import RequestAllowance
 from exporter.polling.poller import Poller
 from exporter.polling.quota import Quota
@@ -51,6 +51,7 @@ class World:
     jobs: Iterable[Job]
     calls_per_month: int = 0
     ascending_steps: bool = False
+    interval: float = INTERVAL
     listed: list[tuple[float, bool]] = field(default_factory=list)
     in_training: dict[str, float] = field(default_factory=dict)
     read: dict[str, list[float]] = field(default_factory=dict)
@@ -78,11 +79,12 @@ class World:
         self._training: set[str] = set()
         self.poller = Poller(
             self,
-            schedule=PollSchedule(self.clock, interval=INTERVAL, quota=quota, allowance=allowance),
+            schedule=PollSchedule(self.clock, interval=self.interval, quota=quota, allowance=allowance),
             publish=self._publish,
             observer=telemetry,
             clock=self.clock,
             key=str,
+            on_rows=self._offer,
         )
 
     async def list_models(self) -> Listing:
@@ -110,6 +112,9 @@ class World:
 
     async def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
+
+    def _offer(self, new: StepRows) -> None:
+        """Take the rows that a reading brought; who wants them overrides this."""
 
     async def poll(self) -> int:
         """Poll once, wait until the next poll is due, and give the requests the simulator counted."""

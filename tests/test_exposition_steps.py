@@ -5,6 +5,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import cycle
 from typing import TypeVar
 
 import pytest
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from docs.world import START, StoppedClock
+from exporter.clock import Clock
 from exporter.exposition import Format
 from exporter.exposition.lines import step_lines
-from exporter.exposition.steps import OLDEST, VALUES_LIMIT, StepExposition
+from exporter.exposition.steps import AHEAD, OLDEST, VALUES_LIMIT, StepExposition
 from exporter.families import STEP_FAMILIES
 from exporter.model import FinetunedModel, StepRow, StepRows
 from tests.conftest import FakeClock
@@ -39,7 +43,7 @@ async def at_once(function: Callable[..., T], /, *arguments: object) -> T:
 class Exposed:
     """A StepExposition, and what it counts as missed."""
 
-    def __init__(self, clock: FakeClock, exclude: str | None = None) -> None:
+    def __init__(self, clock: Clock, exclude: str | None = None) -> None:
         self.missed = 0
         self.steps = StepExposition(
             clock=clock,
@@ -70,6 +74,11 @@ class Exposed:
             for family in parse(text)
             for sample in family.samples
         ]
+
+    def numbers(self) -> list[float]:
+        """Return the steps on offer; of a large page in a fraction of a parser's time."""
+        text = b"".join(self.steps.chunks(Format.TEXT, gzipped=False)).decode()
+        return [float(line.rsplit(" ", 2)[1]) for line in text.splitlines() if "_step_number{" in line]
 
 
 def row(step: int, at: float | None = None, **metrics: float) -> StepRow:
@@ -158,10 +167,42 @@ async def test_rows_without_a_time_or_with_that_of_a_later_step_are_missed(expos
     assert exposed.missed == 4 + 2
 
 
+async def test_a_row_with_the_time_of_one_on_offer_is_missed_and_a_repeated_one_is_not(
+    exposed: Exposed,
+) -> None:
+    await exposed.arrive(row(2, T0))
+    await exposed.arrive(row(2, T0), row(3, T0), row(4, T0 + 1))
+    assert exposed.numbers() == [2.0, 4.0]
+    assert exposed.missed == 1
+
+
 async def test_rows_of_long_ago_are_left_to_the_history(exposed: Exposed, clock: FakeClock) -> None:
     await exposed.arrive(row(1, clock.time() - OLDEST), row(2, clock.time() - OLDEST + 1))
-    assert [value for family, *_, value, _ in exposed.scrape() if family == "number"] == [2.0]
+    assert exposed.numbers() == [2.0]
     assert exposed.missed == 1
+
+
+async def test_rows_of_a_clock_that_is_ahead_are_offered_as_far_as_prometheus_takes_them(
+    exposed: Exposed, clock: FakeClock
+) -> None:
+    await exposed.arrive(row(1, clock.time() + AHEAD), row(2, clock.time() + AHEAD + 1))
+    assert exposed.numbers() == [1.0]
+    assert exposed.missed == 1
+
+
+async def test_a_renamed_model_has_new_series_and_a_vanished_one_keeps_its_rows_for_the_window(
+    exposed: Exposed, clock: FakeClock
+) -> None:
+    await exposed.arrive(row(10))
+    await exposed.arrive(row(20), model=FinetunedModel(id="m1", name="new name"))
+    text = b"".join(exposed.steps.chunks(Format.TEXT, gzipped=False)).decode()
+    assert re.findall(r'_number\{.*name="(.*)"} (\d+)', text) == [("chat", "10"), ("new name", "20")]
+    await clock.advance(WINDOW - 1)
+    await exposed.steps.publish()
+    assert exposed.numbers() == [10.0, 20.0]
+    await clock.advance(1)
+    await exposed.steps.publish()
+    assert exposed.numbers() == []
 
 
 async def test_a_run_begun_anew_goes_on_in_time(exposed: Exposed) -> None:
@@ -171,12 +212,22 @@ async def test_a_run_begun_anew_goes_on_in_time(exposed: Exposed) -> None:
 
 
 async def test_a_reading_of_100_000_rows_is_bounded_and_the_newest_are_kept(exposed: Exposed) -> None:
-    rows = [row(step, loss=0.5, accuracy=0.5, f1=0.5) for step in range(100_000)]
+    rows = [StepRow(step, T0 - 1000 + step / 100, {"loss": 0.5, "f1": 0.5}) for step in range(100_000)]
     await exposed.arrive(*rows)
-    numbers = [value for family, *_, value, _ in exposed.scrape() if family == "number"]
+    numbers = exposed.numbers()
     assert numbers[-1] == 99_999
-    assert VALUES_LIMIT * 0.98 <= 4 * len(numbers) <= VALUES_LIMIT
+    assert VALUES_LIMIT * 0.98 <= 3 * len(numbers) <= VALUES_LIMIT
     assert len(numbers) + exposed.missed == 100_000
+
+
+async def test_1_000_models_in_training_are_bounded_together(exposed: Exposed) -> None:
+    for number in range(1_000):
+        rows = [StepRow(step, T0 + step, {"loss": 0.5}) for step in range(110)]
+        exposed.steps.offer(StepRows(model=FinetunedModel(id=f"m{number}"), rows=rows))
+    await exposed.steps.publish()
+    numbers = exposed.numbers()
+    assert VALUES_LIMIT * 0.98 <= 2 * len(numbers) <= VALUES_LIMIT
+    assert len(numbers) + exposed.missed == 110_000
 
 
 async def test_excluded_families_are_not_shown(clock: FakeClock) -> None:
@@ -187,39 +238,72 @@ async def test_excluded_families_are_not_shown(clock: FakeClock) -> None:
 
 @given(
     readings=st.lists(
-        st.tuples(st.integers(1, 90), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=30
+        st.tuples(st.integers(1, 200), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=8
     ),
-    phase=st.floats(0, WINDOW / 2),
+    gaps=st.lists(st.integers(20, round(WINDOW / 2)), min_size=1, max_size=8),
 )
 def test_every_row_is_offered_at_least_once_and_not_for_ever(
-    readings: Sequence[tuple[int, int, int]], phase: float
+    readings: Sequence[tuple[int, int, int]], gaps: Sequence[float]
 ) -> None:
-    """Every row reaches a scraper that comes each half window, and at most so often as windows allow."""
+    """Every row reaches a scraper that comes at least each half window, and none for longer than two windows.
+
+    So one that comes each half window is offered a row five times at most.
+    """
 
     async def world() -> None:
-        clock = FakeClock()
+        clock = StoppedClock()
         exposed = Exposed(clock)
-        seen: Counter[float] = Counter()
-        arrived = 0
-        scrape_at = clock.monotonic() + phase
-        for wait, count, model in readings:
-            end = clock.monotonic() + wait
+        arrived_at: list[float] = []
+        seen: set[float] = set()
+        pauses = cycle(gaps)
+        scrape_at = clock.now + next(pauses)
+
+        def wait(seconds: float) -> None:
+            """Let time go on, and the scraper come."""
+            nonlocal scrape_at
+            end = clock.now + seconds
             while scrape_at <= end:
-                await clock.advance(scrape_at - clock.monotonic())
-                seen.update(value for family, *_, value, _ in exposed.scrape() if family == "number")
-                scrape_at += WINDOW / 2
-            await clock.advance(end - clock.monotonic())
-            rows = [row(arrived + number) for number in range(count)]
-            arrived += count
+                clock.now = scrape_at
+                numbers = exposed.numbers()
+                assert all(scrape_at - arrived_at[int(number)] < 2 * WINDOW for number in numbers)
+                seen.update(numbers)
+                scrape_at += next(pauses)
+            clock.now = end
+
+        for pause, count, model in readings:
+            wait(pause)
+            rows = [row(step, START + step) for step in range(len(arrived_at), len(arrived_at) + count)]
+            arrived_at += [clock.now] * count
             await exposed.arrive(*rows, model=FinetunedModel(id=f"m{model}"))
-        for _ in range(6):
-            await clock.advance(max(scrape_at - clock.monotonic(), 0))
-            seen.update(value for family, *_, value, _ in exposed.scrape() if family == "number")
-            scrape_at += WINDOW / 2
-        assert set(seen) == set(map(float, range(arrived)))
+        wait(2 * WINDOW)
+        assert seen == set(map(float, range(len(arrived_at))))
         assert exposed.missed == 0
-        # A window holds three such scrapes at most; until the next reading, 90 s at most, two more may come.
-        assert max(seen.values(), default=0) <= 5
-        assert exposed.scrape() == []
+        assert exposed.numbers() == []
+
+    asyncio.run(world())
+
+
+ODD_ROWS = st.builds(
+    StepRow,
+    st.integers(0, 5),
+    st.none() | st.sampled_from([T0 + 0.5, T0 + 1, T0 + 1.0004, T0 - OLDEST, T0 + 2 * AHEAD]),
+    st.dictionaries(st.sampled_from(["loss", "f1"]), st.just(math.nan) | st.floats(0, 1), max_size=2),
+)
+
+
+@given(readings=st.lists(st.lists(ODD_ROWS, max_size=4), max_size=4))
+def test_every_row_is_offered_or_counted_as_missed_whatever_it_is(
+    readings: Sequence[Sequence[StepRow]],
+) -> None:
+    async def world() -> None:
+        exposed = Exposed(FakeClock(T0))
+        arrived: set[tuple[int, float | None]] = set()
+        for number, rows in enumerate(readings):
+            # Steps are of one reading alone, so that none comes twice.
+            mine = {(each.step, each.at): replace(each, step=each.step + 10 * number) for each in rows}
+            arrived |= {(each.step, each.at) for each in mine.values()}
+            await exposed.arrive(*mine.values())
+        assert len(exposed.numbers()) + exposed.missed == len(arrived)
+        exposed.scrape()  # a strict parser takes it
 
     asyncio.run(world())

@@ -3,8 +3,8 @@
 What a reading brings is offered for `window` seconds after it arrived, to whoever asks: there is no cursor,
 so two scrapers get the same rows and one that timed out asks again. It is not offered for longer, because
 Prometheus warns of samples that it has stored already. At most `VALUES_LIMIT` values are held. Rows beyond
-it, the oldest, rows of more than `OLDEST`, and rows without a time, or with that of a later step, are counted
-as missed.
+it, the oldest, rows older than `OLDEST` or further ahead than `AHEAD`, and rows without a time, or with that
+of another step, are counted as missed.
 """
 
 import math
@@ -25,6 +25,7 @@ VALUES_LIMIT = 200_000
 # Prometheus 2.42 gives up a whole scrape for one sample beyond its out-of-order window, for which the
 # documentation asks 6 h; a row is offered for an hour at most.
 OLDEST = 5 * 3600.0  # seconds
+AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
 _END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
 _NOTHING = Block(())
@@ -69,9 +70,11 @@ class StepExposition:
 
     def offer(self, new: StepRows) -> None:
         """Take the rows of a reading; scrapes show them from the next `publish` on."""
-        rows = in_time(row for row in new.rows if (row.at or 0.0) > self._clock.time() - OLDEST)
-        missed = new.missed + len(new.rows) - len(rows)
         now, labels = self._clock.monotonic(), identity(new.model)
+        taken = self._on_offer(labels)
+        rows = [row for row in in_time(new.rows) if self._is_timely(row) and _time(row) not in taken]
+        repeated = sum(row.at is not None and taken.get(_time(row)) == row.step for row in new.rows)
+        missed = new.missed + len(new.rows) - len(rows) - repeated
         for start in range(0, len(rows), _ROWS):
             arrival = _Arrival(now, labels, rows[start : start + _ROWS])
             self._arrivals.append(arrival)
@@ -97,6 +100,14 @@ class StepExposition:
             self._blocks[format_] = self._render(tuple(self._arrivals), format_)
         block = self._blocks[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
         return block.page(_END[format_], gzipped=gzipped)
+
+    def _on_offer(self, labels: str) -> Mapping[int, int]:
+        """Return times and steps of a model on offer; of one time Prometheus keeps the first value."""
+        arrivals = (arrival for arrival in self._arrivals if arrival.labels == labels)
+        return {_time(row): row.step for arrival in arrivals for row in arrival.rows}
+
+    def _is_timely(self, row: StepRow) -> bool:
+        return -OLDEST < (row.at or 0.0) - self._clock.time() <= AHEAD
 
     def _drop_oldest(self) -> _Arrival:
         arrival = self._arrivals.popleft()
@@ -124,5 +135,9 @@ def in_time(rows: Iterable[StepRow]) -> list[StepRow]:
     by_time: dict[int, StepRow] = {}
     for row in sorted(rows, key=lambda row: row.step):
         if row.at is not None:
-            by_time[milliseconds(row.at)] = row
+            by_time[_time(row)] = row
     return [by_time[at] for at in sorted(by_time)]
+
+
+def _time(row: StepRow) -> int:
+    return milliseconds(row.at or 0.0)
