@@ -34,7 +34,7 @@ from exporter.cohere.wire import REJECTED_KINDS
 from exporter.exposition import Exposition, Format, Live
 from exporter.exposition.steps import StepExposition
 from exporter.families import PROGRESS_FAMILIES, STEP_FAMILIES
-from exporter.model import Snapshot
+from exporter.model import Snapshot, StepRows
 from exporter.polling.allowance import RequestAllowance
 from exporter.polling.poller import Poller
 from exporter.polling.quota import BudgetFile, Quota
@@ -49,6 +49,7 @@ from exporter.web.format import WebConfig
 from exporter.web.landing import Overview
 from exporter.web.messages import Request, Response
 from exporter.web.policy import enforce
+from exporter.web.recent import RecentValues
 from exporter.web.reload import WebConfigReloader
 from exporter.web.server import WebServer, listen
 from exporter.web.views import PROBES, View, create_views, route
@@ -78,6 +79,7 @@ class Exporter:
         self._key_error: str | None = None
         self._clock = clock
         self._simulated = simulated
+        self.published = asyncio.Event()
         cohere = settings.cohere
         self.telemetry = Telemetry(
             version=__version__,
@@ -142,6 +144,7 @@ class Exporter:
             on_missed=self.telemetry.training_steps_missed.inc,
             exclude=exclude,
         )
+        self.recent = RecentValues()
         shown = (*PROGRESS_FAMILIES, *((family.name for family in STEP_FAMILIES) if window else ()))
         self.poller = Poller(
             self.client,
@@ -161,7 +164,7 @@ class Exporter:
             models_limit=settings.models.limit,
             # The API is not asked for what nobody is shown.
             with_progress=not (exclude and all(exclude.fullmatch(name) for name in shown)),
-            on_rows=self.steps.offer if window else None,
+            on_rows=self._take_rows,
         )
         self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
@@ -194,6 +197,7 @@ class Exporter:
             stale_after=self.poller.stale_after,
             calls_left=self._quota.left if self._settings.cohere.calls_per_month else None,
             snapshot=self.exposition.snapshot,
+            curves=self.recent.curves,
             now=self._clock.time(),
         )
 
@@ -248,10 +252,17 @@ class Exporter:
             return
         log.warning("the web configuration cannot be used; the last good one stays in force", error=result)
 
+    def _take_rows(self, new: StepRows) -> None:
+        self.recent.add(new)
+        if self._settings.training.steps_window:
+            self.steps.offer(new)
+
     async def _publish(self, snapshot: Snapshot) -> None:
+        self.recent.published(snapshot)
         await self.exposition.publish(snapshot)
         await self.steps.publish()
         self.telemetry.published(snapshot)
+        self.published.set()
 
     def _read_key(self) -> str:
         """Read the key; log and count when it can no longer be read, and log when it can again."""

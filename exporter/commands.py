@@ -59,9 +59,12 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
         manager.serving(f"serving {running.url}", lambda: not running.polling.done()),
     ):
         log.info("serving", version=__version__, url=running.url, api=settings.cohere.base_url)
-        if simulated:
-            show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
         ends: tuple[asyncio.Future[Any], ...] = (running.polling, stopping)
+        if simulated:
+            published = asyncio.create_task(exporter.published.wait())
+            await asyncio.wait((*ends, published), return_when=asyncio.FIRST_COMPLETED)
+            if not published.cancel():  # it is done
+                show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if running.polling.done():
             log.critical("polling has ended, which it never should", exc_info=running.polling.exception())

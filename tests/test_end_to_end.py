@@ -28,6 +28,7 @@ from tests.programs import (
     program,
     run,
     simulated_api,
+    started,
     unused_port,
 )
 
@@ -68,10 +69,25 @@ async def test_the_demo_shows_a_living_fleet_and_ends_at_once_on_interrupt() -> 
         for status in Status:
             assert f'status="{status}"' in first
         await until_page(f"{running.url}/metrics", lambda now: steps(now) != steps(first))
-        assert "imulated" in await page(running.url + "/")
+        landing = await until_page(running.url + "/", lambda now: '<svg class="curve"' in now)
+        assert "imulated" in landing
         assert await running.stop(signal.SIGINT) == 0
     assert "this is a demo: all data is simulated" in [event["msg"] for event in running.events]
     assert not any("Traceback" in line for line in running.lines)
+
+
+async def test_the_demo_says_where_to_open_it_once_there_is_something_to_see() -> None:
+    pipe, both = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    async with started("demo", stdout=pipe, stderr=both) as running, asyncio.timeout(30):
+        assert running.process.stdout
+        before = []
+        async for line in running.process.stdout:
+            if line.startswith(b"Open http://127.0.0.1:"):
+                break
+            before.append(json.loads(line))
+        assert line.endswith(b"/ in a browser; Ctrl-C ends the demo.\n")
+        assert [event["msg"] for event in before][-2:] == ["serving", "models listed"]
+        assert await running.stop(signal.SIGINT) == 0
 
 
 @every_edition

@@ -7,8 +7,8 @@ a word says. Models are searched and paged by the query, so the page stays small
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -16,12 +16,13 @@ from string import Template
 from urllib.parse import urlencode
 
 from exporter.families import bounded_counts
-from exporter.model import ModelState, PollOutcome, Snapshot
-from exporter.triage import by_urgency, loss_of, score_of, short_status, tone
-from exporter.web.selection import PAGE_SIZE, Selection
-from exporter.web.words import age, duration, moment, number
+from exporter.model import PollOutcome, Snapshot
+from exporter.triage import by_urgency, tone
+from exporter.web.recent import Curve
+from exporter.web.selection import Selection
+from exporter.web.table import models_table
+from exporter.web.words import duration, moment, status_words
 
-_HEADS = ("Status", "Model", "Step", "Loss", "Score", "Age")
 _SEARCHABLE = 20  # models from which on there is a search field
 
 
@@ -31,7 +32,7 @@ class Overview:
 
     Times are in Unix seconds, durations in seconds. `api_url` holds no credentials; `outcome` is None before
     the first poll has finished; `snapshot` is None when there is none to show or the last good one is too
-    old; `calls_left` is None without a quota.
+    old; `calls_left` is None without a quota; `curves` are the recent values of models in training, by ID.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Overview:
     stale_after: float
     calls_left: int | None = None
     snapshot: Snapshot | None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
     now: float
 
 
@@ -148,7 +150,8 @@ def _fleet(overview: Overview, selection: Selection) -> str:
     if len(snapshot.states) > _SEARCHABLE or selection:
         parts.append(_search(selection))
     if snapshot.states:
-        parts += _models(selection.among(by_urgency(snapshot.states)), selection, overview.now)
+        found = selection.among(by_urgency(snapshot.states))
+        parts += models_table(found, selection, curves=overview.curves, now=overview.now)
     return "\n".join(parts)
 
 
@@ -182,7 +185,7 @@ def _statuses(counts: Mapping[str, int], selection: Selection) -> str:
             query = "" if current else urlencode({"status": status}, errors="replace")
             items.append(
                 f'<li><a class="chip {tone(status)}" href="./?{escape(query)}"{current}>'
-                f"{bounded[status]:,} {_status_words(status).removeprefix('! ')}</a></li>"
+                f"{bounded[status]:,} {status_words(status).removeprefix('! ')}</a></li>"
             )
     return f'<ul class="statuses" aria-label="Models in each status">{"".join(items)}</ul>'
 
@@ -195,53 +198,6 @@ def _search(selection: Selection) -> str:
         f'<input type="search" name="q" value="{escape(selection.text)}" maxlength="200" '
         'placeholder="Name, ID or base model" aria-label="Search models"><button>Search</button></form>'
     )
-
-
-def _models(found: Sequence[ModelState], selection: Selection, now: float) -> Iterable[str]:
-    if not found:
-        yield "<p>No model matches.</p>"
-        return
-    shown = selection.page_of(found)
-    first = selection.start_of(found) + 1
-    part = f"; {first:,} to {first + len(shown) - 1:,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
-    heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
-    rows = "\n".join(_row(state, now) for state in shown)
-    yield f"<table>\n<caption>Failed models first{part}</caption>"
-    yield f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
-    yield from _pages(selection, len(found))
-
-
-def _row(state: ModelState, now: float) -> str:
-    model, progress = state.model, state.progress
-    metrics = progress.metrics if progress else {}
-    base = " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type
-    beneath = f'<span class="metric">{escape(base)}</span>' if base else ""
-    return (
-        f'<tr><td><span class="chip {tone(model.status)}">{_status_words(model.status)}</span></td>'
-        f'<th scope="row" title="{escape(model.id)}">{escape(model.name or model.id)}{beneath}</th>'
-        f"<td>{f'{progress.step:,}' if progress else '-'}</td>"
-        f"<td>{_metric(metrics, loss_of(metrics))}</td><td>{_metric(metrics, score_of(metrics))}</td>"
-        f"<td>{age(now - model.created_at) if model.created_at is not None else '-'}</td></tr>"
-    )
-
-
-def _metric(metrics: Mapping[str, float], names: Sequence[str]) -> str:
-    return "".join(f'{number(metrics[name])}<span class="metric">{escape(name)}</span>' for name in names)
-
-
-def _status_words(status: str) -> str:
-    mark = "! " if tone(status) == "alarm" else ""
-    return mark + escape(short_status(status).replace("_", " "))
-
-
-def _pages(selection: Selection, found: int) -> Iterable[str]:
-    links = [
-        f'<li><a href="./?{escape(selection.query(page))}">{label}</a></li>'
-        for label, page in (("Previous", selection.page - 1), ("Next", selection.page + 1))
-        if 1 <= page <= selection.last_page(found)
-    ]
-    if links:
-        yield f'<nav aria-label="More models"><ul>{"".join(links)}</ul></nav>'
 
 
 def _links(overview: Overview) -> str:

@@ -1,7 +1,10 @@
-"""Times, durations and numbers as the landing page words them."""
+"""Times, durations, numbers and statuses as the landing page words them."""
 
 import math
 from datetime import UTC, datetime
+from html import escape
+
+from exporter.triage import short_status, tone
 
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
@@ -35,3 +38,9 @@ def number(value: float) -> str:
     if math.isfinite(value):
         return f"{value:.4g}"
     return f'<span class="chip alarm">{"NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"}</span>'
+
+
+def status_words(status: str) -> str:
+    """Return a status as HTML in words, with a mark where it is an alarm."""
+    mark = "! " if tone(status) == "alarm" else ""
+    return mark + escape(short_status(status).replace("_", " "))

@@ -1,0 +1,63 @@
+"""The landing page's table of models: a row for each, and the way to further pages."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from exporter.model import ModelState
+from exporter.triage import loss_of, score_of, tone
+from exporter.web.recent import Curve
+from exporter.web.selection import PAGE_SIZE, Selection
+from exporter.web.sparkline import sparkline
+from exporter.web.words import age, number, status_words
+
+_HEADS = ("Status", "Model", "Step", "Loss", "Score", "Age")
+
+
+def models_table(
+    found: Sequence[ModelState], selection: Selection, *, curves: Mapping[str, Curve], now: float
+) -> Iterable[str]:
+    """Return the page of the models found that was asked for; `curves` are by the model's ID."""
+    if not found:
+        yield "<p>No model matches.</p>"
+        return
+    shown = selection.page_of(found)
+    first = selection.start_of(found) + 1
+    part = f"; {first:,} to {first + len(shown) - 1:,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
+    heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
+    rows = "\n".join(_row(state, curves.get(state.model.id), now) for state in shown)
+    yield f"<table>\n<caption>Failed models first{part}</caption>"
+    yield f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+    yield from _pages(selection, len(found))
+
+
+def _row(state: ModelState, curve: Curve | None, now: float) -> str:
+    model, progress = state.model, state.progress
+    metrics = progress.metrics if progress else {}
+    base = " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type
+    beneath = f'<span class="metric">{escape(base)}</span>' if base else ""
+    return (
+        f'<tr><td><span class="chip {tone(model.status)}">{status_words(model.status)}</span></td>'
+        f'<th scope="row" title="{escape(model.id)}">{escape(model.name or model.id)}{beneath}</th>'
+        f"<td>{f'{progress.step:,}' if progress else '-'}</td>"
+        f"<td>{_metric(metrics, loss_of(metrics), curve)}</td>"
+        f"<td>{_metric(metrics, score_of(metrics), curve)}</td>"
+        f"<td>{age(now - model.created_at) if model.created_at is not None else '-'}</td></tr>"
+    )
+
+
+def _metric(metrics: Mapping[str, float], names: Sequence[str], curve: Curve | None) -> str:
+    return "".join(
+        f'{number(metrics[name])}<span class="metric">{escape(name)}</span>'
+        f"{sparkline(curve) if curve and curve.metric == name else ''}"
+        for name in names
+    )
+
+
+def _pages(selection: Selection, found: int) -> Iterable[str]:
+    links = [
+        f'<li><a href="./?{escape(selection.query(page))}">{label}</a></li>'
+        for label, page in (("Previous", selection.page - 1), ("Next", selection.page + 1))
+        if 1 <= page <= selection.last_page(found)
+    ]
+    if links:
+        yield f'<nav aria-label="More models"><ul>{"".join(links)}</ul></nav>'
