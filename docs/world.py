@@ -1,23 +1,28 @@
 """The exporter's poller on a simulated API and a clock that is moved by hand, and beside it a naive poller.
 
-The simulator's counter of requests is the only judge of what either costs. Time is a number here, so that a
-month takes seconds.
+The simulator's counter of requests is the only judge of what either costs. Time is a number here. So that
+a month takes seconds, `QuickApi` knows what the client would ask for, and a test holds it to that.
 """
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
 
+from exporter.cohere import client
 from exporter.cohere.client import MODELS_PATH, CohereClient, Cursor, Listing, StepReading
 from exporter.cohere.transport import Endpoint, Transport
-from exporter.model import Snapshot, Status, StepRows, TrainingProgress
+from exporter.errors import QuotaSpent
+from exporter.model import FinetunedModel, Snapshot, Status, StepRows, TrainingProgress
 from exporter.polling.allowance import RequestAllowance
-from exporter.polling.poller import Poller
+from exporter.polling.poller import Api, Poller
 from exporter.polling.quota import Quota
 from exporter.polling.schedule import UNDER_WAY, PollSchedule
 from exporter.simulator import Job, Simulator
+from exporter.simulator.jobs import STEPS_PER_ROW
+from exporter.simulator.paging import DEFAULT_SIZE
 from exporter.telemetry import Telemetry
 from tests.simulated import transport_of
 
@@ -44,6 +49,78 @@ class StoppedClock:
         await asyncio.Event().wait()
 
 
+class QuickApi:
+    """What the client reads of the simulator, without the text of it; each page takes a request.
+
+    As under a quota: step metrics are asked for in the largest pages.
+    """
+
+    def __init__(self, simulator: Simulator, allowance: RequestAllowance, *, ascending_steps: bool) -> None:
+        self._simulator = simulator
+        self._allowance = allowance
+        self._ascending = ascending_steps
+
+    async def list_models(self) -> Listing:
+        """List the models."""
+        now = self._simulator.clock()
+        jobs = sorted(self._simulator.fleet.listed(now), key=lambda job: (job.created_at, job.id))
+        pages = max(math.ceil(len(jobs) / DEFAULT_SIZE), 1)
+        for page in range(pages):
+            await self._ask(Endpoint.LIST_FINETUNED_MODELS, page)
+        return Listing(tuple(_model(job, now) for job in jobs), pages)
+
+    async def training_steps(
+        self,
+        model_id: str,
+        known: TrainingProgress | None = None,
+        cursor: Cursor | None = None,
+        *,
+        is_whole: bool = False,
+    ) -> StepReading:
+        """Read as many pages of step metrics as are wanted and can be had."""
+        now, size = self._simulator.clock(), client.LARGE_PAGE
+        job = self._simulator.fleet.find(model_id, now)
+        if job is None:
+            raise LookupError(model_id)
+        rows, start = len(job.rows(now)), 0
+        if self._ascending:
+            start = int(cursor.token) if cursor and not is_whole else 0
+        elif known and not is_whole:
+            start = known.step // STEPS_PER_ROW
+        wanted, had = max(math.ceil((rows - start) / size), 1), 0
+        try:
+            for page in range(wanted):
+                await self._ask(Endpoint.LIST_TRAINING_STEP_METRICS, page)
+                had += 1
+        except QuotaSpent:
+            if not had:
+                raise
+        if not rows:
+            return StepReading(None, [])
+        newest = min(start + had * size, rows) - 1 if self._ascending else rows - 1
+        last_page = start + (had - 1) * size
+        return StepReading(
+            TrainingProgress(step=newest * STEPS_PER_ROW, step_at=job.row_at(newest)),
+            [],
+            Cursor(str(last_page), size) if self._ascending and last_page else None,
+            is_complete=had == wanted or not self._ascending,
+        )
+
+    async def _ask(self, endpoint: Endpoint, page: int) -> None:
+        async with self._allowance.request(endpoint, page):
+            self._simulator.requests[endpoint] += 1
+
+
+def _model(job: Job, now: float) -> FinetunedModel:
+    return FinetunedModel(
+        id=job.id,
+        status=job.status(now),
+        created_at=job.created_at,
+        updated_at=job.updated_at(now),
+        completed_at=job.completed_at(now),
+    )
+
+
 @dataclass
 class World:
     """A simulated API, the exporter that polls it, and when it asked for what."""
@@ -51,6 +128,7 @@ class World:
     jobs: Iterable[Job]
     calls_per_month: int = 0
     ascending_steps: bool = False
+    is_quick: bool = False
     interval: float = INTERVAL
     listed: list[tuple[float, bool]] = field(default_factory=list)
     in_training: dict[str, float] = field(default_factory=dict)
@@ -75,7 +153,11 @@ class World:
             observer=telemetry,
             clock=self.clock,
         )
-        self._client = CohereClient(transport, observer=telemetry, saves_calls=self.calls_per_month > 0)
+        self._client: Api = (
+            QuickApi(self.simulator, allowance, ascending_steps=self.ascending_steps)
+            if self.is_quick
+            else CohereClient(transport, observer=telemetry, saves_calls=self.calls_per_month > 0)
+        )
         self._training: set[str] = set()
         self.poller = Poller(
             self,

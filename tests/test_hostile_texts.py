@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from html.parser import HTMLParser
 from itertools import count
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cohere.client import BOUNDS, CIRCLE
 from exporter.cohere.transport import Endpoint
+from exporter.web.selection import PAGE_SIZE
 from tests.hostile.answers import READING_FAILURES, StepPages, beside, counted, encode, models, pages_of, told
 from tests.hostile.fields import LONG, PLAIN_ROWS, Json, changed
 from tests.hostile.server import Exchange, FaultServer, Place
@@ -82,7 +84,7 @@ async def test_every_kind_of_character_reaches_the_api_the_metrics_and_a_termina
     steps = StepPages({}, pages_of([PLAIN_ROWS]))
     async with FaultServer() as server, on_stage(server) as stage:
         await stage.poll()
-        landing = (await stage.page("/")).split("\n")
+        plain = rows_of(await stage.page("/"))
         stage.log()
         server.faults = {Place.LATER_PAGE: beside(odd), Place.STEPS: steps}
         assert (await stage.poll()).reason is None
@@ -106,12 +108,29 @@ async def test_every_kind_of_character_reaches_the_api_the_metrics_and_a_termina
             "model appeared",
             "step metrics cannot be read; last good values stay",
         }
-        # A line of the landing page each, too, whatever line breaks its name holds.
-        assert len((await stage.page("/")).split("\n")) == len(landing) + len(ids) + len(mended)
+        # A row of the landing page each, too, with the elements of any other, whatever its name holds.
+        pages = [await stage.page(f"/?page={number}") for number in range(1, 2 + len(found) // PAGE_SIZE)]
+        rows = [row for page in pages for row in rows_of(page)]
+        assert len(rows) == len(found)
+        assert all(row in plain for row in rows)
         checked = await stage.check()
         assert checked.code == 0
         assert len(checked.out.split("\n")) == 1 + len(found) + 3
         assert all(char.isprintable() for char in (checked.out + checked.err).replace("\n", ""))
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """Return the elements of each row of the landing page's table, with the names of their attributes."""
+    rows: list[list[str]] = []
+
+    class Rows(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            if tag == "tr":
+                rows.append([])
+            rows[-1].append(" ".join([tag, *(name for name, _ in attrs)]))
+
+    Rows().feed(page.partition("<tbody>")[2].partition("</tbody>")[0])
+    return rows
 
 
 def segment(target: str) -> str:
@@ -161,7 +180,8 @@ class TestTokens:
     async def test_without_an_end_cost_a_thousand_calls_within_the_ceiling_and_what_is_known_stays(
         self,
     ) -> None:
-        async with FaultServer() as server, on_stage(server) as stage:
+        # So long that what is known stays while such a list is under way.
+        async with FaultServer() as server, on_stage(server, "--poll.stale-after=10m") as stage:
             await stage.poll()
             before = models(await stage.series())
             endless = EndlessPages("finetuned_models", lambda page: [changed("id", f"m{page}")], numbers())

@@ -770,16 +770,12 @@ class Share(Quota):
         super().__init__(0, FakeClock())
         self.seconds = seconds
         self.limit = readings
-        self.read_by_now = 0
 
     def interval(self, pages: int, readings: int, *, is_busy: bool) -> float:
         return (pages + readings) * self.seconds * (1 if is_busy else 2)
 
     def readings(self, interval: float) -> int | None:
         return self.limit
-
-    def read(self, models: int) -> None:
-        self.read_by_now += models
 
     def can_list(self) -> bool:
         return False
@@ -837,14 +833,6 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
     await world.poll()
     assert world.poller.interval == 100.0
     assert world.api.asked == ["new"]
-
-
-async def test_the_budget_learns_how_many_models_were_read(clock: FakeClock) -> None:
-    budget = Share(1.0, readings=2)
-    world = World(clock, *(model(f"m{n}") for n in range(5)), quota=budget)
-    await world.poll()
-    await world.poll()
-    assert budget.read_by_now == 2
 
 
 # Idle fleets.

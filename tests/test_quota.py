@@ -154,59 +154,22 @@ def spent(calls: int, discretionary: int, clock: FakeClock) -> Quota:
     return quota
 
 
-class TestReadingsOfManyCalls:
-    """As with an API that gives the oldest step metrics first."""
+class TestReadingsOfManyPages:
+    """As of long runs, or with an API that gives the oldest step metrics first."""
 
-    def quota(self, clock: FakeClock, *, calls: int, models: int) -> Quota:
-        quota = spent(1000, calls, clock)
-        quota.read(models)
-        return quota
-
-    def test_are_planned_as_what_the_last_ones_cost_and_a_quarter(self, clock: FakeClock) -> None:
-        quota, cheap = (self.quota(clock, calls=calls, models=4) for calls in (32, 4))
-        naive_cheap, naive = spent(1000, 4, clock), spent(1000, 32, clock)
-        assert cheap.interval(1, 10, is_busy=True) == naive_cheap.interval(1, 10, is_busy=True)
-        assert quota.interval(1, 1, is_busy=True) == naive.interval(1, 10, is_busy=True)
-        assert (quota.readings(DAY), naive.readings(DAY)) == (15, 155)
-
-    @pytest.mark.anyio
-    async def test_wait_until_a_whole_one_is_saved_for(self, clock: FakeClock) -> None:
-        quota = self.quota(clock, calls=100, models=1)
-        hours = 0
-        while not quota.readings(60.0):
-            await clock.advance(HOUR)
-            hours += 1
-        assert quota.readings(60.0) == 1
-        assert hours == pytest.approx(72 * 125 / 400, abs=2)
-
-    def test_leave_more_calls_alone_beyond_their_first_page(self, clock: FakeClock) -> None:
-        quota = spent(1000, 485, clock)
+    def test_leave_a_quarter_of_the_calls_alone_beyond_their_first_page(self, clock: FakeClock) -> None:
+        spent(1000, 240, clock).spend(discretionary=True, page=1)
+        quota = spent(1000, 260, clock)
         with pytest.raises(QuotaSpent):
             quota.spend(discretionary=True, page=1)
         quota.spend(discretionary=True, page=0)
 
-    def test_are_forgotten_little_by_little_where_readings_cost_one_call_again(
-        self, clock: FakeClock
-    ) -> None:
-        quota = self.quota(clock, calls=32, models=4)
-        few = quota.readings(DAY) or 0
-        for _ in range(30):
-            quota.spend(discretionary=True)
-            quota.read(1)
-        assert (quota.readings(DAY) or 0) > 5 * few > 0
-
-    def test_that_did_not_take_place_tell_nothing(self, clock: FakeClock) -> None:
-        quota = self.quota(clock, calls=32, models=4)
-        before = quota.readings(DAY)
-        quota.read(0)
-        assert quota.readings(DAY) == before
-
-    @pytest.mark.anyio
-    async def test_are_tried_however_dear_they_were(self, clock: FakeClock) -> None:
-        quota = self.quota(clock, calls=300, models=1)
-        assert not quota.readings(60.0)
-        await clock.advance(3 * DAY)
-        assert quota.readings(60.0) == 1
+    def test_make_later_ones_no_rarer_than_the_calls_that_are_left(self, clock: FakeClock) -> None:
+        quota, cheap = Quota(1000, clock), spent(1000, 10, clock)
+        for page in range(10):
+            quota.spend(discretionary=True, page=page)
+        assert quota.readings(HOUR) == cheap.readings(HOUR)
+        assert quota.interval(1, 10, is_busy=True) == cheap.interval(1, 10, is_busy=True)
 
 
 class TestTheBudgetFile:

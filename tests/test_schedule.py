@@ -1,8 +1,7 @@
 """How often the API is polled: idle or busy, with a budget of calls or without, over months of any life."""
 
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import cycle, pairwise
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import ApiError, QuotaSpent, RateLimited, Timeout
+from exporter.errors import ApiError, QuotaSpent, RateLimited, Timeout, Unauthorized
 from exporter.model import FinetunedModel, Status
 from exporter.polling.quota import MONTH, Quota
 from exporter.polling.schedule import UNDER_WAY
@@ -27,7 +26,6 @@ class Polls:
     def __init__(self, interval: float, *, clock: FakeClock | None = None, **options: Any) -> None:
         self.schedule = schedule_of(clock or FakeClock(), interval=interval, **options)
         self.readings_limit: int | None = None
-        self.begun = 0
 
     @property
     def interval(self) -> float:
@@ -39,9 +37,8 @@ class Polls:
 
     def listed(self, models: Sequence[FinetunedModel], *, pages: int, readings: int) -> None:
         self.schedule.began()
-        self.readings_limit = self.schedule.listed(models, pages=pages, readings=readings, begun=self.begun)
+        self.readings_limit = self.schedule.listed(models, pages=pages, readings=readings)
         self.schedule.ended(None)
-        self.begun = 0
 
     def failed(self, error: ApiError) -> None:
         self.schedule.began()
@@ -208,17 +205,21 @@ class Life:
         wanted = episode.training + unread
         limit = self.polls.readings_limit
         assert limit is not None
-        read = begun = 0
-        with suppress(QuotaSpent):
-            for _ in range(min(wanted, limit)):
-                begun += 1
-                for _ in range(episode.pages_of_steps):
-                    self._call(episode.retries, discretionary=True)
-                read += 1
-                self.read_at.append(self.clock.monotonic())
-        self.cut_off += begun - read
-        self.polls.begun = begun
+        read = sum(self._read(episode) for _ in range(min(wanted, limit)))
         return max(read - episode.training, 0)
+
+    def _read(self, episode: Episode) -> bool:
+        """Read one model, as many pages as can be had; return whether there was one."""
+        for page in range(episode.pages_of_steps):
+            try:
+                self._call(episode.retries, discretionary=True, page=page)
+            except QuotaSpent:
+                if page:
+                    break  # what was read is kept
+                self.cut_off += 1
+                return False
+        self.read_at.append(self.clock.monotonic())
+        return True
 
     def _call(self, retries: int, *, page: int = 0, discretionary: bool = False) -> None:
         for attempt in range(1 + retries):
@@ -271,10 +272,8 @@ def test_no_month_has_more_calls_than_the_budget_and_the_list_is_polled_to_its_e
 def test_a_training_after_an_idle_month_is_followed_closely_whatever_was_before(
     episodes: list[Episode],
 ) -> None:
-    # What dear readings teach is for another test.
-    cheap = [replace(episode, retries=0, pages_of_steps=1) for episode in episodes]
     life = Life(calls=1000)
-    life.live(cheap, days=40)
+    life.live(episodes, days=40)
     life.live([Episode(days=31.0)], days=31)
     before = len(life.listed_at)
     life.live([Episode(days=0.25, training=1)], days=0.25)
@@ -299,8 +298,8 @@ def test_a_training_of_a_whole_month_is_read_to_its_end(training: int, pages_of_
     assert len(life.spent_at) <= 1000
     assert life.cut_off <= 1
     gaps = [later - earlier for earlier, later in pairwise([*life.read_at, life.clock.monotonic()])]
-    # Every second list brings a call for readings, in three hours.
-    assert max(gaps) < 2 * 1.25 * pages_of_steps * 3 * HOUR
+    # Every second list, six hours, brings a call for readings, however many pages they could have.
+    assert max(gaps) < 6 * HOUR
 
 
 def test_a_list_that_cannot_be_paid_for_is_guessed_twice_as_long_each_time(clock: FakeClock) -> None:
@@ -316,16 +315,42 @@ def test_a_list_that_cannot_be_paid_for_is_guessed_twice_as_long_each_time(clock
 
 
 @pytest.mark.parametrize("setting", [None, 900.0])
-def test_failures_make_old_data_no_younger(clock: FakeClock, setting: float | None) -> None:
-    polls = Polls(60.0, stale_after=setting, quota=Quota(1000, clock), clock=clock)
+def test_a_backoff_is_added_to_what_may_be_shown_and_not_to_what_is_stale(
+    clock: FakeClock, setting: float | None
+) -> None:
+    polls = Polls(60.0, stale_after=setting, clock=clock)
     polls.listed(fleet(), pages=1, readings=0)
-    promised = polls.stale_after
-    assert promised == pytest.approx((5 if setting is None else 2) * MONTH / 1000)
-    for _ in range(3):
-        polls.failed(QuotaSpent("x"))
-        assert polls.stale_after == promised < 5 * polls.interval
-    polls.listed(fleet(), pages=8, readings=0)
-    assert polls.stale_after == pytest.approx(8 * promised)
+    promised = setting or 300.0
+    assert polls.stale_after == promised
+    for pause in (60.0, 120.0, 240.0):
+        polls.failed(Unauthorized("x"))
+        assert polls.stale_after == promised + pause - 60.0
+    polls.failed(Timeout("x"))
+    assert polls.stale_after == promised
+    polls.failed(RateLimited("x", retry_after=1e9))
+    assert polls.stale_after == promised + 3600.0 - 60.0
+    polls.listed(fleet(), pages=1, readings=0)
+    assert polls.stale_after == promised
+    clock._now += promised
+    polls.failed(RateLimited("x", retry_after=1e9))
+    assert polls.stale_after == promised
+
+
+def test_a_list_that_takes_long_to_fail_makes_old_data_no_younger(clock: FakeClock) -> None:
+    polls = Polls(60.0, clock=clock)
+    polls.listed(fleet(), pages=1, readings=0)
+    polls.schedule.began()
+    clock._now += 200.0
+    polls.schedule.ended(Timeout("x"))
+    assert polls.stale_after == 300.0
+
+
+def test_a_budget_that_cannot_pay_for_the_list_makes_its_interval_longer(clock: FakeClock) -> None:
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
+    polls.listed(fleet(), pages=1, readings=0)
+    assert polls.stale_after == pytest.approx(5 * MONTH / 1000)
+    polls.failed(QuotaSpent("x"))
+    assert polls.stale_after == pytest.approx(6 * MONTH / 1000)
 
 
 @pytest.mark.parametrize("error", [Timeout("x"), RateLimited("x"), QuotaSpent("HTTP 429", status=429)])

@@ -202,7 +202,6 @@ class Poller:
             self._models,
             pages=listing.pages,
             readings=training if self._with_progress else 0,
-            begun=self._step_metrics.take_begun(),
         )
         if self._with_progress:
             self._step_metrics.listed(self._exported, interval=self._schedule.regular, limit=limit)

@@ -27,9 +27,7 @@ MONTH = 31 * 86_400.0  # the longest, so that the quota of a shorter month lasts
 # Discretionary calls are spread over so long while something trains: a run takes between an hour and a day,
 # and the jobs of an account run one after another (Cohere's documentation), so more may follow.
 TRAINING = 3 * 86_400.0
-DEAREST_READING = 1 / 8  # of the quota; one that costs more is tried all the same, or none would ever be
-KEPT_FROM_FURTHER_PAGES = 0.02  # of the quota: step metrics beyond their first page leave so many calls
-GROWTH = 1.25  # how much dearer the next reading may be: the list of steps grows
+KEPT_FROM_FURTHER_PAGES = 0.25  # of the quota: step metrics beyond their first page leave so many calls
 _LARGEST_FILE = 1 << 20
 _UNREADABLE = (
     OSError,
@@ -91,9 +89,6 @@ class Quota:
         self._calls = calls
         self._baseline = calls / 2 / MONTH
         self._file = file if calls else None
-        self._calls_per_reading = 1.0
-        self._reading_calls = 0
-        self._read_at = clock.monotonic()
         # Calls by the moment they come back, to the end of the hour they were spent in, so that this stays
         # short whatever the quota.
         self._spent: dict[float, int] = {}
@@ -134,7 +129,8 @@ class Quota:
 
         `page` counts the pages of a chain from 0. A list may have grown by one; pages beyond that must be
         discretionary, too, for a list without end would take all there is. None is begun that cannot end.
-        Further pages of step metrics only bring what is older, or can wait: they need more to be left.
+        Further pages of step metrics bring what is older, or can wait: they are for times of plenty, or
+        readings would be dear because they are rare, and rare because they are dear.
         """
         if not self._calls:
             return
@@ -144,7 +140,6 @@ class Quota:
         )
         if self.left < needed or not is_allowed:
             raise QuotaSpent(self._why_not(None if discretionary else page))
-        self._reading_calls += discretionary
         self._add(1)
 
     def _why_not(self, page: int | None) -> str:
@@ -180,10 +175,9 @@ class Quota:
             return 0.0
         # A list that all the calls cannot pay for does not come nearer by waiting.
         self._pages = pages = min(pages, self._calls)
-        calls = readings * self._calls_per_reading
         discretionary = self._discretionary()
         rate = self._baseline + max(discretionary, 0.0) / (TRAINING if is_busy else MONTH)
-        wanted = min((pages + min(calls, 1.0)) / self._baseline, (pages + calls) / rate)
+        wanted = min((pages + min(readings, 1)) / self._baseline, (pages + readings) / rate)
         # Not before the baseline and what is discretionary can pay for the list.
         return max(wanted, (pages - discretionary) / self._baseline)
 
@@ -193,22 +187,7 @@ class Quota:
             return None
         discretionary = self._discretionary()
         share = max(interval, self._pages / self._baseline) / TRAINING
-        # A reading that costs more than that is saved for, over several polls.
-        saved = discretionary * (self._clock.monotonic() - self._read_at) / TRAINING
-        calls = max(1.0, discretionary * share, min(saved, self._calls_per_reading))
-        return int(max(0.0, min(discretionary - self._pages, calls)) / self._calls_per_reading)
-
-    def read(self, models: int) -> None:
-        """Learn what a reading costs: so many were begun with the calls spent on them since the last time."""
-        if models:
-            cost = self._reading_calls / models
-            if cost > 1:
-                cost *= GROWTH
-            # Models differ: the dearer ones are not forgotten at once.
-            cost = max(cost, 0.9 * self._calls_per_reading)
-            self._calls_per_reading = max(1.0, min(cost, self._calls * DEAREST_READING))
-            self._read_at = self._clock.monotonic()
-        self._reading_calls = 0
+        return int(max(0.0, min(discretionary - self._pages, max(1.0, discretionary * share))))
 
     def _discretionary(self) -> float:
         """Return the calls that the baseline does not need; below 0 it must catch up."""

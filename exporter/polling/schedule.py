@@ -97,20 +97,17 @@ class PollSchedule:
         self.next_at = self._began + self.regular
         self._allowance.list_began()
 
-    def listed(
-        self, models: Sequence[FinetunedModel], *, pages: int, readings: int, begun: int
-    ) -> int | None:
+    def listed(self, models: Sequence[FinetunedModel], *, pages: int, readings: int) -> int | None:
         """Take note of a good list, and of the models whose step metrics are due in each interval.
 
-        `begun` readings have been since the last. Returns how many may be in this interval; None: any number.
+        Return how many may be read in this interval; None: any number.
         """
-        self._quota.read(begun)
         self._duration = self._clock.monotonic() - self._began
         self._pages, self._readings = pages, readings
         self._is_busy = any(model.status in UNDER_WAY for model in models)
         self._setting = self._busy_setting if self._is_busy else self._idle_setting
         self.regular = self._interval()
-        self.freshness.listed(self.regular, self._duration)
+        self.freshness.listed(self._began, self.regular, self._duration)
         return self._quota.readings(self.regular)
 
     def ended(self, error: ApiError | None) -> None:
@@ -126,6 +123,8 @@ class PollSchedule:
         if pause < self.regular and not self._quota.can_list():
             pause = self.regular
         self.next_at = max(self._began + pause, now + asked_to_wait(error), now)
+        if error:
+            self.freshness.failed(max(pause, asked_to_wait(error)))
         self.interval = self.next_at - self._began
         self._allowance.list_ended(due=self.next_at, interval=self.regular, pages=self._pages)
 

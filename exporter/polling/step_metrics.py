@@ -4,7 +4,8 @@
     ──────────────────────────────  ────────────────────────────────────────────────────────────────────────
     is queued                       never: its run has not begun
     is in training                  with each list, or as soon as its turn comes
-    comes to rest                   at once, and again after each of `REREAD`: its last rows may come late
+    comes to rest                   at once, and again after each of `REREAD`: its last rows may come late;
+                                    with a quota in no two of them between two lists, but for the last
     is first seen long at rest      once, to the last page
     changes at rest                 once; if that brings anything new, as if it came to rest
     could not be read               after a backoff of its own
@@ -118,13 +119,13 @@ class StepMetrics:
         self._last_was_training = False
         self._interval = FIRST_BACKOFF
         self._left: float = math.inf  # readings that the quota allows until the next list
+        self._least_gap = 0.0  # between readings of a model at rest
         self._in_flight: set[asyncio.Task[None]] = set()
         self._wakeup = Wakeup(clock)
         self._refused: set[str] = set()
         self._backoff = Backoff()
         self._closed_until = -math.inf
         self._was_failing = False
-        self._begun = 0
 
     def progress(self, model_id: str) -> TrainingProgress | None:
         """Return the last good values of a model."""
@@ -136,17 +137,12 @@ class StepMetrics:
         """The errors of the models whose last reading failed."""
         return [entry.error for entry in self._entries.values() if entry.error]
 
-    def take_begun(self) -> int:
-        """Return how many readings were begun since this was last asked."""
-        begun, self._begun = self._begun, 0
-        return begun
-
     # What the poller says.
 
     def listed(self, models: Iterable[FinetunedModel], *, interval: float, limit: int | None) -> None:
         """Take note of the models there are; `limit` of them may be read until the next list (None: all)."""
         self._interval = interval
-        self._left = math.inf if limit is None else limit
+        self._left, self._least_gap = (math.inf, 0.0) if limit is None else (limit, interval)
         before, self._entries = self._entries, {}
         for model in models:
             entry = before.get(model.id)
@@ -284,7 +280,6 @@ class StepMetrics:
         entry = next((entry for entry in self._due() if entry.due_at <= min(now, latest)), None)
         if entry:
             self._left -= 1
-            self._begun += 1
             self._last_was_training = entry.is_training
             entry.due_at, entry.asked_at, entry.is_in_flight = math.inf, now, True
         return entry
@@ -359,8 +354,9 @@ class StepMetrics:
         elif entry.is_training:
             self._plan(entry, entry.asked_at + LATEST * self._interval)
         else:
-            rested = self._rested(entry)
-            self._plan(entry, entry.rested_at + next((after for after in REREAD if after > rested), math.inf))
+            after = next((after for after in REREAD if after > self._rested(entry)), math.inf)
+            earliest = min(entry.asked_at + self._least_gap, entry.rested_at + REREAD[-1])
+            self._plan(entry, max(entry.rested_at + after, earliest))
 
     def _failed(self, entry: _Entry, error: ApiError) -> None:
         if isinstance(error, QuotaSpent) and error.status is None:
