@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
-from exporter.errors import REASONS, PaymentRequired, Unauthorized
+from exporter.errors import REASONS, InternalError, PaymentRequired, Unauthorized
 from exporter.exposition import Exposition
 from exporter.model import PollOutcome
 from exporter.polling.allowance import RequestAllowance
@@ -77,7 +77,8 @@ class TestBroken:
         assert not report.findings
         assert report.counts["polls"] == 57
         assert report.reasons == {"unauthorized": 3, "payment_required": 1}
-        assert report.counts["most requests in a minute"] == run.REQUESTS_PER_MINUTE
+        # What is kept for the list is not always needed.
+        assert report.counts["most requests in a minute"] > 0.8 * run.REQUESTS_PER_MINUTE
 
     def test_a_limiter_that_lets_all_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(RequestAllowance, "_pause", lambda *_: 0.0)
@@ -138,8 +139,8 @@ class TestBroken:
     def test_models_that_are_dropped_too_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         right = Freshness.listed
 
-        def shorter(self: Freshness, interval: float, duration: float) -> None:
-            right(self, interval, duration)
+        def shorter(self: Freshness, *arguments: float) -> None:
+            right(self, *arguments)
             self.stale_after = 100.0
 
         monkeypatch.setattr(Freshness, "listed", shorter)
@@ -268,11 +269,10 @@ def test_the_day_is_in_order_and_ends_where_the_next_begins_in_calm() -> None:
 
 
 def test_every_reason_is_met_on_the_list_and_on_step_metrics() -> None:
-    for place in (LIST, STEPS):
-        assert {row.reason for row in ROWS if row.where == place} == set(REASONS) - (
-            {"forbidden"} if place == LIST else set()
-        )
-    assert "forbidden" in {row.reason for row in ROWS if row.where == LATER}
+    of_the_api = set(REASONS) - {InternalError.reason}
+    lists = {row.reason for row in ROWS if row.where in (LIST, LATER)}
+    steps = {row.reason for row in ROWS if row.where == STEPS}
+    assert lists == steps == of_the_api
 
 
 def test_every_kind_of_fault_is_played_and_can_be() -> None:

@@ -1,8 +1,8 @@
 """The API: two endpoints over a loopback socket, truthful unless a row of the schedule is in force.
 
-It counts each request whose head has come, keeps the last list that was given to its end and the last two
-highest steps of each model, and closes a connection on which nothing has come for a while, as servers do. A
-walk through the pages of a list sees the fleet of the moment in which it began.
+It counts each request whose head has come, keeps the last list that was given to its end and the highest
+steps on the last first pages of each model, and closes a connection on which nothing has come for a while, as
+servers do. A walk through the pages of a list sees the fleet of the moment in which it began.
 """
 
 import asyncio
@@ -128,10 +128,9 @@ class Api:
         rows = self._fleet.steps(model_id, self.clock.true_time(), end + 1)
         if rows is None:
             return None
-        if rows:
-            highest = rows[0].get("step_number", 0)
+        if rows and not begin:  # later pages have older steps
             # A reading may take several requests, and is shown a moment after its last.
-            self.steps[model_id] = (*self.steps.get(model_id, ())[-3:], highest)
+            self.steps[model_id] = (*self.steps.get(model_id, ())[-3:], rows[0].get("step_number", 0))
         return _page("step_metrics", rows[begin:end], len(rows) > end and end)
 
 
