@@ -8,52 +8,66 @@ from tests.hostile.scenarios import SCENARIOS
 _PAGE = """<!-- Written by `make docs`; do not edit. -->
 # Failure modes
 
-What the exporter does when the API fails, row by row. Each row is played by the tests against the whole
-exporter and is held to what is said here; the first two tables on the first page of the list, on a later page
-and on step metrics. `make docs` writes the tables from those tests.
+What the exporter does when the API fails. The tests reproduce every row of the tables against the whole
+exporter and check what it says here; those of the first two tables on the first page of the list, on a later
+page and on step metrics.
+
+## Why did it stop polling?
+
+It never stops: it may be backing off after failures, or spreading its polls to stay within the quota. To see
+the reason and the next poll, open the landing page, or query
+
+```console
+$ curl -s localhost:10220/metrics | grep -E '^cohere_(up|exporter_(last_poll|next_poll|api_calls_left))'
+```
+
+`cohere-finetune-exporter check`, with the exporter's configuration, polls at once and says what to do. (With
+a quota, it uses calls that the exporter does not count.)
+
+{backoff}
 
 ## What always holds
 
-- `/-/healthy` and `/-/ready` answer 200 whatever the API does; only before the first poll has ended is
-  `/-/ready` 503. `/metrics` answers 200.
-- A failure on any page of the list costs the whole poll: `cohere_up` is 0,
-  `cohere_exporter_poll_failures_total` counts one under the reason, and the models stay as they were last
-  seen, until `--poll.stale-after` has passed. Then they are absent: a gap, not a lie. The log has one line,
-  `poll failed`, and no other until the reason changes, but for one when the data is stale; the
-  landing page says the same.
-- A failure on step metrics costs those of that model: `cohere_up` stays 1,
-  `cohere_exporter_training_metrics_failures_total` counts one under the reason, its last good values stay.
-  The log has one line, `step metrics cannot be read`. A 404 or 410 for a model that never
-  had any means that it has none yet: it is counted, and no line is written.
-- `check` exits 1 with the same words, the reason and what to do. Where only step metrics fail, it prints the
-  models, says so, and exits 0.
-- What may pass within seconds (a lost connection, a timeout, 408, 409, 429, 5xx) is tried three times in a
-  poll, unless the API asks for a rest of more than 30 seconds or the budget of calls has none to spare; what
-  waiting does not fix backs off exponentially ([configuration](configuration.md)).
-- When the cause ends, the next poll makes all right again, without a restart. After long failures it may be
-  a pause away, and step metrics of one model nine polls. The log says so in one line.
-- A line about an answer whose head arrived carries the API's `x-debug-trace-id` as `trace_id`.
-- No secret is in any of it: not the key, not `settings.wandb.api_key`.
+- `/metrics` and `/-/healthy` return 200 whatever the API does; so does `/-/ready` once the first poll has
+  ended.
+- A failure on any page of the list fails the whole poll: `cohere_up` is 0,
+  `cohere_exporter_poll_failures_total` increments for the reason, and the last good data is served until it
+  is older than `--poll.stale-after`. Stale data is dropped rather than served as current. The log has one
+  line, `poll failed`, and another only when the reason changes or the data becomes stale; the landing page
+  says the same.
+- A failure on step metrics affects only that model: `cohere_up` stays 1,
+  `cohere_exporter_training_metrics_failures_total` increments for the reason, and the model keeps its last
+  good values. The log has one line, `step metrics cannot be read`. A 404 or 410 for a model without step
+  metrics means that it has none yet: it is counted but not logged.
+- `check` exits with 1 and prints the same message, the reason and what to do. When only step metrics fail, it
+  prints the models and the failure, and exits with 0.
+- Transient failures (a lost connection, a timeout, 408, 409, 429, 5xx) are retried twice within a poll,
+  unless the API asks for more than 30 seconds or the quota has no calls to spare; failures that waiting does
+  not fix [back off exponentially](configuration.md#backoff).
+- Once the cause is gone, the next poll recovers, without a restart; after a long failure it may be one
+  backoff away, and step metrics of a model up to nine polls. The log says so in one line.
+- When the response had a complete head, the log line has the API's `x-debug-trace-id` as `trace_id`.
+- No secret appears in any of these: neither the API key nor `settings.wandb.api_key`.
 
 ## The API fails
 
-`api:443` stands for the host and port of `--cohere.base-url`, 30 s for `--cohere.timeout`; step metrics
-may have 4 MiB, a list 16.
+`api:443` stands for the host and port of `--cohere.base-url`, 30 s for `--cohere.timeout`. A page of step
+metrics may have up to 4 MiB, a page of models 16 MiB.
 
 {modes}
 
-## The answer makes no sense
+## The response makes no sense
 
-The whole answer is an `invalid_response`; it counts as any other failure does.
+The whole response is an `invalid_response`, a failure like any other.
 
 {nonsense}
 
-## A part of the answer is odd
+## Part of the response is invalid
 
-It costs that part and nothing else: `cohere_up` is 1, all other models are untouched, and what was skipped is
-counted by `cohere_exporter_rejected_items_total` under a kind. No line is written but at `--log.level=debug`.
-Where nothing is counted, the answer is as good as any other. The tests give every field of the specification
-two dozen values of every type and size; these are the rules that they hold.
+Only that part is lost: `cohere_up` is 1, all other models are unaffected, and
+`cohere_exporter_rejected_items_total` counts the skipped part by `kind`. It is logged only at
+`--log.level=debug`. Where no kind is given, nothing is counted. The tests give every field of the
+specification two dozen values of all types and sizes, according to these rules.
 
 {models}
 
@@ -61,12 +75,41 @@ Step metrics:
 
 {steps}
 
-## Over time, and on the way
+## Over time, and on the network
 
-`/-/healthy` and `/-/ready` are 200 throughout.
+`/-/healthy` and `/-/ready` return 200 throughout.
 
 {scenarios}
 """
+
+
+_BACKOFF = (
+    (
+        "`unauthorized` (401), `forbidden` (403), `payment_required` (402)",
+        "the key or the account: [rotate the key](secrets.md#rotate-the-key)",
+        "exponential backoff, up to 15 minutes; at once when the key file changes",
+    ),
+    (
+        "`gone` (404, 410)",
+        "fine-tuning API not found at `--cohere.base-url`",
+        "exponential backoff, up to 10 minutes",
+    ),
+    (
+        "`rate_limited` (429)",
+        "others use the same key, or its monthly quota is used up",
+        "after `Retry-After`, else within the interval; exponential backoff when the quota is used up",
+    ),
+    (
+        "`server_error` (5xx), `timeout`, `connection`, `invalid_response`",
+        "the API, or the network, proxy or gateway in between ([networks](networks.md))",
+        "after a minute, doubling up to the interval; after a list that never ends, up to 10 minutes",
+    ),
+    (
+        "none, and `cohere_up` is 1",
+        "an idle fleet (`--poll.idle-interval`) or a quota ([API calls](calls.md)) lengthens the interval",
+        "after `cohere_exporter_poll_interval_seconds`",
+    ),
+)
 
 
 def failure_modes_page() -> str:
@@ -77,13 +120,14 @@ def failure_modes_page() -> str:
     )
     scenarios = ((row.name, row.during, row.after) for row in SCENARIOS)
     nonsense = ((row.name, row.says.format(key="finetuned_models", values="400,000")) for row in NONSENSE)
-    odd = ("the answer has", "what is shown", "`kind`")
+    odd = ("the response has", "exported", "`kind`")
     return _PAGE.format(
-        nonsense=markdown(("the answer is", "the log and `check` say"), nonsense),
+        backoff=markdown(("`reason`", "usual cause", "next poll"), _BACKOFF),
+        nonsense=markdown(("the response is", "the log and `check` say"), nonsense),
         models=markdown(odd, map(_oddity, MODELS)),
         steps=markdown(odd, map(_oddity, STEPS)),
         modes=markdown(("the API", "`reason`", "the log and `check` say"), modes),
-        scenarios=markdown(("what happens", "what is seen", "how it ends"), scenarios),
+        scenarios=markdown(("what happens", "what you see", "how it ends"), scenarios),
     )
 
 

@@ -27,60 +27,64 @@ _NOTE = "<!-- Written by `make docs`; do not edit. -->\n"
 
 _METRICS = """# Metrics
 
-Every model family is a gauge and comes from one snapshot of the fleet; a value the API did not give has no
-sample, and a model that leaves the list leaves the page. When no poll has succeeded for
-`--poll.stale-after`, every model family is absent: a gap, not a lie. The exporter's own metrics stay.
+All model metrics are gauges and come from one snapshot of the fleet. A value that the API does not return has
+no sample, and a model that the API no longer lists has no series. When no poll has succeeded for
+`--poll.stale-after`, the data is stale and all model metrics are absent; the exporter's own metrics remain.
 
 ## Models
 
 {families}
 
-`cohere_finetuned_model_status` has all nine statuses of the API for each model, and exactly one of them is 1:
-{statuses}. A status that the API adds later appears under its own name; of more than 32 such,
+`cohere_finetuned_model_status` has a series for each of the API's nine statuses, and exactly one of them is
+1: {statuses}. A status that the API adds later appears under its own name; beyond 32 of these,
 `cohere_finetuned_models` counts the rest as `other`.
 
 ## Training steps
 
-On `/metrics/steps` and in the output of `history` only, each sample with the timestamp of its step; see
+Only on `/metrics/steps` and in the output of `history`, with the timestamp of each step; see
 [training curves](training-curves.md).
 
 {steps}
 
 ## The API and the exporter
 
-Always there, from the first scrape.
+Present from the first scrape, whatever the API does.
 
 {telemetry}
 
-`process_*` and `python_*` are as the Prometheus client for Python gives them;
-`--web.disable-exporter-metrics` leaves them out.
+`process_*` and `python_*` are the standard metrics of the Prometheus client for Python;
+`--web.disable-exporter-metrics` omits them.
 
-## Values of labels
+## Label values
 
 {values}
 
-These come from the API, so the sets are open: what the API adds appears as it is.
+These come from the API, which may add others; they appear as the API spells them.
 
 {open_values}
 
 Buckets of `cohere_exporter_api_request_duration_seconds`, in seconds: {buckets}.
 
-## What one model looks like
+## Example: one model
 
 ```text
 {sample}```
 
 ## Joining families
 
-Labels such as `base_model` are on `cohere_finetuned_model_info` only; take them along with `group_left`.
-`job` and `instance` belong into `on`, so that several exporters do not collide.
+Labels such as `base_model` are only on `cohere_finetuned_model_info`; join them with `group_left`. Include
+`job` and `instance` in `on`, so that several exporters do not collide.
+
+The latest loss, with the base model:
 
 ```promql
-# latest loss, with the base model
 cohere_finetuned_model_training_metric{{metric=~".*(loss|entropy).*"}}
   * on (job, instance, model_id, model_name) group_left (base_model, base_type) cohere_finetuned_model_info
+```
 
-# latest metrics of the models in training only
+The latest metrics of models in training:
+
+```promql
 cohere_finetuned_model_training_metric
   and on (job, instance, model_id) cohere_finetuned_model_status{{status="STATUS_FINETUNING"}} == 1
 ```
@@ -121,58 +125,66 @@ _EXAMPLE = ModelState(
 
 _CONFIGURATION = """# Configuration
 
-Each option is a flag, an environment variable and a key of the YAML file that `--config.file` names; a flag
-wins over the environment, the environment over the file. `--poll.interval` is `COHERE_EXPORTER_POLL_INTERVAL`
-is `poll: {{interval: ...}}`. An empty variable counts as not set. Durations are written as Prometheus writes
-them (`45s`, `1m30s`, `2h`) or in plain seconds. Invalid configuration is reported in one line on stderr,
-with exit code 2.
+Each option is a flag, an environment variable and a key in the YAML file given by `--config.file`: for
+example `--poll.interval`, `COHERE_EXPORTER_POLL_INTERVAL` and `poll: {{interval: ...}}`. Flags take
+precedence over the environment, and the environment over the file. An empty variable counts as not set.
+Durations are written as in Prometheus (`45s`, `1m30s`, `2h`) or in plain seconds. Invalid configuration is
+reported in one line on stderr; the exit code is 2. `check --config-only` validates the configuration without
+calling the API.
 
 {options}
 
 ## The API key
 
-The key is never given on the command line and never in the YAML file. It comes from `COHERE_API_KEY`,
-else `CO_API_KEY`, or from the file that `--cohere.api-key-file` names, but not from both. The file is read
-again for each request, so a rotated secret needs no restart; while it cannot be read, the last good key stays
-in use. A private deployment that does its own authentication needs no key, and then no `Authorization` header
-is sent; on Cohere's own hosts a missing key is an error.
+The key is read from the file given by `--cohere.api-key-file`, or from `COHERE_API_KEY`, else `CO_API_KEY`;
+giving both the file and a variable is an error. It is never accepted on the command line or in the YAML file.
+The file is reloaded when it changes, so [rotating the key](secrets.md#rotate-the-key) needs no restart; while
+it cannot be read, the last good key stays in use. A private deployment that does its own authentication needs
+no key, and no `Authorization` header is sent; on Cohere's own hosts a missing key is an error.
 
-## How often the API is called
+## Poll interval, rate limit and quota
 
-`--poll.interval`, `--poll.idle-interval` and `--cohere.calls-per-month` together give the interval in force,
-which is the metric `cohere_exporter_poll_interval_seconds`; [Calls](calls.md) tells what they cost and how to
-choose them. `--poll.stale-after` is five times the interval in force unless it is given, and never less than
-twice.
+`--poll.interval`, `--poll.idle-interval` and the quota `--cohere.calls-per-month` together determine the
+current interval, exposed as `cohere_exporter_poll_interval_seconds`; [API calls](calls.md) explains what
+polling costs and how to choose them. `--poll.stale-after` defaults to five times the current interval and is
+never less than twice.
 
-## When the API refuses
+## Backoff
 
-From the second refusal in a row the pause between polls doubles: up to 15 minutes for a key that is refused
-(401, 402, 403), 10 minutes where there is nothing (404, 410) or a list has no end, an hour when the calls of
-the month are spent. A `Retry-After` is kept to, up to an hour. A key file that changes ends the pause at
-once.
+Polling never stops: while the API refuses requests, the exporter backs off exponentially. From the second
+refusal in a row, the time to the next poll doubles, up to
+
+- 15 minutes for refused credentials (401, 402, 403);
+- 10 minutes when the API is not found (404, 410) or a list never ends;
+- an hour when the monthly quota is used up.
+
+Other failures are retried after a minute, doubling up to the interval. `Retry-After` is honoured, up to an
+hour. When the key file changes, the next poll follows at once. `cohere_exporter_next_poll_timestamp_seconds`,
+the landing page and `next_poll_seconds` in the log's `poll failed` line say when the next poll is due; see
+[why polling fails](failure-modes.md#why-did-it-stop-polling).
 
 ## Proxies and certificates
 
 `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` (HTTP proxies only), `NO_PROXY`, `SSL_CERT_FILE` and `SSL_CERT_DIR`
-are understood as usual.
+work as usual; [networks](networks.md) has the details.
 
 ## How options depend on each other
 
-- `--poll.idle-interval` is at least `--poll.interval`, and equal to it unless given.
-- `--poll.stale-after` is at least twice `--poll.interval`; not given, it follows the interval in force.
-- `--cohere.calls-per-month` may stretch the interval beyond both, and never shortens it.
-- `--cohere.requests-per-minute` limits what `--cohere.concurrency` would allow.
-- `--cohere.api-key-file` and a key in the environment exclude each other. On Cohere's own hosts one of
-  them is needed.
-- `--cohere.base-url` and `--cohere.api-key-file` are refused beside `demo` and `check --demo`, which
-  bring their own API.
-- `--demo.*` options matter to `demo` and `check --demo` only.
-- `--metrics.exclude` that leaves out every family of training metrics saves the calls for step metrics, too.
+- `--poll.idle-interval` must be at least `--poll.interval`, its default.
+- `--poll.stale-after` must be at least twice `--poll.interval`; by default it follows the current interval.
+- `--cohere.calls-per-month` may lengthen the interval beyond both, and never shortens it.
+- `--cohere.requests-per-minute` may limit requests further than `--cohere.concurrency` does.
+- `--cohere.api-key-file` and a key in the environment are mutually exclusive. Cohere's own hosts require one
+  of them.
+- `--cohere.base-url` and `--cohere.api-key-file` cannot be combined with `demo` or `check --demo`, which use
+  the simulated API.
+- `--demo.*` options only affect `demo` and `--demo`.
+- `--metrics.exclude` that matches every family of training metrics also saves the calls for step metrics.
 
-## A complete file
+## Complete file
 
-Every option with its default; those in comments have none, or one that follows from another option. Keys may
-be left out.
+Every option with its default. Options in comments have no default, or one that depends on another option. Any
+key may be left out.
 
 ```yaml
 {complete}```
@@ -191,6 +203,7 @@ def metrics_page() -> str:
         endpoints=Endpoint,
         rejected_kinds=REJECTED_KINDS,
         calls_left=lambda: 0.0,
+        has_budget_file=True,
         process_metrics=False,
     )
     own = list(telemetry.registry.collect())

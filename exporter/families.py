@@ -146,13 +146,13 @@ _INFO_LABELS = (
 FAMILIES: tuple[Family, ...] = (
     ModelFamily(
         "cohere_finetuned_model_info",
-        "What the model is made of (settings, creator_id and organization_id of the API), always 1.",
+        "Properties of the model (settings, creator_id and organization_id of the API), always 1.",
         _INFO_LABELS,
         _info,
     ),
     ModelFamily(
         "cohere_finetuned_model_status",
-        "1 on the model's status, 0 on every other.",
+        "1 for the model's current status (status), 0 for every other.",
         ("status",),
         _status,
     ),
@@ -182,13 +182,13 @@ FAMILIES: tuple[Family, ...] = (
     ),
     ModelFamily(
         "cohere_finetuned_model_hyperparameter",
-        "Each numeric hyperparameter of the training (settings.hyperparameters), not to be summed.",
+        "Value of each numeric hyperparameter (settings.hyperparameters); do not sum.",
         ("hyperparameter",),
         _hyperparameters,
     ),
     ModelFamily(
         "cohere_finetuned_model_training_step",
-        "Highest step evaluated (step_number of the step metrics).",
+        "Highest evaluated step (step_number of the step metrics).",
         (),
         _progress(lambda progress: progress.step),
     ),
@@ -200,8 +200,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric",
-        "Latest value of each evaluation metric (metrics; no training loss), at the last step with it; "
-        "not to be summed.",
+        "Latest value of each evaluation metric (metrics; not the training loss), from the highest step that "
+        "has it; do not sum.",
         ("metric",),
         _by_metric(lambda progress: progress.metrics),
     ),
@@ -213,13 +213,13 @@ FAMILIES: tuple[Family, ...] = (
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric_min",
-        "Lowest value of each evaluation metric (metrics) in all rows read of this run.",
+        "Lowest value of each evaluation metric (metrics) among the steps read of this run.",
         ("metric",),
         _by_metric(lambda progress: progress.lowest),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric_max",
-        "Highest value of each evaluation metric (metrics) in all rows read of this run.",
+        "Highest value of each evaluation metric (metrics) among the steps read of this run.",
         ("metric",),
         _by_metric(lambda progress: progress.highest),
     ),
@@ -231,7 +231,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     FleetFamily(
         "cohere_finetuned_models",
-        "Number of models in each status, of all that the API lists.",
+        "Number of models in each status, among all that the API lists.",
         ("status",),
         _models,
     ),

@@ -64,7 +64,7 @@ class Telemetry:
         self.last_duration = gauge("cohere_exporter_last_poll_duration_seconds", "Duration of the last poll.")
         self.interval = gauge(
             "cohere_exporter_poll_interval_seconds",
-            "Time from the last poll to the next, as in force, backoff included.",
+            "Current interval between polls, backoff included.",
         )
         gauge(
             "cohere_exporter_next_poll_timestamp_seconds",
@@ -72,16 +72,16 @@ class Telemetry:
         ).set_function(next_poll_at)
         self.stale_after = gauge(
             "cohere_exporter_stale_after_seconds",
-            "Age at which data of models is dropped, as in force.",
+            "Age at which the data is currently considered stale and dropped.",
         )
         self.last_poll_failed = gauge(
             "cohere_exporter_last_poll_failed",
-            "1 on the reason why the last poll failed, 0 on every other; all 0 after a good poll.",
+            "1 for the reason the last poll failed, 0 for every other; all 0 after a successful poll.",
             ["reason"],
         )
-        self.polls = counter("cohere_exporter_polls", "Polls that ended, well or badly.")
+        self.polls = counter("cohere_exporter_polls", "Polls completed, successful or not.")
         self.poll_failures = counter(
-            "cohere_exporter_poll_failures", "Polls that could not list every page of models.", ["reason"]
+            "cohere_exporter_poll_failures", "Polls that failed to list every page of models.", ["reason"]
         )
         self.api_requests = counter(
             "cohere_exporter_api_requests",
@@ -90,22 +90,22 @@ class Telemetry:
         )
         self.api_request_duration = Histogram(
             "cohere_exporter_api_request_duration_seconds",
-            "Duration of whole requests to the API, body included.",
+            "Duration of API requests, body included.",
             ["endpoint"],
             buckets=_DURATION_BUCKETS,
             registry=registry,
         )
         self.api_retries = counter(
-            "cohere_exporter_api_retries", "Requests to the API that were sent again.", ["endpoint"]
+            "cohere_exporter_api_retries", "API requests that were retried.", ["endpoint"]
         )
         self.api_throttled = counter(
             "cohere_exporter_api_throttled_seconds",
-            "Time that requests waited for --cohere.requests-per-minute or the API's Retry-After.",
+            "Time that requests waited for the rate limit (--cohere.requests-per-minute) or a Retry-After.",
         )
         if calls_left:
             gauge(
                 "cohere_exporter_api_calls_left",
-                "Calls left of --cohere.calls-per-month after those of the last 31 days; only with a budget.",
+                "Calls left in the quota (--cohere.calls-per-month) for the last 31 days; only with a quota.",
             ).set_function(calls_left)
         self.budget_file_failures: Counter | None = None
         if has_budget_file:
@@ -115,12 +115,12 @@ class Telemetry:
             )
         self.training_metrics_failures = counter(
             "cohere_exporter_training_metrics_failures",
-            "Failed readings of one model's step metrics; its last good values stay.",
+            "Failed reads of one model's step metrics; its last good values are kept.",
             ["reason"],
         )
         self.rejected_items = counter(
             "cohere_exporter_rejected_items",
-            "Parts of an API answer that made no sense and were skipped.",
+            "Invalid parts of API responses that were skipped.",
             ["kind"],
         )
         self.training_metrics_dropped = gauge(
@@ -129,11 +129,11 @@ class Telemetry:
         )
         self.training_steps_missed = counter(
             "cohere_exporter_training_steps_missed",
-            "Training steps that /metrics/steps never offered: never read, without a time, or too many.",
+            "Training steps that /metrics/steps never served: not read, without a time, or too many.",
         )
         self.reload_successful = gauge(
             "cohere_exporter_reload_successful",
-            "1 when the last reload of the file succeeded; the last good content stays in use.",
+            "1 when the last reload of the file succeeded; if not, its last good content stays in use.",
             ["file"],
         )
         self.reload_success = gauge(
@@ -142,12 +142,12 @@ class Telemetry:
             ["file"],
         )
         self.scrapes_rejected = counter(
-            "cohere_exporter_scrapes_rejected", "Scrapes refused because of --web.max-requests."
+            "cohere_exporter_scrapes_rejected", "Scrapes rejected because of --web.max-requests."
         )
         build = {"version": version, "revision": revision, "python_version": platform.python_version()}
         gauge(
             "cohere_exporter_build_info",
-            "What runs: version and source revision of the exporter, version of Python, always 1.",
+            "Version and source revision of the exporter and version of Python, always 1.",
             list(build),
         ).labels(**build).set(1)
         self._prepare_children(tuple(endpoints), rejected_kinds)

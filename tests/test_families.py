@@ -284,7 +284,7 @@ def test_times_are_unix_timestamps_in_seconds(row: Family) -> None:
     "name", ["cohere_finetuned_model_hyperparameter", "cohere_finetuned_model_training_metric"]
 )
 def test_help_says_where_a_sum_means_nothing(name: str) -> None:
-    assert "not to be summed" in family(name).help
+    assert "do not sum" in family(name).help
 
 
 @pytest.mark.parametrize("row", FAMILIES, ids=NAMES)

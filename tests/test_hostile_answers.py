@@ -345,7 +345,7 @@ async def test_an_answer_that_is_cut_anywhere_is_no_json(place: Place) -> None:
             outcome = await stage.poll()
             await server.heal()
             (line,) = stage.log()
-            assert line["error"] == "the answer is not JSON"
+            assert line["error"] == "the response is not JSON"
             assert outcome.reason == (None if place is Place.STEPS else "invalid_response")
             assert (await stage.poll()).reason is None
             stage.log()

@@ -74,7 +74,10 @@ def test_a_row_gives_every_name_of_an_option() -> None:
         "COHERE_EXPORTER_POLL_STALE_AFTER",
         "poll.stale-after",
     )
-    assert (row.metavar, row.meaning) == ("DURATION", "How long the last good data outlives a failing API.")
+    assert row.metavar == "DURATION"
+    assert (
+        row.meaning == "How long the last good data is served while polls fail; then it is stale and dropped."
+    )
 
 
 def test_an_option_that_every_exporter_has_is_spelled_as_there(file: Path) -> None:

@@ -76,17 +76,17 @@ def read_steps(body: bytes, reject: Reject, only: re.Pattern[str] | None = None)
 def _read_list(body: bytes, key: str, values_limit: int) -> tuple[list[Any], str]:
     # Read, tiny values take up to eighty times the bytes that they came in.
     if most_values(body) > values_limit:
-        raise InvalidResponse(f"the answer has more than {values_limit:,} values on one page")
+        raise InvalidResponse(f"the response has more than {values_limit:,} values on one page")
     try:
         # The standard library reads lone surrogates, where a strict parser would refuse the whole page.
         answer = json.loads(body.decode("utf-8-sig", errors="replace"), parse_int=_read_int)
     except (ValueError, RecursionError):
-        raise InvalidResponse("the answer is not JSON") from None
+        raise InvalidResponse("the response is not JSON") from None
     if not isinstance(answer, dict):
-        raise InvalidResponse("the answer is not a JSON object")
+        raise InvalidResponse("the response is not a JSON object")
     # An empty list is an absent one, but an object of other things is some other answer, not an empty fleet.
     if key not in answer and not answer.keys() <= _ENVELOPE:
-        raise InvalidResponse(f"the answer has no {key}")
+        raise InvalidResponse(f"the response has no {key}")
     items = answer.get(key)
     if items in (None, "", {}):
         items = []

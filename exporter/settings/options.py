@@ -59,40 +59,45 @@ def _option(
 
 
 class Cohere(_Group):
-    """The API and how it is called."""
+    """API."""
 
     base_url: BaseUrl = _option(
         "https://api.cohere.com",
-        "Base URL of the API; also read from CO_API_URL. It may carry a path prefix; "
+        "Base URL of the API; also read from CO_API_URL. It may have a path prefix; "
         "a trailing / or /v1 is dropped.",
     )
     api_key_file: OptionalFile = _option(
-        None, "File with the API key; read again when it changes, so a rotated secret needs no restart."
+        None, "File with the API key; reloaded when it changes, so a rotated key needs no restart."
     )
     ca_file: OptionalFile = _option(
         None,
-        "CA bundle (PEM) that verifies the API, instead of SSL_CERT_FILE, SSL_CERT_DIR or the system's; "
+        "CA bundle (PEM) to verify the API with, instead of SSL_CERT_FILE, SSL_CERT_DIR or the system's; "
         "reloaded when it changes.",
     )
     client_cert_file: OptionalFile = _option(
-        None, "Client certificate (PEM) for an API that asks for one; reloaded when it changes."
+        None, "Client certificate (PEM), if the API requires one; reloaded when it changes."
     )
     client_key_file: OptionalFile = _option(
-        None, "Private key (PEM) of the client certificate, unless it is in the same file."
+        None, "Private key (PEM) of the client certificate, if it is not in the same file."
     )
-    client_name: HeaderText = _option("cohere-finetune-exporter", "Sent to the API as X-Client-Name.")
+    client_name: HeaderText = _option(
+        "cohere-finetune-exporter", "Client name sent to the API as X-Client-Name."
+    )
     timeout: Duration = _option("30s", "Total timeout per request, including connect and body.", gt=0)
     concurrency: Integer = _option("8", "Maximum concurrent API requests.", ge=1)
-    requests_per_minute: Integer = _option("300", "Ceiling on requests per minute, retries included.", ge=1)
+    requests_per_minute: Integer = _option(
+        "300", "Rate limit: maximum API requests per minute, retries included.", ge=1
+    )
     calls_per_month: Integer = _option(
         "0",
-        "Budget of calls in any 31 days, over which polls are spread; a trial key has 1000. 0: no budget.",
+        "Quota: maximum API calls in any 31 days; polls are spread to stay within it. A trial key has 1000. "
+        "0: no quota.",
         ge=0,
     )
     budget_file: OptionalFile = _option(
-        None, "File that remembers the calls of --cohere.calls-per-month across restarts."
+        None, "File that keeps the calls counted for --cohere.calls-per-month across restarts."
     )
-    page_size: Integer = _option("0", "Models or steps asked for per page. 0: the server's default.", ge=0)
+    page_size: Integer = _option("0", "Models or steps requested per page. 0: the server's default.", ge=0)
 
     @field_validator("client_key_file")
     @classmethod
@@ -109,21 +114,21 @@ class Cohere(_Group):
 
 
 class Poll(_Group):
-    """When the API is polled."""
+    """Polling."""
 
     interval: Duration = _option(
         "60s", "Time from the start of one poll to the start of the next.", ge=1, le=_MONTH
     )
     idle_interval: Duration = Field(
         default_factory=lambda validated: validated.get("interval", 60),
-        description="The same while no model waits, trains or is being deployed; at least the interval.",
+        description="Interval while no model is queued, training or deploying; at least --poll.interval.",
         validate_default=True,
         json_schema_extra={"default": "the interval"},
         le=_MONTH,
     )
     stale_after: Duration = Field(
         default_factory=lambda validated: 5 * validated.get("interval", 60),
-        description="How long the last good data outlives a failing API.",
+        description="How long the last good data is served while polls fail; then it is stale and dropped.",
         validate_default=True,
         json_schema_extra={"default": "5 times the interval"},
     )
@@ -152,81 +157,83 @@ class Poll(_Group):
 
 
 class Models(_Group):
-    """Which models are exported."""
+    """Models."""
 
     limit: Integer = _option(
-        "1000", "Models exported, newest first; what is dropped is counted. 0: no limit.", ge=0
+        "1000", "Maximum models exported, newest first; dropped ones are counted. 0: no limit.", ge=0
     )
 
 
 class Training(_Group):
-    """Which training metrics are exported."""
+    """Training metrics."""
 
     metric_limit: Integer = _option(
         "50",
-        "Distinct training metrics per model. The headline ones are kept (those on most steps, then the "
-        "shortest names); dropped ones are counted and logged. 0: no limit.",
+        "Maximum training metrics per model; those on the most steps are kept, then those with the shortest "
+        "names. Dropped ones are counted and logged. 0: no limit.",
         ge=0,
     )
     metrics: OptionalPattern = _option(
-        None, "Anchored regular expression of the training metrics to keep; all by default."
+        None, "Anchored regular expression of the training metrics to export; all by default."
     )
     steps_window: Duration = _option(
         "2m",
-        "How long /metrics/steps offers a training step after it was read; two scrape intervals. "
+        "How long /metrics/steps serves a training step after it was read; set it to two scrape intervals. "
         "0 turns the endpoint off.",
         le=3600,
     )
 
 
 class Metrics(_Group):
-    """Which metric families are exported.
+    """Metric families.
 
     `exclude` is anchored by its reader: a family is left out when `exclude.fullmatch(name)` matches.
     """
 
     exclude: OptionalPattern = _option(
-        None, "Regular expression, anchored, on the names of the model families to leave out."
+        None, "Anchored regular expression of the model metrics to leave out, by family name."
     )
 
 
 class Web(_Group):
-    """The pages served."""
+    """Web server."""
 
-    listen_address: Addresses = _option(":10220", "host:port, [v6]:port or :port to listen on; repeatable.")
-    probe_address: OptionalAddress = _option(
-        None, "Serve /-/healthy and /-/ready here too, without TLS or password, and nothing else."
+    listen_address: Addresses = _option(
+        ":10220", "Address to listen on: host:port, [v6]:port or :port; repeatable."
     )
-    telemetry_path: TelemetryPath = _option("/metrics", "Path of the metrics.")
+    probe_address: OptionalAddress = _option(
+        None, "Additional address that serves only /-/healthy and /-/ready, without TLS or password."
+    )
+    telemetry_path: TelemetryPath = _option("/metrics", "Path under which metrics are served.")
     config_file: Annotated[OptionalFile, Spelled("config.file")] = _option(
         None,
-        "File with TLS and basic authentication, in exporter-toolkit's format; read again when it changes.",
+        "File with TLS and basic auth settings, in exporter-toolkit's format; reloaded when it changes.",
     )
-    max_requests: Integer = _option("40", "Scrapes served at once. 0: no limit.", ge=0)
-    disable_exporter_metrics: Switch = _option("false", "Leave out process_* and python_*.")
+    max_requests: Integer = _option("40", "Maximum concurrent scrapes. 0: no limit.", ge=0)
+    disable_exporter_metrics: Switch = _option("false", "Omit process_* and python_* metrics.")
 
 
 class Log(_Group):
-    """The log, on standard error."""
+    """Logging, to standard error."""
 
-    level: Literal["debug", "info", "warn", "error"] = _option("info", "Least severe level that is logged.")
-    format: Literal["logfmt", "json"] = _option("logfmt", "Format of a log line.")
+    level: Literal["debug", "info", "warn", "error"] = _option("info", "Lowest level to log.")
+    format: Literal["logfmt", "json"] = _option("logfmt", "Log format.")
 
 
 class Config(_Group):
-    """The configuration file."""
+    """Configuration file."""
 
     file: OptionalFile = _option(None, "YAML file with any of these options.")
 
 
 class Demo(_Group):
-    """The simulated API of demo and check --demo."""
+    """Simulated API, for demo and --demo."""
 
     speed: Number = _option(
-        "60", "How many times faster than real time the simulated fleet runs.", ge=0.01, le=10_000
+        "60", "Speed of the simulated fleet, as a multiple of real time.", ge=0.01, le=10_000
     )
     seed: OptionalInteger = _option(
-        None, "Makes every start simulate the same models, ids included; by default each start has new ones."
+        None, "Simulate the same models, ids included, at every start; by default they differ."
     )
     models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
 

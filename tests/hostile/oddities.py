@@ -220,8 +220,8 @@ class Nonsense:
     body: Callable[[dict[str, Json]], bytes]
 
 
-NOT_JSON = "the answer is not JSON"
-NO_OBJECT = "the answer is not a JSON object"
+NOT_JSON = "the response is not JSON"
+NO_OBJECT = "the response is not a JSON object"
 NO_LIST = "{key} is not a list"
 NO_TOKEN = "next_page_token is not text"
 NO_URL = "next_page_token does not fit into a URL"
@@ -275,12 +275,12 @@ NONSENSE: tuple[Nonsense, ...] = (
     Nonsense("a number", NO_OBJECT, _as("1")),
     Nonsense("NaN", NO_OBJECT, _as("NaN")),
     Nonsense("a text", NO_OBJECT, _as('"finetuned_models"')),
-    Nonsense("an object of other things", "the answer has no {key}", _as('{"message": "no"}')),
+    Nonsense("an object of other things", "the response has no {key}", _as('{"message": "no"}')),
     Nonsense("an object for the list", NO_LIST, _with_list({"id": "odd"})),
     Nonsense("a text for the list", NO_LIST, _with_list("odd")),
     Nonsense("a number for the list", NO_LIST, _with_list(1)),
     Nonsense("a boolean for the list", NO_LIST, _with_list(False)),
-    Nonsense("a list of a million items", "the answer has more than {values} values on one page",
+    Nonsense("a list of a million items", "the response has more than {values} values on one page",
              _with_list([{}] * 1_000_000)),
     Nonsense("a list of 60,000 items", "{key} has more than 50,000 items on one page",
              _with_list([{}] * 60_000)),
