@@ -3,7 +3,8 @@
 `make manifests` runs it. It writes
 - the options of `exporter.settings` and the types of values.yaml as the chart's schema;
 - the table of values in the chart's page, from the comments in values.yaml;
-- rules and dashboards as files of the chart and of the kustomize components: each folder works by itself;
+- alerts, recording rules and dashboards as files of the chart and of the kustomize components: each folder
+  works by itself;
 - the systemd unit as a template unit.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from deploy.prometheus import recording
 from deploy.prometheus.generate import DEFAULTS, TEMPLATE
 from exporter.settings import Option, options
 
@@ -130,10 +132,12 @@ def files() -> Iterator[tuple[Path, str]]:
     yield CHART / "values.schema.json", schema()
     yield CHART / "files/options.json", _json(dict(_bounds()))
     yield README, readme()
-    rules = RULES.read_text(encoding="utf-8")
-    for file in (TEMPLATE, DEFAULTS):
-        yield CHART / "files" / f"rules.{file.name.removeprefix('rules.')}", file.read_text(encoding="utf-8")
-    yield DEPLOY / "kubernetes/components/rules/prometheusrule.yaml", prometheus_rule(rules)
+    for file, name in ((TEMPLATE, "template"), (DEFAULTS, "defaults"), (recording.TEMPLATE, "recording")):
+        yield CHART / f"files/rules.{name}.yml", file.read_text(encoding="utf-8")
+    components = DEPLOY / "kubernetes/components"
+    yield components / "rules/prometheusrule.yaml", prometheus_rule("cohere-finetuning", RULES)
+    described = prometheus_rule("cohere-finetuning-recording", recording.FILE)
+    yield components / "recording-rules/prometheusrule.yaml", described
     for file in sorted(DASHBOARDS.glob("*.json")):
         # On one line: nobody reads the copies, and kubectl keeps 256 KiB of an object at most.
         content = json.dumps(json.loads(file.read_text(encoding="utf-8")), separators=(",", ":")) + "\n"
@@ -173,13 +177,14 @@ def table() -> Iterator[tuple[str, str, str]]:
         yield path, json.dumps(default), meanings.get(path, "")
 
 
-def prometheus_rule(rules: str) -> str:
-    """Return the PrometheusRule with the groups of a rules file."""
+def prometheus_rule(name: str, file: Path) -> str:
+    """Return the PrometheusRule of a name with the groups of a rules file."""
+    rules = file.read_text(encoding="utf-8")
     head = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {
-            "name": "cohere-finetuning",
+            "name": name,
             "labels": {
                 "app.kubernetes.io/name": "cohere-finetune-exporter",
                 "app.kubernetes.io/part-of": "cohere-finetuning",
@@ -187,7 +192,7 @@ def prometheus_rule(rules: str) -> str:
         },
     }
     groups = indent(rules[rules.index("groups:\n") :], "  ")
-    comment = f"# Written by `make manifests` from {RULES.name}; do not edit.\n"
+    comment = f"# Written by `make manifests` from {file.name}; do not edit.\n"
     return f"{comment}{yaml.safe_dump(head)}spec:\n{groups}"
 
 

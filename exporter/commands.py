@@ -28,7 +28,7 @@ from exporter.clock import Clock, SystemClock
 from exporter.errors import ApiError
 from exporter.history import History, parse_labels, parse_time, replacing, write_history
 from exporter.model import FinetunedModel, Snapshot
-from exporter.rules import RulesError, render
+from exporter.rules import RulesError, render, render_recording
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import end_in_time, ending
 from exporter.runtime.streams import say, show
@@ -207,10 +207,11 @@ def dashboards(command: Command) -> int:
 
 
 def rules(command: Command) -> int:
-    """Write the Prometheus rules into a file, or print them."""
+    """Write the alerts or the recording rules into a file, or print them."""
     given = command.flags.get("--values")
+    rendered = render_recording if command.flags.get("--recording") else render
     try:
-        content = render(read_values(Path(str(given))) if given else {})
+        content = rendered(read_values(Path(str(given))) if given else {})
     except RulesError as error:
         raise SettingsError(f"--values: {error}" if given else str(error)) from None
     if not command.operands:

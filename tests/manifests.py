@@ -52,6 +52,12 @@ def the(kind: str, manifests: Iterable[Manifest]) -> Manifest:
     return found
 
 
+def named(name: str, manifests: Iterable[Manifest]) -> Manifest:
+    """Give the only manifest of a name."""
+    (found,) = (manifest for manifest in manifests if manifest["metadata"]["name"] == name)
+    return found
+
+
 def pod_of(manifests: Iterable[Manifest]) -> Manifest:
     """Give the pod's specification in the one Deployment."""
     pod: Manifest = the("Deployment", manifests)["spec"]["template"]["spec"]

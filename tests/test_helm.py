@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from deploy import generate
 from deploy.generate import CHART, DASHBOARDS, RENAMED, RULES
+from deploy.prometheus.recording import FILE as RECORDING
 from exporter import __version__
 from exporter.rules import defaults, rules
 from exporter.settings import Settings, SettingsError, load, options
@@ -32,6 +33,7 @@ from tests.manifests import (
     Manifest,
     custom_resource_errors,
     kustomized,
+    named,
     of_kind,
     parsed,
     pod_of,
@@ -44,6 +46,7 @@ from tests.pod_security import pod_security_violations
 from tests.programs import KEY, ROOT, program
 
 NAME = "cohere-finetune-exporter"
+ALERTS, RECORDED = "cohere-finetuning", "cohere-finetuning-recording"  # PrometheusRules
 IMAGE = "registry.example.com/cohere-finetune-exporter"
 HELMS = ["helm", *(["helm4"] if shutil.which("helm4") else [])]
 CASES: dict[str, dict[str, Any]] = {
@@ -71,6 +74,7 @@ ALONE: dict[str, Any] = {
     "serviceMonitor.steps.enabled": False,
     "podMonitor.enabled": True,
     "prometheusRule.enabled": True,
+    "prometheusRule.recording": False,
     "prometheusRule.url": "https://ops.example.com",
     "dashboards.enabled": True,
 }
@@ -79,6 +83,7 @@ BESIDE = {
     "releaseLabel": "serviceMonitor.enabled",
     "serviceMonitor.steps.enabled": "serviceMonitor.enabled",
     "persistence.existingClaim": "persistence.enabled",
+    "prometheusRule.recording": "prometheusRule.enabled",
     "prometheusRule.url": "prometheusRule.enabled",
 }
 WITHOUT_EFFECT = {"enabled"}  # a parent chart's
@@ -350,7 +355,8 @@ def test_the_chart_monitors_as_the_kustomization_does(tmp_path: Path) -> None:
     ours = render(CASES["monitoring"])
 
     assert meaning(the("ServiceMonitor", ours)["spec"]) == meaning(the("ServiceMonitor", theirs)["spec"])
-    assert the("PrometheusRule", ours)["spec"] == the("PrometheusRule", once)["spec"]
+    for name in (ALERTS, RECORDED):
+        assert named(name, ours)["spec"] == named(name, once)["spec"]
     assert dashboards(ours) == dashboards(once)
 
 
@@ -367,7 +373,8 @@ def test_rules_and_dashboards_are_the_one_copy() -> None:
     manifests = render(CASES["monitoring"])
     files = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in DASHBOARDS.glob("*.json")}
 
-    assert the("PrometheusRule", manifests)["spec"] == yaml.safe_load(RULES.read_text(encoding="utf-8"))
+    for name, file in ((ALERTS, RULES), (RECORDED, RECORDING)):
+        assert named(name, manifests)["spec"] == yaml.safe_load(file.read_text(encoding="utf-8"))
     assert {name: json.loads(text) for name, text in dashboards(manifests).items()} == files
     assert all(name.startswith("cohere-finetuning-") for name in files), "the sidecar has one folder for all"
 
@@ -377,7 +384,7 @@ def test_links_of_the_alerts_get_their_bases() -> None:
     given = values["prometheusRule"]
     wanted = {"labels": given["ruleLabels"], **{name: given[name] for name in defaults() if name in given}}
 
-    assert the("PrometheusRule", render(EVERYTHING))["spec"] == rules(wanted)
+    assert named(ALERTS, render(EVERYTHING))["spec"] == rules(wanted)
 
 
 def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> None:
@@ -600,8 +607,8 @@ def test_images_and_pull_secrets_follow_the_parent_chart(tmp_path: Path) -> None
 def test_monitoring_needs_one_switch_and_one_label() -> None:
     manifests = render(CASES["monitoring"])
 
-    for kind in ("ServiceMonitor", "PrometheusRule"):
-        assert the(kind, manifests)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    for one in (the("ServiceMonitor", manifests), named(ALERTS, manifests), named(RECORDED, manifests)):
+        assert one["metadata"]["labels"]["release"] == "kube-prometheus-stack"
     assert len(dashboards(manifests)) == 3
     own = {**LEAST, "releaseLabel": True, "serviceMonitor": {"enabled": True}}
     assert the("ServiceMonitor", render(own))["metadata"]["labels"]["release"] == NAME
@@ -618,11 +625,12 @@ def test_the_rules_of_a_namespace_look_at_that_namespace_alone() -> None:
     values = {"exporter": {"enabled": False}, "prometheusRule": {"enabled": True, "scope": "namespace"}}
 
     def expressions(values: dict[str, Any]) -> str:
-        groups = the("PrometheusRule", render(values))["spec"]["groups"]
+        groups = [group for one in render(values) for group in one["spec"]["groups"]]
         return "\n".join(rule["expr"] for group in groups for rule in group["rules"])
 
     rules = expressions({**values, "namespaceOverride": "team-a"})
     assert 'cohere_up{namespace="team-a"}' in rules
+    assert 'cohere_finetuned_model_info{namespace="team-a"}' in rules
     assert 'namespace="' not in expressions({**values, "prometheusRule": {"enabled": True}})
 
 
@@ -887,5 +895,5 @@ def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart
     manifests = render(OLD_VALUES)
     assert pod_of(manifests)["imagePullSecrets"] == [{"name": "registry"}]
     assert the("ServiceMonitor", manifests)["spec"]["endpoints"][0]["scheme"] == "https"
-    for kind in ("ServiceMonitor", "PrometheusRule"):
-        assert the(kind, manifests)["metadata"]["labels"]["release"] == "prometheus"
+    for one in (the("ServiceMonitor", manifests), named(ALERTS, manifests)):
+        assert one["metadata"]["labels"]["release"] == "prometheus"

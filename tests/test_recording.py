@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from deploy.prometheus.recording import FILE, RULES, recording_file
+from deploy.prometheus.recording import FILE, RULES, TEMPLATE, template
+from deploy.prometheus.rows import SELECTOR
 from exporter.families import FAMILIES
 from exporter.model import Status
+from exporter.rules import render_recording
 from tests.editions import every_edition
 from tests.programs import ROOT, program, run
 
@@ -183,7 +185,16 @@ def promtool_test() -> dict[str, Any]:
 
 
 def test_the_committed_rules_are_those_of_the_table() -> None:
-    assert FILE.read_text(encoding="utf-8") == recording_file(), "run `make rules`"
+    assert TEMPLATE.read_text(encoding="utf-8") == template(), "run `make rules`"
+    assert FILE.read_text(encoding="utf-8") == render_recording(), "run `make rules`"
+
+
+def test_an_installations_selector_is_in_every_selector() -> None:
+    selectors = re.findall(r"\bcohere_finetuned_model_\w+(\{.*?\})?", template())
+    assert selectors
+    assert all(SELECTOR in selector for selector in selectors)
+    text = render_recording({"selector": 'namespace="team-a"'})
+    assert text.count('namespace="team-a"}') == len(selectors)
 
 
 def test_every_question_of_the_page_has_an_answer() -> None:
@@ -194,10 +205,10 @@ def test_rules_and_page_name_what_exists() -> None:
     families = {family.name for family in FAMILIES}
     families |= {f"cohere_finetuned_model_training_metric_{suffix}" for suffix in ("min", "max", "step")}
     recorded = {rule.record for rule in RULES}
-    for text in (recording_file(), *QUESTIONS.values()):
+    for text in (render_recording(), *QUESTIONS.values()):
         names = set(re.findall(r"\bcohere_finetuned_[a-z_:]+", text))
         assert names <= families | recorded
-    statuses = set(re.findall(r"STATUS_\w+", PAGE + recording_file()))
+    statuses = set(re.findall(r"STATUS_\w+", PAGE + render_recording()))
     assert statuses <= {str(status) for status in Status}
 
 

@@ -44,6 +44,18 @@ def test_rules_are_written_into_a_file_or_printed(tmp_path: Path, capsys: pytest
     assert capsys.readouterr().out == (tmp_path / "rules.yml").read_text()
 
 
+def test_the_recording_rules_are_written_apart_from_the_alerts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    committed = (DASHBOARDS.parents[1] / "deploy/prometheus/cohere-finetuning.recording.yml").read_text()
+    assert main(["rules", "--recording", str(tmp_path / "rules.yml")], NOT_USABLE) == 0
+    assert (tmp_path / "rules.yml").read_text() == committed
+    (tmp_path / "values.yml").write_text('selector: job="research"\n')
+    capsys.readouterr()
+    assert main(["rules", "--recording", f"--values={tmp_path}/values.yml"], {}) == 0
+    assert 'cohere_finetuned_model_info{job="research"}' in capsys.readouterr().out
+
+
 def test_rules_take_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "values.yml").write_text("disabled: [CohereModelFailed]\nlabels: {team: ml}\n")
     assert main(["rules", f"--values={tmp_path}/values.yml"], {}) == 0

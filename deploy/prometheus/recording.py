@@ -2,14 +2,19 @@
 
 They make the questions of `docs/reading-the-numbers.md` one line each. Every rule keeps the identity of the
 exporter (`cluster, namespace, job`) and of the model; the instance is dropped, so that two exporters of one
-account count as one. A test holds the committed file to this table.
+account count as one. `make rules` writes the template that the package and the Helm chart render, and the
+rules as rendered without a selector; a test holds both to this table.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
+from deploy.prometheus.rows import SELECTOR
+from exporter.rules import render_recording
+
 FILE = Path(__file__).parent / "cohere-finetuning.recording.yml"
+TEMPLATE = Path(__file__).parents[2] / "exporter/rules/recording.template.yml"
 
 EXPORTER = "cluster, namespace, job"
 MODEL = f"{EXPORTER}, model_id, model_name"
@@ -35,17 +40,17 @@ class Rule:
 
 
 def _of_model(family: str, *labels: str) -> str:
-    return f"max by ({', '.join([MODEL, *labels])}) (cohere_finetuned_model_{family})"
+    return f"max by ({', '.join([MODEL, *labels])}) (cohere_finetuned_model_{family}{{{SELECTOR}}})"
 
 
 def _described(expr: str) -> str:
     """Return `expr`, which has the labels of `MODEL`, with those of `DESCRIPTION` as well."""
-    info = f"max by ({MODEL}, {DESCRIPTION}) (cohere_finetuned_model_info)"
+    info = f"max by ({MODEL}, {DESCRIPTION}) (cohere_finetuned_model_info{{{SELECTOR}}})"
     return f"{expr}\n* on ({MODEL}) group_left ({DESCRIPTION})\n  {info}"
 
 
 def _of_status(status: str) -> str:
-    return f'max by ({MODEL}) (cohere_finetuned_model_status{{status="{status}"}}) == 1'
+    return f'max by ({MODEL}) (cohere_finetuned_model_status{{status="{status}", {SELECTOR}}}) == 1'
 
 
 _CREATED = _of_model("created_timestamp_seconds")
@@ -101,8 +106,8 @@ RULES = (
 )
 
 
-def recording_file() -> str:
-    """Return the file of the recording rules."""
+def template() -> str:
+    """Return the template of the recording rules."""
     return _HEADER + "".join(
         f"      # {rule.why}\n      - record: {rule.record}\n        expr: |\n{indent(rule.expr, ' ' * 10)}\n"
         for rule in RULES
@@ -110,4 +115,5 @@ def recording_file() -> str:
 
 
 if __name__ == "__main__":
-    FILE.write_text(recording_file(), encoding="utf-8")
+    TEMPLATE.write_text(template(), encoding="utf-8")
+    FILE.write_text(render_recording(), encoding="utf-8")

@@ -1,8 +1,9 @@
 """The Prometheus rules that match this version, rendered for an installation.
 
-`rules.template.yml` and `defaults.yml` beside this file are written by `make rules`; the Helm chart renders
-the same two. A template names a threshold as `@name@` and the matchers of the installation as `@selector@`,
-and offers each link twice: as a text, and as a URL for where bases are given.
+The templates and `defaults.yml` beside this file are written by `make rules`; the Helm chart renders the same
+three: the alerts and, apart from them, recording rules, of which only the selector can be set. A template
+names a threshold as `@name@` and the matchers of the installation as `@selector@`, and offers each link:
+once as text, once as a URL for where bases are given.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,11 @@ def defaults() -> dict[str, Any]:
 def render(values: Mapping[str, Any] | None = None) -> str:
     """Return the rules file as YAML; `values` override `defaults()`. Raise RulesError."""
     return yaml.dump(rules(values), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+
+
+def render_recording(values: Mapping[str, Any] | None = None) -> str:
+    """Return the recording rules as YAML; of `values` only the selector matters to them. Raise RulesError."""
+    return _selecting(_read("recording.template.yml"), _merged(defaults(), values or {})["selector"])
 
 
 def rules(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -58,10 +64,7 @@ def _merged(known: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(template: str, values: Mapping[str, Any]) -> str:
-    selector = values["selector"]
-    if not selector:
-        template = template.replace("{@selector@}", "").replace(", @selector@}", "}")
-    template = template.replace("@selector@", selector)
+    template = _selecting(template, values["selector"])
     for name, number in values["thresholds"].items():
         template = template.replace(f"@{name}@", str(number))
     url = values["url"].rstrip("/")
@@ -69,6 +72,12 @@ def _filled(template: str, values: Mapping[str, Any]) -> str:
     for name, base in bases.items():
         template = template.replace(f"@{name}@", (values[name] or base).rstrip("/"))
     return template
+
+
+def _selecting(template: str, selector: str) -> str:
+    if not selector:
+        template = template.replace("{@selector@}", "").replace(", @selector@}", "}")
+    return template.replace("@selector@", selector)
 
 
 def _enabled(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

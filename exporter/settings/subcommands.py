@@ -104,7 +104,10 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
     ),
     Subcommand.RULES: Row(
         "write the Prometheus rules of this version",
-        (OwnFlag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),),
+        (
+            OwnFlag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),
+            OwnFlag("--recording", "Write the recording rules of the ten questions instead of the alerts."),
+        ),
         operands="[FILE]",
         most=1,
         reads_settings=False,

@@ -6,11 +6,7 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- $files := .root.Files -}}
 {{- $given := .values -}}
 {{- $text := $files.Get "files/rules.template.yml" -}}
-{{- $defaults := $files.Get "files/rules.defaults.yml" -}}
-{{- if not (and (contains "groups:" $text) (contains "thresholds:" $defaults)) -}}
-{{- fail "files/rules.template.yml or rules.defaults.yml is missing: the chart's files are symbolic links, which were lost on the way here; use what `helm package` makes of it" -}}
-{{- end -}}
-{{- $values := $defaults | fromYaml -}}
+{{- $values := $files.Get "files/rules.defaults.yml" | fromYaml -}}
 {{- range $name, $value := $given -}}
 {{- if not (hasKey $values $name) -}}
 {{- fail (printf "unknown value of the rules: %s" $name) -}}
@@ -27,10 +23,7 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- end -}}
 {{- end -}}
 {{- $values = mergeOverwrite $values (deepCopy $given) -}}
-{{- if not $values.selector -}}
-{{- $text = $text | replace "{@selector@}" "" | replace ", @selector@}" "}" -}}
-{{- end -}}
-{{- $text = $text | replace "@selector@" $values.selector -}}
+{{- $text = include "cohere-finetune-exporter.selecting" (list $text $values.selector) -}}
 {{- range $name, $number := $values.thresholds -}}
 {{- $text = $text | replace (printf "@%s@" $name) (int64 $number | toString) -}}
 {{- end -}}
@@ -54,4 +47,16 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- end -}}
 {{- end -}}
 {{- dict "groups" $groups | toYaml -}}
+{{- end -}}
+
+{{/*
+A template of rules with the matchers of a selector in each of its selectors: include with (list TEXT SELECTOR).
+*/}}
+{{- define "cohere-finetune-exporter.selecting" -}}
+{{- $text := index . 0 -}}
+{{- $selector := index . 1 | default "" -}}
+{{- if not $selector -}}
+{{- $text = $text | replace "{@selector@}" "" | replace ", @selector@}" "}" -}}
+{{- end -}}
+{{- $text | replace "@selector@" $selector -}}
 {{- end -}}
