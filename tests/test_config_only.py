@@ -10,8 +10,8 @@ from tests.programs import run, unused_port
 pytestmark = pytest.mark.anyio
 
 
-async def check(*flags: str, **environ: str) -> tuple[int, str, str]:
-    base_url = f"--cohere.base-url=http://127.0.0.1:{unused_port()}"
+async def check(*flags: str, host: str = "127.0.0.1", **environ: str) -> tuple[int, str, str]:
+    base_url = f"--cohere.base-url=http://{host}:{unused_port()}"
     command = (sys.executable, "-m", "exporter", "check", "--config-only", base_url, *flags)
     return await run(*command, environ=environ)
 
@@ -41,5 +41,7 @@ async def test_an_invalid_configuration_is_named_in_one_line(
 
 
 async def test_a_proxy_that_cannot_be_used_is_invalid() -> None:
-    code, _, err = await check(HTTP_PROXY="socks9://proxy.example.com:1")
+    # No proxy is ever asked for this machine's own loopback.
+    code, _, err = await check(host="gateway.example.com", HTTP_PROXY="socks9://proxy.example.com:1")
     assert code == 2, err
+    assert "HTTP_PROXY" in err
