@@ -14,7 +14,7 @@ from exporter.exposition import Format
 from exporter.web.landing import content_security_policy
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
-from exporter.web.views import InFlight, View, create_views, route
+from exporter.web.views import LENIENCE, InFlight, View, create_views, route
 from tests.conftest import until
 from tests.served import client_of
 from tests.test_web_landing import OVERVIEW
@@ -210,7 +210,7 @@ def in_flight_of(response: Response) -> InFlight:
 def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Exporter) -> None:
     view = exporter.app(max_requests=2)
     in_flight = in_flight_of(view(GET))
-    slow = [Slow(in_flight, lag=0.25), Slow(in_flight)]
+    slow = [Slow(in_flight, lag=LENIENCE), Slow(in_flight)]
     answer = view(GET)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert (exporter.rejected, len(exporter.scrapes)) == (1, 1)
@@ -224,7 +224,7 @@ def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Exporter) ->
 def test_a_scrape_beyond_the_limit_evicts_the_slowest_client(exporter: Exporter) -> None:
     view = exporter.app(max_requests=3)
     in_flight = in_flight_of(view(GET))
-    slow = [Slow(in_flight, lag) for lag in (0.2, 3.0, 2.0)]
+    slow = [Slow(in_flight, lag) for lag in (LENIENCE, 3.0, 2.0)]
     assert view(GET).status == 200
     assert [response.aborted for response in slow] == [False, True, False]
     assert exporter.rejected == 0

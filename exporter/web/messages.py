@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import httptools
 
 NO_STORE = {"Cache-Control": "no-store"}
+_KNOWN = 2048  # bytes of a head that is recognized when it comes again, as a scraper's do
 
 
 @dataclass(slots=True)
@@ -133,9 +134,25 @@ class RequestParser:
         self.is_within_head = False
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
+        self._known = b"", list[Request | Response]()
 
     def feed(self, data: bytes) -> list[Request | Response]:
         """Return the requests whose heads are complete now, and the refusal of one that makes no sense."""
+        begins = not self.is_within_head
+        if begins and data == self._known[0]:
+            return self._known[1]
+        found = self._parse(data)
+        if begins and len(data) <= _KNOWN and len(found) == 1 and self._is_repeatable(found[0]):
+            self._known = data, found
+        return found
+
+    def _is_repeatable(self, item: Request | Response) -> bool:
+        """Return whether the bytes just read are this request again when they come again."""
+        if self._has_ended or self.is_within_head or isinstance(item, Response):
+            return False
+        return b"authorization" not in item.headers  # no password is kept
+
+    def _parse(self, data: bytes) -> list[Request | Response]:
         found: list[Request | Response] = []
         self._found = found
         if self._has_ended:

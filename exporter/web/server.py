@@ -8,14 +8,17 @@ one that is being served.
 import asyncio
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
 
+from exporter.web.channel import Channel, EncryptedChannel
 from exporter.web.connection import Connection, Handler, Limits
 from exporter.web.tls import Tls
 
 _PAUSE = 0.1  # seconds before connections are accepted again where no descriptors were left
+_SWEEP = 0.25  # seconds between looks for connections that are past their deadline
 _STALLED = 30_000  # milliseconds without an acknowledgement or any room, after which the kernel gives up
 
 
@@ -45,6 +48,8 @@ class WebServer:
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_closed = asyncio.Event()
+        self._queued: deque[Callable[[], None]] = deque()
+        self._sweeping: asyncio.TimerHandle | None = None
 
     @property
     def connections(self) -> int:
@@ -87,6 +92,18 @@ class WebServer:
         if not self._connections:
             self._all_closed.set()
 
+    def queue(self, answer: Callable[[], None]) -> None:
+        """Call `answer` later; of all that are queued, one in each turn of the event loop."""
+        self._queued.append(answer)
+        if len(self._queued) == 1:
+            asyncio.get_running_loop().call_soon(self._answer_queued)
+
+    def _answer_queued(self) -> None:
+        self._queued[0]()
+        self._queued.popleft()
+        if self._queued:
+            asyncio.get_running_loop().call_soon(self._answer_queued)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task, and cancel it when the server stops."""
         task = asyncio.create_task(work)
@@ -116,12 +133,20 @@ class WebServer:
             sock.close()  # the client has gone already
 
     def _open(self, sock: socket.socket) -> None:
-        tls = self._tls() if self._tls else None
-        if tls is not None:
-            sock = tls.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        self._connections.add(Connection(self, sock, tls))
+        channel = EncryptedChannel(sock, self._tls()) if self._tls else Channel(sock)
+        self._connections.add(Connection(self, channel))
         if len(self._connections) > self.limits.connections:
             self._evict()
+        if self._sweeping is None:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End the connections that are past their deadline, as long as there are any."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in [one for one in self._connections if one.due <= now]:
+            connection.abort()
+        self._sweeping = loop.call_later(_SWEEP, self._sweep) if self._connections else None
 
     def _evict(self) -> None:
         idle = [connection for connection in self._connections if connection.is_evictable]

@@ -16,7 +16,7 @@ from exporter.web.negotiation import accepts_gzip, choose_format
 View = Callable[[Request], Response]
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 PROBES = ("/-/healthy", "/-/ready")
-LENIENCE = 0.25  # seconds
+LENIENCE = 0.1  # seconds
 _NOT_FOUND = text(404, "Not Found")
 _NOT_ALLOWED = text(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
 _TOO_MANY = text(503, "Too many scrapes at once", {"Retry-After": "1", **NO_STORE})
@@ -117,7 +117,7 @@ class MetricsView:
         if not self._in_flight.admit():
             self._on_rejected()
             return _TOO_MANY
-        kind = _negotiate(request.header("accept"), request.header("accept-encoding"))
+        kind = _negotiate(request.headers.get(b"accept", b""), request.headers.get(b"accept-encoding", b""))
         chunks = self._scrape(*kind)
         ready = self._ready.get(kind)
         if ready is None or ready.chunks is not chunks:
@@ -126,8 +126,8 @@ class MetricsView:
 
 
 @lru_cache(maxsize=64)
-def _negotiate(accept: str, accept_encoding: str) -> tuple[Format, bool]:
-    return choose_format(accept), accepts_gzip(accept_encoding)
+def _negotiate(accept: bytes, accept_encoding: bytes) -> tuple[Format, bool]:
+    return choose_format(accept.decode("latin-1")), accepts_gzip(accept_encoding.decode("latin-1"))
 
 
 def _headers(format_: Format, gzipped: bool) -> Mapping[str, str]:

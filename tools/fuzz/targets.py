@@ -22,6 +22,7 @@ from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
 from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState
 from exporter.runtime.reload import ReloadError
+from exporter.web.channel import Channel
 from exporter.web.config import read_config
 from exporter.web.connection import Connection, Handler, Limits
 from exporter.web.messages import Request, RequestParser, Response
@@ -152,6 +153,9 @@ class _Owner:
     def forget(self, connection: Connection) -> None:  # noqa: ARG002 - there is one
         self.closed.set()
 
+    def queue(self, answer: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(answer)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         raise AssertionError(work)
 
@@ -165,7 +169,7 @@ async def _answered(data: bytes, turns: int) -> bytes:
         theirs.send(data)
         theirs.shutdown(socket.SHUT_WR)
         owner = _Owner()
-        Connection(owner, ours, None)
+        Connection(owner, Channel(ours))
         async with asyncio.timeout(turns):
             await owner.closed.wait()
         return await asyncio.get_running_loop().sock_recv(theirs, 1 << 20)

@@ -1,0 +1,112 @@
+"""How bytes get into and out of a client's socket, in clear text or within TLS; nothing here waits.
+
+Responses go from shared bytes straight to the kernel, or to OpenSSL, and are never copied for a client.
+"""
+
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+
+from exporter.web.tls import Tls
+
+Chunks = Sequence[bytes | memoryview]
+_READ = 4 * 1024  # bytes; little, because a request sent ahead takes time as soon as it is read
+_RECORD = 16 * 1024  # bytes of TLS; read whole, so that OpenSSL keeps none back
+_CHUNKS = 128  # for one system call, which takes 1,024
+_ENCRYPTED = 1024 * 1024  # bytes sent in one turn of the event loop
+_UNSENT = 256 * 1024  # bytes the kernel holds for a slow client
+_UNBOUNDED = 2**31 - 1
+_WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class HandshakeFailed(Exception):
+    """The client is told why by OpenSSL's alert; in clear text is what it wants when it `spoke_http`."""
+
+    def __init__(self, *, spoke_http: bool) -> None:
+        super().__init__()
+        self.spoke_http = spoke_http
+
+
+class Channel:
+    """A socket in clear text."""
+
+    _at_once = _READ
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._is_bounded = False
+
+    def receive(self) -> bytes:
+        """Return what has come, nothing at the end; raise OSError, as sockets do that would have to wait."""
+        return self.sock.recv(self._at_once)
+
+    def send(self, chunks: Chunks) -> int:
+        """Send what there is room for and return how many bytes that were; raise OSError."""
+        try:
+            return self.sock.sendmsg(chunks[:_CHUNKS])
+        except BlockingIOError:
+            return 0
+
+    def bound_kernel(self, *, bounded: bool) -> None:
+        """Let the kernel buffer much of a response, which is fast, or little."""
+        if bounded is not self._is_bounded and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self._is_bounded = bounded
+            unsent = _UNSENT if bounded else _UNBOUNDED
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+
+    def end(self) -> None:
+        """End the sending half."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+
+class EncryptedChannel(Channel):
+    """A socket within TLS, which does not begin before `shake_hands` returns."""
+
+    _at_once = _RECORD
+
+    def __init__(self, sock: socket.socket, tls: Tls) -> None:
+        super().__init__(tls.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
+        self._tls = tls
+
+    def shake_hands(self) -> None:
+        """Go on with the handshake; raise HandshakeFailed, or OSError for a client that may not come in."""
+        if not isinstance(self.sock, ssl.SSLSocket):
+            return
+        try:
+            self.sock.do_handshake()
+        except _WAIT:
+            raise
+        except ssl.SSLError as error:
+            self._strip()
+            raise HandshakeFailed(spoke_http=error.reason == "HTTP_REQUEST") from None
+        if not self._tls.admits(self.sock.getpeercert()):
+            raise ConnectionRefusedError
+
+    def send(self, chunks: Chunks) -> int:
+        """Send some records; OpenSSL wants one for which there was no room to be given again as it was."""
+        sent = 0
+        with suppress(*_WAIT):
+            for chunk in chunks:
+                view = memoryview(chunk)
+                for start in range(0, len(view), _RECORD):
+                    record = view[start : start + _RECORD]
+                    count = self.sock.send(record)
+                    sent += count
+                    if count < len(record) or sent >= _ENCRYPTED:
+                        return sent
+        return sent
+
+    def end(self) -> None:
+        """Say goodbye, for whose answer nobody waits, and end the sending half."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            with suppress(OSError):
+                self.sock.unwrap()
+            self._strip()
+        super().end()
+
+    def _strip(self) -> None:
+        """Go on in clear text, on the same descriptor."""
+        self.sock = socket.socket(fileno=self.sock.detach())
+        self.sock.setblocking(False)
