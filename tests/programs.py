@@ -179,10 +179,15 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
 
 
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """Give this process's environment without what would configure the exporter."""
+    """Return this process's environment without what would configure the exporter.
+
+    COLUMNS and LINES come and go with the terminal library that some test runners load.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("COHERE_", "CO_API_")) and not name.lower().endswith("_proxy")
+        if not name.startswith(("COHERE_", "CO_API_"))
+        and not name.lower().endswith("_proxy")
+        and name not in ("COLUMNS", "LINES", "NO_COLOR")
     }
     return {**kept, **(extra or {})}
