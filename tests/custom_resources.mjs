@@ -22,7 +22,8 @@ const watched = (value, path, unseen) => {
 };
 
 for (const manifest of JSON.parse(readFileSync(0, "utf8"))) {
-  const schema = `ComGithubPrometheusOperatorPrometheusOperatorPkgApisMonitoringV1${manifest.kind}.js`;
+  const version = manifest.apiVersion.split("/")[1].replace("v", "V");
+  const schema = `ComGithubPrometheusOperatorPrometheusOperatorPkgApisMonitoring${version}${manifest.kind}.js`;
   const { validate } = await import(pathToFileURL(`${process.argv[2]}/_schemas/${schema}`));
   const unseen = new Set();
   if (!validate(watched(manifest, "", unseen))) {
