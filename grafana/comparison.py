@@ -7,6 +7,9 @@ from grafana.promql import FALLING, chosen, named
 
 THIS, BASELINE, BEFORE = 'model_id="$model_id"', 'model_id="$baseline"', 'model_id="$predecessor"'
 
+COMPARED = 5
+"""Models whose curves are drawn beside the one that is shown."""
+
 CREATED, NAMED = "cohere_finetuned_model_created_timestamp_seconds", 'model_name!=""'
 PREDECESSOR = (
     f"topk(1, max by (model_id, model_name) ({chosen(CREATED, NAMED)})\n"
@@ -65,15 +68,30 @@ def curves_by_step() -> Panel:
         return chosen(f"cohere_finetuned_model_{family}", models, *matchers)
 
     value = either(of("step_metric", metric), of("training_metric", metric))
+    value = f"({value})\nand on (model_id) ({_drawn()})"
     step = either(of("step_number"), of("training_metric_step", metric))
     return by_step(
         "One metric by training step",
-        "The chosen metric of this model and of those chosen to compare, over the training step instead of "
-        "the time. The time range must reach back to the training of all of them.",
+        f"The chosen metric of this model and of up to {COMPARED} chosen to compare, over the training step "
+        "instead of the time. The time range must reach back to the training of all of them.",
         _shown(f"({step})\nand on (model_id) ({value})"),
         _shown(value),
         empty="No steps with this metric in this time range, or no data",
     )
+
+
+def _drawn() -> str:
+    """Return this model and those to compare that were created last, the same all over the time range."""
+
+    def created(*matchers: str) -> str:
+        at_the_end = (
+            f"last_over_time({chosen(family, *matchers)}[$__range] @ end())"
+            for family in (CREATED, "cohere_finetuned_model_info")
+        )
+        return "max by (model_id) ({} or on (model_id) 0 * {})".format(*at_the_end)
+
+    others = created('model_id=~"$compare"', 'model_id!="$model_id"')
+    return f"{created(THIS)} or topk({COMPARED}, {others})"
 
 
 def _shown(expression: str) -> str:

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 from exporter.model import Status
 from grafana.board import MODEL as BOARD
 from grafana.board import dashboard
-from grafana.comparison import PREDECESSOR, curves_by_step, evaluation
+from grafana.comparison import COMPARED, PREDECESSOR, curves_by_step, evaluation
 from grafana.layout import Heading, Shelf
 from grafana.looks import BASE_TYPES, NEUTRAL, by_code, statuses, words
 from grafana.panels import Column, graph, listing, single, status_history
@@ -70,7 +70,7 @@ def build() -> Dashboard:
             of_models(
                 "compare",
                 "Compare",
-                "Models whose curves are drawn beside it; up to five stay readable.",
+                f"Models whose curves are drawn beside it: of those chosen, the {COMPARED} created last.",
                 several=True,
                 optional=True,
             ),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ class Case:
     place: str
     series: dict[str, float | Values]
     answer: dict[str, float]
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 def model(family: str, model_id: str, **labels: str) -> str:
@@ -164,6 +165,20 @@ CASES = [
         },
         {'metric="loss"': 0.7},
     ),
+    Case(
+        "of the models to compare the five created last are drawn, and the model itself",
+        "model: One metric by training step B",
+        {
+            **{model("training_metric", each, model_name=each, metric="loss"): 0.5 for each in "bcdefgh"},
+            **{model("info", each, model_name=each): 1.0 for each in "bcdefgh"},
+            **{
+                model("created_timestamp_seconds", each): ago(hours)
+                for hours, each in enumerate("hgdefb", start=1)
+            },
+        },
+        {f'model="{each} · {each}"': 0.5 for each in "bhgdef"},
+        variables={"compare": "c|d|e|f|g|h"},
+    ),
 ]
 
 
@@ -178,15 +193,16 @@ async def test_the_queries_answer_what_is_known(tmp_path: Path) -> None:
 def group(case: Case) -> dict[str, object]:
     """Return a case as promtool reads it."""
     answer = [{"labels": f"{{{labels}}}", "value": value} for labels, value in case.answer.items()]
-    query = {"expr": filled(case.place), "eval_time": f"{NOW}s", "exp_samples": answer}
+    query = {"expr": filled(case), "eval_time": f"{NOW}s", "exp_samples": answer}
     series = [{"series": name, "values": values(given)} for name, given in case.series.items()]
     return {"name": case.name, "interval": "30m", "input_series": series, "promql_expr_test": [query]}
 
 
-def filled(place: str) -> str:
-    """Return a query with the variables as CHOSEN."""
-    query = next(query for query in QUERIES if query.place == place)
-    return re.sub(r"\$([a-z_]+)", lambda name: CHOSEN[name[1]], query.expr)
+def filled(case: Case) -> str:
+    """Return the query of a case with the variables as CHOSEN, but those it changes."""
+    query = next(query for query in QUERIES if query.place == case.place)
+    variables = CHOSEN | case.variables
+    return re.sub(r"\$([a-z_]+)", lambda name: variables[name[1]], query.expr)
 
 
 def values(given: float | Values) -> str:
