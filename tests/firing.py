@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,20 +32,13 @@ class Scenario:
     def __str__(self) -> str:
         return self.name
 
-    def unit_test(self, rules: Path) -> dict[str, object]:
-        """Return the scenario as a file for `promtool test rules`."""
-        series = input_series(self.exporters, max(self.expected) + self.scrape, self.scrape)
+    def unit_test(self) -> dict[str, object]:
+        """Return the scenario as one of the tests in a file for `promtool test rules`."""
         return {
-            "rule_files": [str(rules)],
-            "evaluation_interval": f"{self.evaluation:.0f}s",
-            "tests": [
-                {
-                    "name": self.name,
-                    "interval": f"{self.scrape:.0f}s",
-                    "input_series": series,
-                    "promql_expr_test": [_check(at, alerts) for at, alerts in self.expected.items()],
-                }
-            ],
+            "name": self.name,
+            "interval": f"{self.scrape:.0f}s",
+            "input_series": input_series(self.exporters, max(self.expected) + self.scrape, self.scrape),
+            "promql_expr_test": [_check(at, alerts) for at, alerts in self.expected.items()],
         }
 
 
@@ -61,14 +54,36 @@ def _check(at: float, alerts: Sequence[Fires]) -> dict[str, object]:
     }
 
 
-async def promtool(program: str, folder: Path, rules: Path, scenario: Scenario) -> str:
-    """Run a scenario; return what promtool found wrong, "" if nothing."""
-    file = folder / "scenario.json"
-    file.write_text(json.dumps(scenario.unit_test(rules)))
+async def promtool(program: str, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
+    """Run scenarios, all at once; return what promtool found wrong with which, "" if nothing."""
+    found = await _run(program, folder, rules, scenarios)
+    if not found or len(scenarios) == 1:
+        return found
+    # Promtool 2 does not say which test failed.
+    alone = [(one.name, await _run(program, folder, rules, [one])) for one in scenarios]
+    return "\n".join(f"{name}: {wrong}" for name, wrong in alone if wrong) or found
+
+
+async def _run(program: str, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
+    files = [_write(folder, rules, of_one, interval) for interval, of_one in _by_evaluation(scenarios)]
     process = await asyncio.create_subprocess_exec(
-        *(program, "test", "rules", str(file)),
+        *(program, "test", "rules", *files),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     out, _ = await process.communicate()
     return out.decode() if process.returncode else ""
+
+
+def _by_evaluation(scenarios: Sequence[Scenario]) -> Iterator[tuple[float, list[Scenario]]]:
+    """Return the scenarios by their evaluation interval, of which a file has one."""
+    for interval in {scenario.evaluation for scenario in scenarios}:
+        yield interval, [scenario for scenario in scenarios if scenario.evaluation == interval]
+
+
+def _write(folder: Path, rules: Path, scenarios: Sequence[Scenario], interval: float) -> str:
+    file = folder / f"evaluated-every-{interval:.0f}s.json"
+    tests = [scenario.unit_test() for scenario in scenarios]
+    content = {"rule_files": [str(rules)], "evaluation_interval": f"{interval:.0f}s", "tests": tests}
+    file.write_text(json.dumps(content))
+    return str(file)

@@ -31,14 +31,14 @@ def seen(condition: str) -> str:
 FLEET_SEEN = f"max by ({IDENTITY}) ({seen(FLEET)})"
 
 
-def now(condition: str, slack: str = "") -> str:
+def now(condition: str, slack: str = "", by: str = MODEL) -> str:
     """Return the models for which a condition holds, or held when the fleet was last delivered."""
     gone = "" if slack else f"\n  unless on ({IDENTITY}) {FLEET}"
     return f"""\
 (
-  max by ({MODEL}) ({condition})
+  max by ({by}) ({condition})
   or
-  max by ({MODEL}) ({seen(condition)})
+  max by ({by}) ({seen(condition)})
   >= on ({IDENTITY}) group_left ()
   {FLEET_SEEN}{slack}{gone}
 )"""
@@ -90,19 +90,18 @@ IN_STATUS = age(UPDATED, CREATED)
 
 
 def longer(status: str, threshold: str) -> str:
-    """Return the models in a status for longer than a threshold, by the API or as Prometheus saw it."""
+    """Return models that have been in a status for longer than a threshold, if they are in it.
+
+    By the API's times or as Prometheus saw it; a label says which status.
+    """
     samples, seconds = with_status(status), limit(threshold)
     return f"""\
-{status_is(status)}
-and on ({MODEL})
+label_replace({IN_STATUS} > {seconds}, "status", "{status}", "", "")
+or
 (
-  {IN_STATUS} > {seconds}
-  or
-  (
-    min by ({MODEL}) (min_over_time({samples}[{seconds}s])) == 1
-    and on ({MODEL})
-    max by ({MODEL}) (last_over_time({samples}[{limit("recent")}s] offset {seconds}s)) == 1
-  )
+  min by ({MODEL}, status) (min_over_time({samples}[{seconds}s])) == 1
+  and on ({MODEL})
+  max by ({MODEL}) (last_over_time({samples}[{limit("recent")}s] offset {seconds}s)) == 1
 )"""
 
 
@@ -118,21 +117,14 @@ def detailed(expr: str) -> str:
 0 * topk by ({MODEL}) (1, {info} or on ({MODEL}) {bare})"""
 
 
-def stuck(status: str, expr: str) -> str:
-    """Return models with the status that they are stuck in as a label."""
-    return f"""\
-label_replace(
-{indent(expr, "  ")},
-  "status", "{status}", "", ""
-)"""
-
-
 FAILED = with_status("STATUS_FAILED")
 DAY = limit("failed_age")
 # An old failure that is renamed or touched is known by its id and by having been seen as failed before.
 FAILED_BEFORE = f"max by ({MODEL_ID}) (max_over_time({FAILED}[{DAY}s] offset {DAY}s)) == 1"
 SEEN_FAILING = f"min by ({MODEL_ID}) (min_over_time({FAILED}[{DAY}s])) == 0"
 WATCHED_BEFORE = f"max by ({IDENTITY}) (present_over_time({FLEET}[{DAY}s] offset {DAY}s))"
+
+STUCK = series(STATUS, 'status=~"STATUS_QUEUED|STATUS_DEPLOYING_API|STATUS_TEMPORARILY_OFFLINE"')
 
 # What fell NaN while in training, or ended so within a day.
 TRAINING = series(STATUS, 'status=~"STATUS_FINETUNING|STATUS_DEPLOYING_API"')
@@ -153,7 +145,7 @@ and on ({MODEL_ID})
       {age(COMPLETED, UPDATED, CREATED)} < {DAY}
       or
       (
-        {status_is("STATUS_FAILED")}
+        max by ({MODEL}) ({last(STATUS, 'status="STATUS_FAILED"', window="hold")})
         and on ({IDENTITY}) {WATCHED_BEFORE}
         unless on ({MODEL}) ({COMPLETED} or {UPDATED})
       )
@@ -179,23 +171,22 @@ and on ({MODEL_ID})
         name="CohereModelStuck",
         for_="5m",
         expr=detailed(
-            "\nor\n".join(
-                (
-                    stuck(
-                        "STATUS_QUEUED",
-                        f"""\
+            f"""\
+{now(f"{STUCK} == 1", by=f"{MODEL}, status")}
+and on ({MODEL}, status)
 (
-  {longer("STATUS_QUEUED", "queued_idle")}
+  (
+    {longer("STATUS_QUEUED", "queued_idle")}
+  )
   unless on ({IDENTITY})
   {status_is("STATUS_FINETUNING")}
-)
-or
-{longer("STATUS_QUEUED", "queued_busy")}""",
-                    ),
-                    stuck("STATUS_DEPLOYING_API", longer("STATUS_DEPLOYING_API", "deploying")),
-                    stuck("STATUS_TEMPORARILY_OFFLINE", longer("STATUS_TEMPORARILY_OFFLINE", "offline")),
-                )
-            )
+  or
+  {longer("STATUS_QUEUED", "queued_busy")}
+  or
+  {longer("STATUS_DEPLOYING_API", "deploying")}
+  or
+  {longer("STATUS_TEMPORARILY_OFFLINE", "offline")}
+)"""
         ),
         summary=f"Model {NAME} is stuck in {{{{ $labels.status }}}}",
         description=(
@@ -219,20 +210,24 @@ or
         # Only where step metrics can be read is it known that there are none.
         expr=detailed(
             f"""\
+{status_is("STATUS_FINETUNING")}
+and on ({MODEL})
 (
-  {age(STEP_AT)} > {limit("step_silence")}
-  and on ({MODEL})
-  {status_is("STATUS_FINETUNING")}
-  unless on ({MODEL})
-  ({IN_STATUS} < on ({MODEL}) {age(STEP_AT)}) <= {limit("first_step_silence")}
-)
-or on ({MODEL})
-(
-  {longer("STATUS_FINETUNING", "first_step_silence")}
-  unless on ({MODEL})
-  {latest("cohere_finetuned_model_training_step")}
-  and on ({IDENTITY})
-  max by ({IDENTITY}) (increase({STEPS_READ}[{limit("steps_read")}s])) > 0
+  (
+    {age(STEP_AT)} > {limit("step_silence")}
+    unless on ({MODEL})
+    ({IN_STATUS} < on ({MODEL}) {age(STEP_AT)}) <= {limit("first_step_silence")}
+  )
+  or on ({MODEL})
+  (
+    (
+      {longer("STATUS_FINETUNING", "first_step_silence")}
+    )
+    unless on ({MODEL})
+    {latest("cohere_finetuned_model_training_step")}
+    and on ({IDENTITY})
+    max by ({IDENTITY}) (increase({STEPS_READ}[{limit("steps_read")}s])) > 0
+  )
 )"""
         ),
         summary=f"Training of model {NAME} has stalled",
