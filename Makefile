@@ -7,7 +7,7 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit fuzz soak docs dashboards rules rules-check image manifests release site bench bench-docs lock clean
+.PHONY: help demo test lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,15 +51,21 @@ rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts e
 
 image: VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
 image: REVISION ?= $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)
+image: SOURCE ?= $(shell sed -n '/^\[project.urls\]/,/^$$/s/^Source = "\(.*\)"/\1/p' pyproject.toml)
 image: CREATED ?= $(shell git show --no-patch --format=%cI 2>/dev/null)
 image: ## build the container image with podman, docker or buildah; ARGS adds flags
 	@[ -n "$(BUILDER)" ] || { echo "needs podman, docker or buildah" >&2; exit 1; }
 	$(BUILDER) build --file deploy/docker/Dockerfile --tag $(IMAGE):$(VERSION) --build-arg VERSION=$(VERSION) \
-	    --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) $(ARGS) .
+	    --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) --build-arg SOURCE=$(SOURCE) $(ARGS) .
 
 manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, render and check them all
 	$(BIN)/python -m deploy.generate
 	$(BIN)/python -m pytest tests/test_kubernetes.py tests/test_helm.py $(ARGS)
+
+links: $(VENV)/.dev ## write the addresses in [project.urls] of pyproject.toml to where else they belong
+	$(BIN)/python -m tools.links
+	$(BIN)/python -m deploy.prometheus.generate
+	$(BIN)/python -m deploy.generate
 
 release: $(VENV)/.release ## build sdist, wheel, image, chart, SBOM and checksums into dist/; RELEASE names some, TAG must match
 	$(BIN)/python -m tools.release $(if $(TAG),--tag $(TAG)) $(RELEASE)

@@ -22,6 +22,7 @@ from deploy.prometheus.generate import (
     default_values,
     index_page,
     rules_file,
+    runbook,
     template,
 )
 from deploy.prometheus.thresholds import THRESHOLDS
@@ -94,7 +95,7 @@ def test_without_a_url_an_alert_says_where_its_runbook_is_and_offers_no_dead_lin
     for name, alert in rendered().items():
         notes = alert["annotations"]
         assert set(notes) == {"summary", "description", "action", "ended", "runbook", "dashboard"}
-        assert notes["runbook"] == f"docs/runbooks/{name}.md of cohere-finetune-exporter"
+        assert notes["runbook"] == runbook(name)
 
 
 def test_one_url_makes_every_link_absolute() -> None:

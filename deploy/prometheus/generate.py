@@ -15,6 +15,7 @@ from deploy.prometheus import exporters, models
 from deploy.prometheus.rows import WHO, Alert
 from deploy.prometheus.thresholds import THRESHOLDS
 from exporter.rules import render
+from tools.links import urls
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "exporter/rules/rules.template.yml"
@@ -130,13 +131,19 @@ def index_page() -> str:
     )
 
 
+def runbook(alert: str) -> str:
+    """Return where an alert's runbook is, for an installation without an address of its own."""
+    folder = urls().get("Runbooks", "").rstrip("/")
+    return f"{folder}/{alert}.md" if folder else f"docs/runbooks/{alert}.md of cohere-finetune-exporter"
+
+
 def _rule(alert: Alert) -> str:
     annotations = {
         "summary": alert.summary,
         "description": alert.description,
         "action": alert.action,
         "ended": alert.ended,
-        "runbook": f"docs/runbooks/{alert.name}.md of cohere-finetune-exporter",
+        "runbook": runbook(alert.name),
         "runbook_url": f"@runbooksUrl@/{alert.name}.md",
         "dashboard": f"{alert.dashboard_title} in Grafana",
         "dashboard_url": f"@grafanaUrl@{alert.dashboard}",
