@@ -19,10 +19,16 @@ _PACKAGE = Path(__file__).parent
 
 
 def write_dashboards(folder: Path) -> list[Path]:
-    """Write each dashboard as JSON into `folder`, which is created when missing; return the files."""
+    """Write each dashboard as JSON into `folder`, which is created when missing; return the files.
+
+    Raise FileNotFoundError when this installation has none.
+    """
+    sources = sorted(_dashboards().glob("*.json"))
+    if not sources:
+        raise FileNotFoundError("this installation has no dashboards")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for source in sorted(_dashboards().glob("*.json")):
+    for source in sources:
         target = folder / source.name
         target.write_bytes(source.read_bytes())
         written.append(target)

@@ -77,7 +77,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout under a strict umask, with things in it that are nobody's business."""
     context = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "exporter", context / "exporter")
+    for folder in ("exporter", "grafana/dashboards"):
+        shutil.copytree(ROOT / folder, context / folder)
     for name in (".dockerignore", "LICENSE", "requirements.lock"):
         shutil.copy(ROOT / name, context)
     for name in SECRETS:

@@ -30,6 +30,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     assert capsys.readouterr().err == f"cohere-finetune-exporter: {tmp_path}/file: File exists\n"
 
 
+def test_an_installation_without_dashboards_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.shipped._PACKAGE", tmp_path)
+    assert main(["dashboards", str(tmp_path / "new")], {}) == 2
+    assert capsys.readouterr().err.endswith("/new: this installation has no dashboards\n")
+    assert not (tmp_path / "new").exists()
+
+
 def test_dashboards_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dashboards"], {}) == 2
     assert capsys.readouterr().err == "cohere-finetune-exporter: dashboards takes DIR; see --help\n"
