@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from exporter import __version__
-from tools.release import CHART, section
+from tools.release import CHART, dependencies, section
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +28,22 @@ def test_the_changelog_has_a_section_for_what_comes_next() -> None:
 def test_the_notes_of_a_release_are_its_section(heading: str, text: str) -> None:
     changelog = "# Changelog\n\n## 1.2.1 - 2026-01-02\n\n- a\n\n## [1.2.0] - 2026-01-01\n\n### Added\n\n- b\n"
     assert section(changelog, heading) == text
+
+
+def test_an_sbom_says_what_depends_on_what() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    names = re.findall(r"^([\w.-]+)==", lock, re.MULTILINE)
+    root = {"name": "cohere-finetune-exporter", "bom-ref": "root"}
+    bom = {
+        "metadata": {"component": root},
+        "components": [{"name": name, "bom-ref": f"ref-{name}"} for name in names],
+    }
+    found = {entry["ref"]: entry.get("dependsOn", []) for entry in dependencies(bom, lock)}
+    direct = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert next(iter(found)) == "root"
+    assert found["root"] == sorted(f"ref-{re.split('[<>=]', line)[0]}" for line in direct)
+    assert {"ref-certifi", "ref-httpcore"} <= set(found["ref-httpx"])
+    assert set(found) == {"root", *(ref for needed in found.values() for ref in needed)}
 
 
 def test_the_package_s_page_has_nothing_that_an_index_cannot_show() -> None:

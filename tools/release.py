@@ -6,11 +6,14 @@ here: a signature is worth what the identity behind it is, so CI attests the fil
 
 import argparse
 import hashlib
+import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -103,10 +106,25 @@ def _chart() -> None:
 
 
 def _sbom() -> None:
+    lock, file = ROOT / "requirements.lock", DIST / f"{NAME}.cdx.json"
     _run(
         *(_SCRIPTS / "cyclonedx-py", "requirements", "--output-reproducible", "--pyproject"),
-        *(ROOT / "pyproject.toml", "--output-file", DIST / f"{NAME}.cdx.json", ROOT / "requirements.lock"),
+        *(ROOT / "pyproject.toml", "--output-file", file, lock),
     )
+    bom = json.loads(file.read_text(encoding="utf-8"))
+    bom["dependencies"] = dependencies(bom, lock.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(bom, indent=2) + "\n", encoding="utf-8")
+
+
+def dependencies(bom: Mapping[str, Any], lock: str) -> list[dict[str, Any]]:
+    """Return what each component of an SBOM depends on, as the lock's comments say, the package first."""
+    root = bom["metadata"]["component"]
+    refs = {part["name"]: part["bom-ref"] for part in (root, *bom["components"])}
+    needs: dict[str, list[str]] = {ref: [] for ref in refs.values()}
+    for name, via in re.findall(r"^([\w.-]+)==(.*?)(?=^\w|\Z)", lock, re.MULTILINE | re.DOTALL):
+        for parent in re.findall(r"^    # (?:via |  )([\w.-]+)", via, re.MULTILINE):
+            needs[refs[parent]].append(refs[name])
+    return [{"ref": ref, "dependsOn": found} if found else {"ref": ref} for ref, found in needs.items()]
 
 
 def _sums() -> None:
