@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -30,7 +29,7 @@ from exporter.history import History, parse_labels, parse_time, replacing, write
 from exporter.model import FinetunedModel, Snapshot
 from exporter.rules import RulesError, render, render_recording
 from exporter.runtime.service_manager import ServiceManager
-from exporter.runtime.signals import end_in_time, ending
+from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import say, show
 from exporter.settings import ApiKey, Command, Settings, SettingsError
 from exporter.shipped import read_values, write_dashboards
@@ -52,7 +51,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     if simulated:
         log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
     favour_scrapes()
-    stopping = _stop_signal()
+    stopping = stop_signal(asyncio.get_running_loop())
     manager = ServiceManager(os.environ)
     async with (
         exporter.running(*listeners, access=access, probes=probes) as running,
@@ -231,23 +230,6 @@ def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> st
     colour = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     room = shutil.get_terminal_size().columns if fits else None
     return table(snapshot, asked, now, room=room, colour=colour)
-
-
-def _stop_signal() -> asyncio.Future[signal.Signals]:
-    """Return a future that ends with the first signal that asks for an end."""
-    loop = asyncio.get_running_loop()
-    stopping: asyncio.Future[signal.Signals] = loop.create_future()
-
-    def stop(number: signal.Signals) -> None:
-        if not stopping.done():
-            stopping.set_result(number)
-
-    for number in ending():
-        loop.add_signal_handler(number, stop, number)
-    # The loop still wakes and calls `stop`; its own handlers, which do nothing, make room for ones that act
-    # even while the loop is held up.
-    end_in_time()
-    return stopping
 
 
 def _warn_of_key(settings: Settings, key: ApiKey) -> None:
