@@ -4,6 +4,7 @@ It sees the exporter from outside, by the outcome of its last poll and by its pa
 the faults and what the API has told. All times are virtual seconds.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Referee:
         self._last = _Poll(0.0, 0.0, None, None, retry_after=0.0)
         self._repeated = 0
         self._accepted: tuple[float, Listing] | None = None
+        self._stale_after = STALE_AFTER
 
     def look(self) -> None:
         """See whether a poll has ended."""
@@ -100,6 +102,15 @@ class Referee:
         kind = next((word for word in ("month", "circle") if word in outcome.message), outcome.reason)
         self._repeated = self._repeated + 1 if kind == last.kind else 1
         self._last = _Poll(started, ended, outcome.reason, kind, asked)
+        if outcome.reason is None:
+            self._stale_after = STALE_AFTER
+        elif self._age() < self._stale_after:
+            pause = max(self._pause(), min(asked, LONGEST_RETRY_AFTER))
+            self._stale_after = STALE_AFTER + max(pause - INTERVAL, 0.0)
+
+    def _age(self) -> float:
+        """Return the seconds since the list that is shown was told."""
+        return self._now() - (self._accepted[1].at - BEGIN) if self._accepted else math.inf
 
     def _judge_start(self, started: float) -> None:
         if self.polls == 1:
@@ -120,11 +131,11 @@ class Referee:
         A rest that the API asked for counts from its answer, everything else from the poll's beginning.
         """
         last = self._last
-        pause = INTERVAL
-        if last.reason:
-            longest = LONGEST_PAUSE.get(last.kind or "", 0.0)
-            pause = max(INTERVAL, min(INTERVAL * 2.0 ** (self._repeated - 1), longest))
-        return max(last.started + pause, last.ended + min(last.retry_after, LONGEST_RETRY_AFTER))
+        return max(last.started + self._pause(), last.ended + min(last.retry_after, LONGEST_RETRY_AFTER))
+
+    def _pause(self) -> float:
+        longest = LONGEST_PAUSE.get(self._last.kind or "", 0.0) if self._last.reason else 0.0
+        return max(INTERVAL, min(INTERVAL * 2.0 ** (self._repeated - 1), longest))
 
     def judge_silence(self) -> None:
         """Report a poll that has not ended long after it was due."""
@@ -148,11 +159,11 @@ class Referee:
         accepted_at, accepted = self._accepted
         if not page.has_models:
             self.stale_pages += 1
-            if self._now() - (accepted.at - BEGIN) < STALE_AFTER - _GRAIN:
+            if self._age() < self._stale_after - _ROUNDED:
                 self._find("models are missing although the data is fresh")
             return
         # A list may be shown a moment before its poll has ended.
-        if self._api.listed is accepted and self._now() - accepted_at > STALE_AFTER + _GRAIN:
+        if self._api.listed is accepted and self._now() - accepted_at > self._stale_after + _ROUNDED:
             self._find("models are shown although the data is stale")
         if page.shown() not in (accepted.shown, self._api.listed.shown):
             self._find(f"models are not as the API told: {_difference(page.shown(), accepted.shown)}")
