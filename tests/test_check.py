@@ -109,7 +109,13 @@ def test_no_models_one_model_and_models_left_out_are_counted() -> None:
 
 
 def test_json_has_the_names_of_the_api_and_leaves_out_what_it_did_not_give() -> None:
-    progress = TrainingProgress(step=3, metrics={"loss": math.nan, "f1": math.inf})
+    progress = TrainingProgress(
+        step=3,
+        metrics={"loss": math.nan, "f1": math.inf},
+        metric_steps={"loss": 3, "f1": 2},
+        lowest={"loss": 0.5},
+        highest={"loss": 0.75},
+    )
     written = json.loads(document(snapshot(state("a", progress=progress)), ASKED, ["HTTP 500"]))
     assert written == {
         "api": {"url": "https://api.cohere.com"},
@@ -120,9 +126,17 @@ def test_json_has_the_names_of_the_api_and_leaves_out_what_it_did_not_give() -> 
                 "status": "STATUS_READY",
                 "base_model": "command-r",
                 "base_model_version": "08-2024",
+                "multi_label": False,
                 "created_at": "2023-11-14T20:13:20Z",
                 "hyperparameters": {},
-                "training": {"step": 3, "metrics": {"loss": "NaN", "f1": "Infinity"}, "dropped": 0},
+                "training": {
+                    "step": 3,
+                    "metrics": {"loss": "NaN", "f1": "Infinity"},
+                    "metric_steps": {"loss": 3, "f1": 2},
+                    "lowest": {"loss": 0.5},
+                    "highest": {"loss": 0.75},
+                    "dropped": 0,
+                },
             }
         ],
         "statuses": {"STATUS_READY": 1},

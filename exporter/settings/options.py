@@ -80,9 +80,7 @@ class Cohere(_Group):
     client_key_file: OptionalFile = _option(
         None, "Private key (PEM) of the client certificate, if it is not in the same file."
     )
-    client_name: HeaderText = _option(
-        "cohere-finetune-exporter", "Client name sent to the API as X-Client-Name."
-    )
+    client_name: HeaderText = _option("cohere-finetune-exporter", "Value of the X-Client-Name header.")
     timeout: Duration = _option("30s", "Total timeout per request, including connect and body.", gt=0)
     concurrency: Integer = _option("8", "Maximum concurrent API requests.", ge=1)
     requests_per_minute: Integer = _option(
