@@ -107,11 +107,12 @@ def _chart() -> None:
 
 def _sbom() -> None:
     lock, file = ROOT / "requirements.lock", DIST / f"{NAME}.cdx.json"
-    _run(
-        *(_SCRIPTS / "cyclonedx-py", "requirements", "--output-reproducible", "--pyproject"),
-        *(ROOT / "pyproject.toml", "--output-file", file, lock),
+    _run(  # its warning, that it knows no dependencies, is about what is added below
+        *(_SCRIPTS / "python", "-W", "ignore", "-m", "cyclonedx_py", "requirements", "--output-reproducible"),
+        *("--pyproject", ROOT / "pyproject.toml", "--output-file", file, lock),
     )
     bom = json.loads(file.read_text(encoding="utf-8"))
+    bom["metadata"]["component"]["version"] = __version__
     bom["dependencies"] = dependencies(bom, lock.read_text(encoding="utf-8"))
     file.write_text(json.dumps(bom, indent=2) + "\n", encoding="utf-8")
 
