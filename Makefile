@@ -95,7 +95,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew (needs uv)
 	    --generate-hashes --upgrade --no-emit-index-url --no-header --quiet --output-file requirements-site.lock
 
 clean: ## remove the virtual environment and what tools left behind
-	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # An environment whose pip does not work, as an interrupted or failed creation leaves it, is made anew.
 $(VENV)/.created:

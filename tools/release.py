@@ -83,7 +83,8 @@ def _sdist() -> None:
 
 
 def _wheel() -> None:
-    _run(_SCRIPTS / "python", "-m", "build", "--no-isolation", "--wheel", "--outdir", DIST, ROOT)
+    # From the sdist, as `python -m build` does by itself, so that whoever builds it gets the same bytes.
+    _run(_SCRIPTS / "python", "-m", "build", "--no-isolation", "--outdir", DIST, ROOT)
     _run(_SCRIPTS / "twine", "check", "--strict", *DIST.glob("*.whl"))
     _run(_SCRIPTS / "check-wheel-contents", *DIST.glob("*.whl"))
 
