@@ -4,15 +4,21 @@ Signals come first, because the imports that follow take longer than the start o
 that is shutting down. Before this module nothing but the interpreter itself runs, which no program can guard.
 """
 
+import os
 import sys
 
 from exporter.runtime import signals
+
+# Where these ask prometheus_client to share metrics among processes, it writes them into files.
+_MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 def run() -> None:
     """Run the command with the process's own arguments and environment, and end the process."""
     # A check that was broken off has found nothing; whatever else has not begun has ended well.
     signals.end_at_once(None if "check" in sys.argv[1:] else 0)
+    for name in _MULTIPROCESS:  # as the library is imported, it looks for them
+        os.environ.pop(name, None)
     from exporter import cli  # noqa: PLC0415 - a second's work, in which a signal may come
 
     cli.run()

@@ -17,7 +17,6 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    values,
 )
 
 from exporter.errors import REASONS
@@ -45,10 +44,7 @@ class Telemetry:
         has_budget_file: bool = False,
         process_metrics: bool = True,
     ) -> None:
-        # The library has these switches as globals only. The second keeps values in memory, even where
-        # PROMETHEUS_MULTIPROC_DIR asks for files.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        values.ValueClass = values.MutexValue
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a switch that the library has as a global
         self.registry = registry = CollectorRegistry()
         gauge = partial(Gauge, registry=registry)
         counter = partial(Counter, registry=registry)

@@ -16,6 +16,7 @@ from exporter.web.connection import STALLED, Handler, Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.conftest import until
+from tests.hostile.network import HOST, Resolver
 from tests.programs import missing
 
 pytestmark = pytest.mark.anyio
@@ -569,6 +570,18 @@ async def test_an_address_in_use_is_named() -> None:
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: ") as caught:
             listen("127.0.0.1", port)
     assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize(("addresses", "taken"), [(["::1"], "::1"), (["::1", "127.0.0.1"], "127.0.0.1")])
+async def test_a_name_may_have_addresses_of_ipv6_only(
+    addresses: list[str], taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not socket.has_dualstack_ipv6():
+        missing("this machine has no IPv6")
+    Resolver(monkeypatch).addresses = addresses
+    with listen(HOST, 0) as listener:
+        assert listener.getsockname()[0] == taken
+        assert reachable(taken, listener.getsockname()[1])
 
 
 async def test_a_host_that_cannot_be_found_is_named() -> None:

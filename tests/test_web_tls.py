@@ -1,6 +1,10 @@
 """tls_server_config → OpenSSL: what a file that cannot be used is told, and what a context allows."""
 
+import json
+import shutil
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from exporter.web.format import TlsConfig, WebConfig
 from exporter.web.names import SUITES
 from exporter.web.tls import Tls, open_tls
 from tests.certificates import HASH, Authority
+from tests.programs import KEY, ROOT, environment, missing
 
 
 @pytest.fixture
@@ -184,3 +189,38 @@ def test_a_client_comes_in_by_a_name_that_is_exactly_in_the_list(
 ) -> None:
     tls = Tls(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), None if allowed is None else frozenset(allowed))
     assert tls.admits(None if sans is None else {"subjectAltName": tuple(sans)}) is admitted
+
+
+WITHOUT_PROC = "umount -l /proc"
+WITHOUT_ROOM = (
+    "for folder in /dev/shm /tmp /var/tmp; do"
+    " mount --bind $folder $folder; mount -o remount,ro,bind $folder; done; cd /sys"
+)
+
+
+@pytest.mark.parametrize(
+    ("setup", "code", "says"),
+    [
+        (WITHOUT_PROC, 0, "the configuration is valid"),
+        (f"{WITHOUT_ROOM}; {WITHOUT_PROC}", 2, "cohere-finetune-exporter: --web.config.file: "),
+    ],
+)
+def test_a_machine_without_proc_needs_memory_for_files(
+    setup: str, code: int, says: str, tmp_path: Path
+) -> None:
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "--mount", "true"], check=False).returncode:
+        missing("this machine takes no mounts")
+    certificate, key = Authority(tmp_path).issue("server", "localhost")
+    tls = {"cert": Path(certificate).read_text(), "key": Path(key).read_text()}
+    (tmp_path / "web.yml").write_text(json.dumps({"tls_server_config": tls}))
+    command = f"{sys.executable} -m exporter check --config-only --web.config.file={tmp_path / 'web.yml'}"
+    told = subprocess.run(
+        [unshare, "--mount", "sh", "-c", f"{setup}; exec {command}"],
+        env=environment({"COHERE_API_KEY": KEY, "PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, (told.stdout + told.stderr).count("\n")) == (code, 1)
+    assert (told.stdout + told.stderr).startswith(says)

@@ -1,7 +1,7 @@
 """`tls_server_config` → what a connection needs: OpenSSL's context and the names that clients may have.
 
 What is served is what the file asks for or stricter, never less. Certificates and keys are read once and
-handed to OpenSSL as they were read, in memory: an inline key touches no disk.
+handed to OpenSSL as they were read. On Linux that happens in memory, so an inline key touches no disk.
 """
 
 import ipaddress
@@ -21,6 +21,7 @@ from exporter.web.format import TlsConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, VERSIONS
 
 _SANS = ("DNS", "IP Address", "email", "URI")  # those that Go compares
+_MEMORY = "/dev/shm"  # noqa: S108 - files of random names
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -121,18 +122,18 @@ def _no_password() -> str:
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """Give the path of a file with this content, in memory where the system can: OpenSSL reads only files."""
+    """Yield the path of a file with this content, because OpenSSL reads only files."""
     if sys.platform == "linux" and Path("/proc/self/fd").exists():
         descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             yield f"/proc/self/fd/{descriptor}"
-    else:
-        with tempfile.NamedTemporaryFile() as stream:
-            stream.write(content)
-            stream.flush()
-            yield stream.name
+    else:  # only the owner may read what is made here
+        with tempfile.NamedTemporaryFile(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as file:
+            file.write(content)
+            file.flush()
+            yield file.name
 
 
 def _reason(error: ssl.SSLError) -> str:
