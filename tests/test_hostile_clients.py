@@ -154,7 +154,8 @@ async def stands(running: Running, scraper: Scraper, attacks: str) -> dict[str, 
     await scraper.scrape(1)
     assert running.lines[lines:] == []
     for name, tally in tallies.items():
-        assert tally["came"] >= ATTACKS[name.partition("+")[0]][1]
+        attack, _, tls = name.partition("+")
+        assert tally["came"] >= ATTACKS[attack][1] // (10 if tls else 1)
     return tallies
 
 
