@@ -90,17 +90,6 @@ def text(
     return Response(status, fields, (f"{body}\n".encode(),), closes=closes)
 
 
-def html(body: bytes, headers: Mapping[str, str]) -> Response:
-    """Return a web page that is neither cached nor framed; `headers` hold its Content-Security-Policy."""
-    safety = {
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-    }
-    fields = {"Content-Type": "text/html; charset=utf-8", **safety, **NO_STORE, **headers}
-    return Response(200, fields, (body,))
-
-
 def _fields(headers: Mapping[str, str], chunks: Sequence[bytes]) -> bytes:
     given = dict(headers)
     if not any(name.lower() == "content-length" for name in given):

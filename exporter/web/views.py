@@ -4,19 +4,21 @@ Paths are exact and few, so a dictionary finds them: no redirects, no patterns, 
 calls the API or waits for it; each view shows what the callables handed in return at that moment.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 from exporter.exposition import Format
 from exporter.web.landing import Overview, content_security_policy, render
-from exporter.web.messages import NO_STORE, Request, Response, html, text
+from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
 
 View = Callable[[Request], Response]
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 PROBES = ("/-/healthy", "/-/ready")
 LENIENCE = 0.1  # seconds
+SHARED_FOR = 1.0  # seconds
 _NOT_FOUND = text(404, "Not Found")
 _NOT_ALLOWED = text(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
 _TOO_MANY = text(503, "Too many scrapes at once", {"Retry-After": "1", **NO_STORE})
@@ -42,9 +44,7 @@ def create_views(
     """
     in_flight = InFlight(max_requests)
     views: dict[str, View] = {
-        "/": lambda request: html(
-            render(overview(), request.query), {"Content-Security-Policy": content_security_policy()}
-        ),
+        "/": LandingView(overview),
         telemetry_path: MetricsView(scrape, in_flight, on_rejected),
         "/-/healthy": lambda _: _probe(is_healthy(), "healthy"),
         "/-/ready": lambda _: _probe(is_ready(), "ready"),
@@ -101,6 +101,32 @@ class InFlight:
                 return False
             slowest.abort()
         return True
+
+
+class LandingView:
+    """The landing page, which costs milliseconds: requests for the same one within a second share it."""
+
+    def __init__(self, overview: Callable[[], Overview]) -> None:
+        self._overview = overview
+        self._headers = {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Security-Policy": content_security_policy(),
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "no-referrer",
+            **NO_STORE,
+        }
+        self._query: str | None = None
+        self._page = _NOT_FOUND
+        self._until = 0.0
+
+    def __call__(self, request: Request) -> Response:
+        """Return the page that the query asks for."""
+        now = time.monotonic()
+        if request.query != self._query or now > self._until:
+            self._page = Response(200, self._headers, (render(self._overview(), request.query),))
+            self._query, self._until = request.query, now + SHARED_FOR
+        return self._page
 
 
 class MetricsView:
