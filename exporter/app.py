@@ -44,7 +44,7 @@ from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
-from exporter.web.connection import Limits
+from exporter.web.connection import InFlight, Limits
 from exporter.web.format import WebConfig
 from exporter.web.landing import Overview
 from exporter.web.messages import Request, Response
@@ -226,7 +226,9 @@ class Exporter:
             await stack.enter_async_context(self.http)
             polling = asyncio.create_task(self.poller.run(), name="poller")
             stack.push_async_callback(_end, polling)
+            in_flight = InFlight()
             views = create_views(
+                in_flight=in_flight,
                 scrape=self.scrape,
                 scrape_steps=self.scrape_steps if self._settings.training.steps_window else None,
                 overview=self.overview,
@@ -240,7 +242,7 @@ class Exporter:
                 only = route({path: views[path] for path in PROBES})
                 limits = Limits(connections=PROBE_CONNECTIONS, idle_seconds=PROBE_IDLE_SECONDS)
                 await stack.enter_async_context(WebServer(only, probes, limits=limits))
-            server = await stack.enter_async_context(_server(route(views), listeners, access))
+            server = await stack.enter_async_context(_server(route(views), listeners, access, in_flight))
             scheme = "https" if access is not None and access.encrypted else "http"
             yield Running(polling, _url(web.listen_address[0].host, server.port, scheme))
 
@@ -377,10 +379,13 @@ def _open_listener(address: ListenAddress, settings: Settings, which: str) -> so
         raise SettingsError(f"{origin}: {error.strerror or error}") from None
 
 
-def _server(view: View, listeners: Sequence[socket.socket], access: WebConfigReloader | None) -> WebServer:
+def _server(
+    view: View, listeners: Sequence[socket.socket], access: WebConfigReloader | None, in_flight: InFlight
+) -> WebServer:
     if access is None:
-        return WebServer(view, *listeners)
-    return WebServer(enforce(view, access.policy), *listeners, tls=access.tls if access.encrypted else None)
+        return WebServer(view, *listeners, in_flight=in_flight)
+    tls = access.tls if access.encrypted else None
+    return WebServer(enforce(view, access.policy), *listeners, in_flight=in_flight, tls=tls)
 
 
 def _url(host: str, port: int, scheme: str) -> str:

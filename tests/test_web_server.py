@@ -282,7 +282,7 @@ async def test_connections_whose_clients_do_not_take_their_answers_give_way() ->
         for _ in range(20):
             stuck = await stack.enter_async_context(connected(server, receive_buffer=4096))
             await stuck.send(GET)
-        await until(lambda: len(server.sending) == 20)
+        await until(lambda: len(server.in_flight) == 20)
         await asyncio.sleep(STALLED + 0.1)
         async with connected(server) as good:
             await good.send(GET)
@@ -604,8 +604,8 @@ async def test_the_kernel_holds_little_for_many_clients_that_take_nothing() -> N
         for number in range(1, 13):
             client = await stack.enter_async_context(connected(server, receive_buffer=4096))
             await client.send(GET)
-            await until(lambda: len(server.sending) == number)  # noqa: B023 - awaited here
-        left = sorted(sum(map(len, connection._unsent)) for connection in server.sending)
+            await until(lambda: len(server.in_flight) == number)  # noqa: B023 - awaited here
+        left = sorted(sum(map(len, connection._unsent)) for connection in server.in_flight)
         assert len(LARGE) - left[-8] < 1_000_000
 
 

@@ -5,16 +5,17 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from exporter.exposition import Format
+from exporter.web.connection import LENIENCE, InFlight
 from exporter.web.landing import content_security_policy
-from exporter.web.messages import Request, Response
+from exporter.web.messages import Request
 from exporter.web.server import WebServer, listen
-from exporter.web.views import LENIENCE, InFlight, View, create_views, route
+from exporter.web.views import View, create_views, route
 from tests.conftest import until
 from tests.served import client_of
 from tests.test_web_landing import OVERVIEW
@@ -32,10 +33,12 @@ class Exporter:
     scrapes: list[tuple[Format, bool]] = field(default_factory=list)
     overviews: int = 0
     rejected: int = 0
+    in_flight: InFlight = field(default_factory=InFlight)
 
     def app(self, **options: Any) -> View:
         settings: dict[str, Any] = {
             "telemetry_path": "/metrics",
+            "in_flight": self.in_flight,
             "max_requests": 40,
             "on_rejected": self._reject,
         } | options
@@ -182,8 +185,8 @@ class Slow:
     def __init__(self, in_flight: InFlight, lag: float = 0.0) -> None:
         self.lag = lag
         self.aborted = False
-        self._in_flight = in_flight
-        in_flight.add(self)
+        self._in_flight = cast("set[Any]", in_flight)
+        self._in_flight.add(self)
 
     def abort(self) -> None:
         self.aborted = True
@@ -202,28 +205,23 @@ def test_the_chunks_are_sent_as_they_are_and_their_head_is_made_once(exporter: E
     assert view(GET).encode(closing=False, with_body=True)[1:] == [b"other\n"]
 
 
-def in_flight_of(response: Response) -> InFlight:
-    assert isinstance(response.slots, InFlight)
-    return response.slots
-
-
 def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Exporter) -> None:
     view = exporter.app(max_requests=2)
-    in_flight = in_flight_of(view(GET))
+    in_flight = exporter.in_flight
     slow = [Slow(in_flight, lag=LENIENCE), Slow(in_flight)]
     answer = view(GET)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-    assert (exporter.rejected, len(exporter.scrapes)) == (1, 1)
+    assert (exporter.rejected, len(exporter.scrapes)) == (1, 0)
     assert view(Request("GET", "/-/healthy", "")).status == 200
-    in_flight.discard(slow[0])
+    assert not any(response.aborted for response in slow)
+    slow[0].abort()
     assert view(GET).status == 200
     assert exporter.rejected == 1
-    assert not any(response.aborted for response in slow)
 
 
 def test_a_scrape_beyond_the_limit_evicts_the_slowest_client(exporter: Exporter) -> None:
     view = exporter.app(max_requests=3)
-    in_flight = in_flight_of(view(GET))
+    in_flight = exporter.in_flight
     slow = [Slow(in_flight, lag) for lag in (LENIENCE, 3.0, 2.0)]
     assert view(GET).status == 200
     assert [response.aborted for response in slow] == [False, True, False]
@@ -232,7 +230,7 @@ def test_a_scrape_beyond_the_limit_evicts_the_slowest_client(exporter: Exporter)
 
 def test_a_limit_of_zero_is_none(exporter: Exporter) -> None:
     view = exporter.app(max_requests=0)
-    in_flight = in_flight_of(view(GET))
+    in_flight = exporter.in_flight
     slow = [Slow(in_flight, lag=9.0) for _ in range(100)]
     assert view(GET).status == 200
     assert not any(response.aborted for response in slow)
@@ -240,7 +238,7 @@ def test_a_limit_of_zero_is_none(exporter: Exporter) -> None:
 
 async def test_a_scrape_is_in_flight_until_its_client_has_taken_or_left_it(exporter: Exporter) -> None:
     exporter.pieces = (bytes(20_000_000),)
-    async with client_of(exporter.app(max_requests=1)) as client:
+    async with client_of(exporter.app(max_requests=1), in_flight=exporter.in_flight) as client:
         async with client.stream("GET", "/metrics") as first:
             assert first.status_code == 200
             assert (await client.get("/metrics")).status_code == 503
@@ -263,6 +261,7 @@ def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> View:
             is_healthy=lambda: True,
             is_ready=lambda: True,
             telemetry_path="/metrics",
+            in_flight=InFlight(),
             max_requests=1,
         )
     )

@@ -10,7 +10,6 @@ import base64
 import binascii
 import hashlib
 import secrets
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -40,7 +39,8 @@ class BasicAuth:
         self._highest_cost = max(map(_cost, self._users.values()))
         self._check = check or _bcrypt()
         self._key = secrets.token_bytes(32)
-        self._good, self._bad = _Memory(), _Memory()
+        self._good: dict[bytes, None] = {}  # in the order in which they were added
+        self._bad: dict[bytes, None] = {}
         # Not asyncio's own threads, all of which a resolver that hangs may hold.
         self._worker = WorkerThread()
         self._checking = asyncio.Lock()
@@ -70,7 +70,10 @@ class BasicAuth:
         known = self._known(digest)  # another request may have found out meanwhile
         if known is None:
             known = await self._worker(self._verify, user, password)
-            (self._good if known else self._bad).add(digest)
+            remembered = self._good if known else self._bad
+            remembered[digest] = None
+            if len(remembered) > _REMEMBERED:
+                del remembered[next(iter(remembered))]
         return known
 
     def _verify(self, user: bytes, password: bytes) -> bool:
@@ -86,31 +89,13 @@ class BasicAuth:
         return matches and user in self._users
 
     def _known(self, digest: bytes) -> bool | None:
-        if self._good.has(digest):
+        if digest in self._good:
             return True
-        return False if self._bad.has(digest) else None
+        return False if digest in self._bad else None
 
     def _digest(self, user: bytes, password: bytes) -> bytes:
         text = b"%d:%b%b" % (len(user), user, password)
         return hashlib.blake2b(text, key=self._key, digest_size=32).digest()
-
-
-class _Memory:
-    """The digests last seen, a hundred at most."""
-
-    def __init__(self) -> None:
-        self._digests: OrderedDict[bytes, None] = OrderedDict()
-
-    def has(self, digest: bytes) -> bool:
-        if digest not in self._digests:
-            return False
-        self._digests.move_to_end(digest)
-        return True
-
-    def add(self, digest: bytes) -> None:
-        self._digests[digest] = None
-        if len(self._digests) > _REMEMBERED:
-            self._digests.popitem(last=False)
 
 
 def _bcrypt() -> CheckPassword:

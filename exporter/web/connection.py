@@ -22,18 +22,22 @@ import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from exporter.web.channel import Channel, Chunks, EncryptedChannel, HandshakeFailed
-from exporter.web.messages import Request, RequestParser, Response, Slots, text
+from exporter.web.messages import Request, RequestParser, Response, text
+
+if TYPE_CHECKING:
+    from exporter.web.server import WebServer
 
 Handler = Callable[[Request], Response | Awaitable[Response]]
 PACE = 1024 * 1024  # bytes a second; a client that takes less lags behind
-STALLED = 1.0  # seconds
+STALLED = 1.0  # seconds without any room, after which a client of too many may be evicted
+LENIENCE = 0.1  # seconds of lag that a client of too many is granted
 _FEW = 4  # responses under way that may fill the kernel's buffers, because it makes them fast
 _DROP = struct.pack("ii", 1, 0)
 _FAILURE = text(500, "Internal Server Error")
@@ -67,37 +71,31 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Owner(Protocol):
-    """What a connection needs of its server, which calls `abort` when a connection is past its `due`."""
+class InFlight(set["Connection"]):
+    """The responses under way: those whose clients have not yet taken all."""
 
-    handler: Handler
-    limits: Limits
-    sending: "set[Connection]"
-    is_stopping: bool
-
-    def forget(self, connection: "Connection") -> None:
-        """Take note that the connection is closed."""
-
-    def queue(self, answer: Callable[[], None]) -> None:
-        """Call `answer` later; of all that are queued, one in each turn of the event loop."""
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task, and cancel it when the server stops."""
+    def admit(self, limit: int) -> bool:
+        """Return whether there is room for one more, if need be that of a client which is too slow."""
+        if limit and len(self) >= limit:
+            slowest = max(self, key=lambda connection: connection.lag)
+            if slowest.lag <= LENIENCE:
+                return False
+            slowest.abort()
+        return True
 
 
 class Connection:
     """A client's connection; `since` is when it last changed its state or took bytes of a response."""
 
-    def __init__(self, owner: Owner, channel: Channel) -> None:
+    def __init__(self, server: "WebServer", channel: Channel) -> None:
         self._loop = asyncio.get_running_loop()
-        self._owner = owner
-        self._limits = limits = owner.limits
+        self._server = server
+        self._limits = limits = server.limits
         self._channel = channel
         self._fd = channel.sock.fileno()
         self._parser = RequestParser(limits.head_bytes)
         self._requests: deque[Request | Response] = deque()
         self._unsent: Chunks = ()
-        self._slots: Slots | None = None
         self._closing = self._reading = self._writing = False
         self._lag = 0.0
         self._response_due = math.inf
@@ -141,10 +139,10 @@ class Connection:
             return
         self._state = State.CLOSED
         self._watch()
-        self._leave_slots()
+        self._server.in_flight.discard(self)
         self._unsent = ()
         self._channel.sock.close()
-        self._owner.forget(self)
+        self._server.forget(self)
 
     # What the event loop calls.
 
@@ -224,7 +222,7 @@ class Connection:
     def _queue(self) -> None:
         """Wait for a turn: who sends many requests ahead is to hold up nobody else."""
         self._enter(State.HANDLING, self._limits.response_seconds)
-        self._owner.queue(self._answer_next)
+        self._server.queue(self._answer_next)
 
     def _answer_next(self) -> None:
         """Answer the first of the requests that have been read."""
@@ -235,7 +233,7 @@ class Connection:
             self._send(request)
             return
         try:
-            response = self._owner.handler(request)
+            response = self._server.handler(request)
         except Exception:
             log.exception("a request could not be answered")
             response = _FAILURE
@@ -243,7 +241,7 @@ class Connection:
             self._send(response, request)
         else:
             self._enter(State.HANDLING, self._limits.response_seconds)
-            self._owner.spawn(self._wait_for(response, request))
+            self._server.spawn(self._wait_for(response, request))
 
     async def _wait_for(self, response: Awaitable[Response], request: Request) -> None:
         try:
@@ -257,14 +255,13 @@ class Connection:
     # SENDING
 
     def _send(self, response: Response, request: Request | None = None) -> None:
-        self._closing |= self._owner.is_stopping or response.closes or request is None or request.is_last
+        self._closing |= self._server.is_stopping or response.closes or request is None or request.is_last
         with_body = request is None or request.method != "HEAD"
         self._unsent = response.encode(closing=self._closing, with_body=with_body)
-        self._slots = response.slots
         self._state = State.SENDING
         try:
             # Much for a few clients, and little for each of many.
-            self._channel.bound_kernel(bounded=len(self._owner.sending) >= _FEW)
+            self._channel.bound_kernel(bounded=len(self._server.in_flight) >= _FEW)
         except OSError:
             self.abort()
         else:
@@ -279,16 +276,14 @@ class Connection:
         self._unsent = _rest(self._unsent, sent)
         if not self._unsent:
             self._end_response()
-        elif self not in self._owner.sending:
+        elif self not in self._server.in_flight:
             self._begin_to_wait()
         elif sent:
             self._take_note(sent)
 
     def _begin_to_wait(self) -> None:
-        """Wait for room; from now on the response holds a slot."""
-        self._owner.sending.add(self)
-        if self._slots is not None:
-            self._slots.add(self)
+        """Wait for room; from now on the response is in flight."""
+        self._server.in_flight.add(self)
         self._lag = 0.0
         self._enter(State.SENDING, self._limits.stall_seconds)
         self._response_due = self.since + self._limits.response_seconds
@@ -301,14 +296,8 @@ class Connection:
         self.since = now
         self.due = min(self._response_due, now + self._limits.stall_seconds)
 
-    def _leave_slots(self) -> None:
-        self._owner.sending.discard(self)
-        if self._slots is not None:
-            self._slots.discard(self)
-            self._slots = None
-
     def _end_response(self) -> None:
-        self._leave_slots()
+        self._server.in_flight.discard(self)
         if self._closing:
             self._linger()
         elif self._requests:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -34,24 +33,13 @@ class Request:
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
 
-class Slots(Protocol):
-    """Where responses under way are counted."""
-
-    def add(self, sending: Any, /) -> None:
-        """Count one from now on."""
-
-    def discard(self, sending: Any, /) -> None:
-        """Count it no longer."""
-
-
 class Response:
     """What answers a request: `chunks` are sent as they are, never copied.
 
-    Content-Length is added where `headers` has none. After one that `closes`, the connection ends. `slots` is
-    told while sending takes longer than a moment.
+    Content-Length is added where `headers` has none. After one that `closes`, the connection ends.
     """
 
-    __slots__ = ("_fields", "chunks", "closes", "headers", "slots", "status")
+    __slots__ = ("_fields", "chunks", "closes", "headers", "status")
 
     def __init__(
         self,
@@ -60,13 +48,11 @@ class Response:
         chunks: Sequence[bytes] = (),
         *,
         closes: bool = False,
-        slots: Slots | None = None,
     ) -> None:
         self.status = status
         self.headers = headers
         self.chunks = chunks
         self.closes = closes
-        self.slots = slots
         self._fields = _fields(headers, chunks)
 
     def encode(self, *, closing: bool, with_body: bool) -> list[bytes]:
@@ -79,7 +65,7 @@ class Response:
         """Return a copy in which `headers` replace those of the same name."""
         replaced = {name.lower() for name in headers}
         kept = {name: value for name, value in self.headers.items() if name.lower() not in replaced}
-        return Response(self.status, {**kept, **headers}, self.chunks, closes=self.closes, slots=self.slots)
+        return Response(self.status, {**kept, **headers}, self.chunks, closes=self.closes)
 
 
 def text(

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from exporter.web.channel import Channel, EncryptedChannel
-from exporter.web.connection import Connection, Handler, Limits
+from exporter.web.connection import Connection, Handler, InFlight, Limits
 from exporter.web.tls import Tls
 
 _PAUSE = 0.1  # seconds before connections are accepted again where no descriptors were left
@@ -34,14 +34,15 @@ class WebServer:
         handler: Handler,
         *listeners: socket.socket,
         limits: Limits | None = None,
+        in_flight: InFlight | None = None,
         grace: float = 2.0,
         tls: Callable[[], Tls] | None = None,
     ) -> None:
         self.handler = handler
         self.limits = limits or Limits()
-        self.sending: set[Connection] = set()
+        self.in_flight = InFlight() if in_flight is None else in_flight
         self.is_stopping = False
-        self.port: int = listeners[0].getsockname()[1]
+        self.port: int = listeners[0].getsockname()[1] if listeners else 0
         self._listeners = listeners
         self._grace = grace
         self._tls = tls
@@ -128,11 +129,12 @@ class WebServer:
             return
         sock.setblocking(False)
         try:
-            self._open(sock)
+            self.serve(sock)
         except OSError:
             sock.close()  # the client has gone already
 
-    def _open(self, sock: socket.socket) -> None:
+    def serve(self, sock: socket.socket) -> None:
+        """Serve the client of one more socket; raise OSError when it has gone already."""
         channel = EncryptedChannel(sock, self._tls()) if self._tls else Channel(sock)
         self._connections.add(Connection(self, channel))
         if len(self._connections) > self.limits.connections:

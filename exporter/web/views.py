@@ -6,10 +6,10 @@ calls the API or waits for it; each view shows what the callables handed in retu
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
 
 from exporter.exposition import Format
+from exporter.web.connection import InFlight
 from exporter.web.landing import Overview, content_security_policy, render
 from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
@@ -17,7 +17,6 @@ from exporter.web.negotiation import accepts_gzip, choose_format
 View = Callable[[Request], Response]
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 PROBES = ("/-/healthy", "/-/ready")
-LENIENCE = 0.1  # seconds
 SHARED_FOR = 1.0  # seconds
 _NOT_FOUND = text(404, "Not Found")
 _NOT_ALLOWED = text(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
@@ -32,25 +31,26 @@ def create_views(
     is_healthy: Callable[[], bool],
     is_ready: Callable[[], bool],
     telemetry_path: str,
+    in_flight: InFlight,
     max_requests: int,
     on_rejected: Callable[[], None] = lambda: None,
 ) -> dict[str, View]:
     """Return every view by its path.
 
     `scrape(format, gzipped)` returns the exposition in chunks, and must be quick; so does `scrape_steps`
-    that of the training steps. At most `max_requests` scrapes are in flight (0: no limit); one beyond
-    evicts a slow one, or gets 503 and `on_rejected` is called. A `telemetry_path`
-    of `/` takes the landing page's place.
+    that of the training steps. A scrape beyond `max_requests` responses `in_flight` (0: no limit) evicts a
+    slow one, or gets 503 and `on_rejected` is called. A `telemetry_path` of `/` takes the landing page's
+    place.
     """
-    in_flight = InFlight(max_requests)
+    admit = partial(in_flight.admit, max_requests)
     views: dict[str, View] = {
         "/": LandingView(overview),
-        telemetry_path: MetricsView(scrape, in_flight, on_rejected),
+        telemetry_path: MetricsView(scrape, admit, on_rejected),
         "/-/healthy": lambda _: _probe(is_healthy(), "healthy"),
         "/-/ready": lambda _: _probe(is_ready(), "ready"),
     }
     if scrape_steps:
-        views[f"{telemetry_path.rstrip('/')}/steps"] = MetricsView(scrape_steps, in_flight, on_rejected)
+        views[f"{telemetry_path.rstrip('/')}/steps"] = MetricsView(scrape_steps, admit, on_rejected)
     return views
 
 
@@ -64,43 +64,6 @@ def route(views: Mapping[str, View]) -> View:
         return view(request) if request.method in ("GET", "HEAD") else _NOT_ALLOWED
 
     return routed
-
-
-class Sending(Protocol):
-    """A response under way."""
-
-    @property
-    def lag(self) -> float:
-        """Seconds by which its client is too slow."""
-        ...
-
-    def abort(self) -> None:
-        """End it."""
-
-
-class InFlight:
-    """The scrapes in flight: those whose clients have not yet taken all; 0 is no `limit`."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._sending: set[Sending] = set()
-
-    def add(self, sending: Sending) -> None:
-        """Count a response from now on."""
-        self._sending.add(sending)
-
-    def discard(self, sending: Sending) -> None:
-        """Count it no longer."""
-        self._sending.discard(sending)
-
-    def admit(self) -> bool:
-        """Return whether there is room for one more, if need be that of a client which is too slow."""
-        if self._limit and len(self._sending) >= self._limit:
-            slowest = max(self._sending, key=lambda sending: sending.lag)
-            if slowest.lag <= LENIENCE:
-                return False
-            slowest.abort()
-        return True
 
 
 class LandingView:
@@ -132,22 +95,22 @@ class LandingView:
 class MetricsView:
     """An exposition in the format and coding that the client accepts."""
 
-    def __init__(self, scrape: Scrape, in_flight: InFlight, on_rejected: Callable[[], None]) -> None:
+    def __init__(self, scrape: Scrape, admit: Callable[[], bool], on_rejected: Callable[[], None]) -> None:
         self._scrape = scrape
-        self._in_flight = in_flight
+        self._admit = admit
         self._on_rejected = on_rejected
         self._ready: dict[tuple[Format, bool], Response] = {}
 
     def __call__(self, request: Request) -> Response:
         """Return the exposition; its head is made once for the same chunks."""
-        if not self._in_flight.admit():
+        if not self._admit():
             self._on_rejected()
             return _TOO_MANY
         kind = _negotiate(request.headers.get(b"accept", b""), request.headers.get(b"accept-encoding", b""))
         chunks = self._scrape(*kind)
         ready = self._ready.get(kind)
         if ready is None or ready.chunks is not chunks:
-            ready = self._ready[kind] = Response(200, _headers(*kind), chunks, slots=self._in_flight)
+            ready = self._ready[kind] = Response(200, _headers(*kind), chunks)
         return ready
 
 

@@ -63,11 +63,6 @@ def polling_options(url: str, *, steps: bool) -> list[str]:
     return options if steps else [*options, "--metrics.exclude=cohere_finetuned_model_training_.*"]
 
 
-def shows_steps(process: Process) -> int:
-    """Return of how many models the exporter shows step metrics."""
-    return fetch(process.url).count(b"\ncohere_finetuned_model_training_step{")
-
-
 @contextmanager
 def polled(
     fleet: Fleet, *, interval: str = "1h", steps: bool = False, flags: Sequence[str] = ()
@@ -78,6 +73,6 @@ def polled(
         with exporter("serve", f"--poll.interval={interval}", *options, *flags) as process:
             pair = Pair(api, process)
             if steps:
-                wait_until(lambda: shows_steps(process) >= fleet.count, 240)
+                wait_until(lambda: pair.served("steps") >= fleet.count, 240)
             process.settle()
             yield pair

@@ -9,9 +9,9 @@ import re
 import socket
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
@@ -22,10 +22,10 @@ from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
 from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState
 from exporter.runtime.reload import ReloadError
-from exporter.web.channel import Channel
 from exporter.web.config import read_config
-from exporter.web.connection import Connection, Handler, Limits
+from exporter.web.connection import Limits
 from exporter.web.messages import Request, RequestParser, Response
+from exporter.web.server import WebServer
 from tools.fuzz import judge
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -140,26 +140,6 @@ def _requests(data: bytes, size: int) -> list[Request | Response]:
     return [item for piece in pieces for item in parser.feed(piece)]
 
 
-class _Owner:
-    """What a connection needs of a server."""
-
-    def __init__(self) -> None:
-        self.handler: Handler = lambda _: Response(200, {})
-        self.limits = Limits(head_bytes=1 << 20)
-        self.sending: set[Connection] = set()
-        self.is_stopping = False
-        self.closed = asyncio.Event()
-
-    def forget(self, connection: Connection) -> None:  # noqa: ARG002 - there is one
-        self.closed.set()
-
-    def queue(self, answer: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_soon(answer)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        raise AssertionError(work)
-
-
 async def _answered(data: bytes, turns: int) -> bytes:
     """Return what a client receives that sends `data` and no more."""
     ours, theirs = socket.socketpair()
@@ -168,10 +148,12 @@ async def _answered(data: bytes, turns: int) -> bytes:
             end.setblocking(False)
         theirs.send(data)
         theirs.shutdown(socket.SHUT_WR)
-        owner = _Owner()
-        Connection(owner, Channel(ours))
+        server = WebServer(lambda _: Response(200, {}), limits=Limits(head_bytes=1 << 20))
+        server.serve(ours)
         async with asyncio.timeout(turns):
-            await owner.closed.wait()
+            while server.connections:  # noqa: ASYNC110 - each turn of the loop serves it
+                await asyncio.sleep(0)
+        await server.stop()
         return await asyncio.get_running_loop().sock_recv(theirs, 1 << 20)
 
 

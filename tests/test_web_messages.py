@@ -1,0 +1,41 @@
+"""Bytes → requests: what a connection remembers of the last one, and what it must not."""
+
+from exporter.web.messages import Request, RequestParser
+
+HEAD = b"GET /metrics HTTP/1.1\r\nHost: x\r\n%b\r\n"
+SCRAPE = HEAD % b"Accept: text/plain\r\n"
+LOGIN = HEAD % b"Authorization: Basic YTpi\r\n"
+
+
+def paths(parser: RequestParser, *pieces: bytes) -> list[list[str]]:
+    return [[item.path for item in parser.feed(piece) if isinstance(item, Request)] for piece in pieces]
+
+
+def test_the_same_bytes_are_the_same_request_without_being_parsed() -> None:
+    parser = RequestParser(4096)
+    assert parser.feed(SCRAPE) is parser.feed(SCRAPE)
+    assert paths(parser, SCRAPE.replace(b"/metrics", b"/other"), SCRAPE) == [["/other"], ["/metrics"]]
+
+
+def test_the_same_bytes_within_a_head_are_a_part_of_it() -> None:
+    parser = RequestParser(4096)
+    assert paths(parser, SCRAPE, b"GET / HTTP/1.1\r\nX: ", SCRAPE) == [["/metrics"], [], ["/"]]
+
+
+def test_the_end_of_a_head_is_none() -> None:
+    parser = RequestParser(4096)
+    for _ in range(2):
+        assert paths(parser, SCRAPE[:-2], b"\r\n", b"\r\n") == [[], ["/metrics"], []]
+
+
+def test_several_requests_at_once_are_several_each_time() -> None:
+    parser = RequestParser(4096)
+    assert paths(parser, SCRAPE * 2, SCRAPE * 2) == [["/metrics"] * 2] * 2
+
+
+def test_a_head_with_a_password_is_not_remembered() -> None:
+    parser = RequestParser(4096)
+    assert paths(parser, LOGIN, LOGIN) == [["/metrics"]] * 2
+    assert "YTpi" not in repr(parser._known)
+    parser.feed(SCRAPE)
+    assert parser._known[0] == SCRAPE
