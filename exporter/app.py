@@ -249,10 +249,10 @@ class Exporter:
     def _web_config_reloaded(self, result: WebConfig | str) -> None:
         self._show_reload("web_config", successful=isinstance(result, WebConfig))
         if isinstance(result, WebConfig):
-            log.info("the web configuration has changed and is in force")
+            log.info("web configuration reloaded")
             warn_of_access(self._settings, result)
             return
-        log.warning("the web configuration cannot be used; the last good one stays in force", error=result)
+        log.warning("the web configuration cannot be reloaded; the last good one stays in use", error=result)
 
     def _take_rows(self, new: StepRows) -> None:
         self.recent.add(new)
@@ -273,7 +273,9 @@ class Exporter:
         if self._key.secrets() != before or self._key.error != self._key_error:
             self._show_reload("api_key", successful=self._key.error is None)
         if self._key.error and self._key.error != self._key_error:
-            log.warning("the API key file cannot be used; the last good key stays", error=self._key.error)
+            log.warning(
+                "the API key file cannot be reloaded; the last good key stays in use", error=self._key.error
+            )
         elif self._key_error and not self._key.error:
             log.info("the API key file can be used again")
         self._key_error = self._key.error

@@ -66,7 +66,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
                 show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if running.polling.done():
-            log.critical("polling has ended, which it never should", exc_info=running.polling.exception())
+            log.critical("polling ended unexpectedly", exc_info=running.polling.exception())
             return 1
         running.polling.cancel()  # at once: scrapes under way may take their time yet
         log.info("stopping", signal=stopping.result().name)
@@ -236,7 +236,9 @@ def _warn_of_key(settings: Settings, key: ApiKey) -> None:
     """Warn when the key would cross a network for everybody to read, or is missing where one may be meant."""
     file, base_url = settings.cohere.api_key_file, settings.cohere.base_url
     if file and not key.read():
-        log.warning("the API key file is empty; no key is sent until it holds one", file=str(file))
+        log.warning(
+            "the API key file is empty; requests are sent without a key until it has one", file=str(file)
+        )
     url = urlsplit(base_url)
     if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        log.warning("the API key is sent in clear text; give --cohere.base-url as https", api=base_url)
+        log.warning("the API key is sent in clear text; use https in --cohere.base-url", api=base_url)

@@ -63,8 +63,8 @@ class Unauthorized(ApiError):
 
     reason = "unauthorized"
     advice = (
-        "Look at the key (COHERE_API_KEY or --cohere.api-key-file): missing, mistyped, cut off, expired or "
-        "revoked? Give the key alone, without quotes or NAME= around it."
+        "Check the key (COHERE_API_KEY or --cohere.api-key-file): is it mistyped, truncated, expired or "
+        "revoked? Give only the key, without quotes or NAME= around it."
     )
 
 
@@ -72,14 +72,16 @@ class Forbidden(ApiError):
     """The API knows the caller and refuses the call."""
 
     reason = "forbidden"
-    advice = "Ask the account's administrator: the key may not list models, or not from this region."
+    advice = (
+        "Ask the account's administrator: the key lacks permission to list models, or its region is blocked."
+    )
 
 
 class PaymentRequired(ApiError):
     """The account's billing stands in the way."""
 
     reason = "payment_required"
-    advice = "Look at the billing of the account."
+    advice = "Check the account's billing."
 
 
 class Gone(ApiError):
@@ -87,8 +89,8 @@ class Gone(ApiError):
 
     reason = "gone"
     advice = (
-        "Look at --cohere.base-url and its path prefix; Cohere's public platform has retired fine-tuning, "
-        "private deployments have not."
+        "Fine-tuning API not found at the configured URL: check --cohere.base-url and its path prefix. "
+        "Cohere's public platform has retired fine-tuning; private deployments have not."
     )
 
 
@@ -96,41 +98,41 @@ class RateLimited(ApiError):
     """Too many calls."""
 
     reason = "rate_limited"
-    advice = "Ask less often: raise --poll.interval or lower --cohere.requests-per-minute."
+    advice = "Send fewer requests: raise --poll.interval or lower --cohere.requests-per-minute."
 
 
 class QuotaSpent(RateLimited):
     """The calls of the month are spent, by the API's count or by the exporter's own budget."""
 
-    advice = "Wait until the quota renews; --cohere.calls-per-month makes the next one last."
+    advice = "Wait until the quota renews; set --cohere.calls-per-month to make the next one last."
 
 
 class ServerError(ApiError):
     """The API failed on its side."""
 
     reason = "server_error"
-    advice = "Nothing to do here: the API fails on its side. The exporter goes on asking."
+    advice = "Nothing to do here: the API is failing. The exporter keeps polling."
 
 
 class Timeout(ApiError):
     """No whole answer within the deadline."""
 
     reason = "timeout"
-    advice = "Look at the network on the way to --cohere.base-url, or raise --cohere.timeout."
+    advice = "Check the network between here and --cohere.base-url, or raise --cohere.timeout."
 
 
 class ConnectionFailed(ApiError):
     """No answer at all, or one that broke off."""
 
     reason = "connection"
-    advice = "Look at --cohere.base-url (scheme, host, port), and at DNS, proxy and firewall on the way."
+    advice = "Check --cohere.base-url (scheme, host, port), DNS, proxy and firewall."
 
 
 class InvalidResponse(ApiError):
     """An answer that the specification does not allow."""
 
     reason = "invalid_response"
-    advice = "Look at --cohere.base-url: what answers there does not speak the fine-tuning API."
+    advice = "Check --cohere.base-url: the server there does not speak the fine-tuning API."
 
 
 class Endless(InvalidResponse):
@@ -141,7 +143,7 @@ class InternalError(ApiError):
     """Nothing that the API did: a bug of the exporter, or memory that ran out."""
 
     reason = "internal_error"
-    advice = "Report it with the traceback from the log, and look at the memory limit of the process."
+    advice = "Report it with the traceback from the log, and check the memory limit of the process."
 
 
 REASONS = tuple(

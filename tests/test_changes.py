@@ -58,7 +58,7 @@ def test_a_fleet_that_changes_as_a_whole_is_a_hundred_lines_and_one() -> None:
     listed(changes, *fleet)
     lines = listed(changes, *(replace(model, status=Status.TEMPORARILY_OFFLINE) for model in fleet))
     assert [line["event"] for line in lines[:-1]] == ["model status changed"] * 100
-    assert lines[-1]["event"] == "more models appeared, changed their status or left"
+    assert lines[-1]["event"] == "further changes of models not logged one by one"
     assert lines[-1]["models"] == 3
 
 
@@ -75,7 +75,7 @@ async def test_a_fleet_that_never_settles_is_a_hundred_lines_a_minute(clock: Fak
         )
         await clock.advance(1.0)
     assert lines["model status changed"] <= 11 * MOST_LINES
-    assert lines["more models appeared, changed their status or left"] <= 11
+    assert lines["further changes of models not logged one by one"] <= 11
 
 
 def test_a_model_that_appears_is_one_line() -> None:

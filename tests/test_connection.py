@@ -77,7 +77,7 @@ async def test_a_gateway_that_speaks_http2_only_over_tls_is_named() -> None:
     error = ConnectionTrace(httpx.URL("https://gw.test")).failed(
         httpx.RemoteProtocolError("illegal request line")
     )
-    assert error.message == "no use connecting to gw.test:443: it speaks HTTP/2 only"
+    assert error.message == "cannot talk to gw.test:443: it speaks HTTP/2 only"
     assert error.advice == "Have the gateway offer HTTP/1.1 as well as HTTP/2."
 
 

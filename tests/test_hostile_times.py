@@ -373,7 +373,7 @@ async def assert_sane(witness: Witness) -> None:
     page = witness.seen[-1]
     assert not re.search(r"-\d+ (s|min|h|d)\b", page)
     assert not re.search(r"next one in .*\bd\b", page)
-    assert "after this failure" not in page or "The last poll failed" in page
+    assert "backing off" not in page or "The last poll failed" in page
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR, YEAR, -YEAR])

@@ -116,7 +116,7 @@ class Page(HTMLParser):
 
 def test_a_poll_that_worked_is_said_to_have_worked_with_its_time() -> None:
     page = Page(render(OVERVIEW))
-    assert "The last poll worked" in page.text
+    assert "The last poll succeeded" in page.text
     assert "12 s ago (2023-11-14 22:13:08 UTC)" in page.text
     assert {"datetime": "2023-11-14T22:13:08Z"} in page.attributes("time")
     assert "every 1 min" in page.text
@@ -124,7 +124,7 @@ def test_a_poll_that_worked_is_said_to_have_worked_with_its_time() -> None:
 
 def test_the_calls_left_are_told_where_there_is_a_budget() -> None:
     page = render(replace(OVERVIEW, calls_left=1234))
-    assert "<dt>Calls left</dt><dd>1,234 of the month's budget</dd>" in page
+    assert "<dt>Calls left</dt><dd>1,234 of the monthly quota</dd>" in page
     assert "Calls left" not in render(OVERVIEW)
 
 
@@ -250,13 +250,13 @@ def test_a_failed_poll_gives_its_reason_its_message_and_what_to_do() -> None:
 def test_while_the_api_fails_the_last_good_numbers_are_shown_as_such() -> None:
     page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=NOW - 194)))
     assert "15 models" in page.text
-    assert "from the last good poll" in page.text
+    assert "from the last successful poll" in page.text
     assert "3 min 14 s ago" in page.text
 
 
 def test_stale_numbers_are_not_shown_and_it_says_why() -> None:
     page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=NOW - 94_000, snapshot=None)))
-    assert "stale: the last good poll is more than 5 min old" in page.text
+    assert "stale: the last successful poll was more than 5 min ago" in page.text
     assert "1 d 2 h ago" in page.text
     assert not page.rows
 
@@ -269,7 +269,7 @@ def test_before_the_first_poll_it_says_so() -> None:
 
 def test_when_no_poll_ever_worked_it_says_so() -> None:
     page = Page(render(replace(OVERVIEW, outcome=FAILED, last_success_at=None, snapshot=None)))
-    assert "No poll has worked yet" in page.text
+    assert "No poll has succeeded yet" in page.text
 
 
 def test_simulated_data_is_announced_and_only_then() -> None:

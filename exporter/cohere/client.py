@@ -284,7 +284,7 @@ class CohereClient:
             raise
 
     def _reject(self, kind: str, name: str, **fields: Any) -> None:
-        log.debug("part of an answer made no sense and was skipped", kind=kind, name=name, **fields)
+        log.debug("skipped an invalid part of an API response", kind=kind, name=name, **fields)
         self._observer.rejected(kind)
 
 

@@ -24,11 +24,11 @@ class _Fault(NamedTuple):
     advice: str = ""
 
 
-_TRUST = "Name the file of the CA that signed it by --cohere.ca-file or SSL_CERT_FILE."
+_TRUST = "Give the CA that signed it in --cohere.ca-file or SSL_CERT_FILE."
 _UNKNOWN_CA = _Fault("its certificate is signed by a CA that is not trusted here", _TRUST)
 _WRONG_NAME = _Fault(
     "its certificate is for another name",
-    "Have --cohere.base-url use a name that is in the certificate, or have this one added to it.",
+    "Use a name from the certificate in --cohere.base-url, or have this one added to the certificate.",
 )
 _NO_TLS = _Fault(
     "it does not speak TLS", "Is it http instead of https, or another port? See --cohere.base-url."
@@ -36,7 +36,7 @@ _NO_TLS = _Fault(
 _OLD_TLS = _Fault("it speaks no TLS of version 1.2 or later", "Turn on TLS 1.2 or 1.3 on the API's side.")
 _BROKE_OFF = _Fault(
     "it broke off the TLS handshake",
-    "Look for a firewall or proxy that inspects TLS on the way; the API may want a client certificate, too.",
+    "Check for a firewall or proxy that inspects TLS; the API may also require a client certificate.",
 )
 
 _CLIENT_CERTIFICATE = "--cohere.client-cert-file and --cohere.client-key-file"
@@ -51,7 +51,7 @@ _CERTIFICATES: Mapping[int, _Fault] = MappingProxyType(
     {
         9: _Fault(
             "its certificate is not valid yet",
-            "Look at the clock of this machine and of the certificate's CA.",
+            "Check the clock of this machine and of the certificate's CA.",
         ),
         10: _Fault("its certificate has expired", "Renew the API's certificate, or that of its CA."),
         18: _Fault("its certificate is self-signed and not trusted here", _TRUST),
@@ -73,7 +73,7 @@ _HANDSHAKES: Mapping[str, _Fault] = MappingProxyType(
         "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
         "UNEXPECTED_EOF_WHILE_READING": _BROKE_OFF,
         "TLSV13_ALERT_CERTIFICATE_REQUIRED": _Fault(
-            "it asks for a client certificate", f"Give one by {_CLIENT_CERTIFICATE}."
+            "it asks for a client certificate", f"Give one in {_CLIENT_CERTIFICATE}."
         ),
         "SSLV3_ALERT_HANDSHAKE_FAILURE": _Fault(
             "it refuses the TLS handshake", f"It may ask for a client certificate: {_CLIENT_CERTIFICATE}."
@@ -100,7 +100,7 @@ _NO_RESPONSE = {
     "https": _Fault("it closed the connection without a response"),
     "http": _Fault(
         "it closed the connection without a response",
-        "Look at --cohere.base-url: is it https instead of http, or another port?",
+        "Check --cohere.base-url: is it https instead of http, or another port?",
     ),
 }
 # By how h11's messages begin, which httpx hands on: what is wrong with a response.
@@ -165,7 +165,7 @@ class ConnectionTrace:
         if self._proxy:
             if self._proxy.address not in error.message:
                 error.message += self._through
-            error.advice += f" The proxy is set by {self._proxy.variable}; NO_PROXY excepts hosts."
+            error.advice += f" The proxy is set by {self._proxy.variable}; NO_PROXY lists exceptions."
             error.args = (error.message,)
         return error
 
@@ -176,7 +176,7 @@ class ConnectionTrace:
         if isinstance(error, httpx.ConnectError | httpx.ProxyError):
             return f"cannot connect to {api}{self._through}"
         spoken = str(error).startswith("illegal") or str(error).startswith("no response line")
-        return f"{'no use connecting to' if spoken else 'lost the connection to'} {api}{self._through}"
+        return f"{'cannot talk to' if spoken else 'lost the connection to'} {api}{self._through}"
 
     def _fault(self, error: Exception) -> _Fault:
         """Return the deepest cause that has words for people."""

@@ -172,9 +172,7 @@ class TlsContexts:
         if error.verify_code not in _STRICT_ONLY:
             return False
         if self._context.verify_flags & ssl.VERIFY_X509_STRICT:
-            log.warning(
-                "a certificate of the API is flawed and accepted all the same", flaw=error.verify_message
-            )
+            log.warning("the API's certificate chain is flawed but accepted", flaw=error.verify_message)
             self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return True
 

@@ -58,7 +58,7 @@ class Changes:
 
     def _sum_up(self) -> None:
         if self._untold and not self._has_summed_up:
-            log.info("more models appeared, changed their status or left", models=self._untold)
+            log.info("further changes of models not logged one by one", models=self._untold)
             self._untold, self._has_summed_up = 0, True
 
     def polled(self, error: ApiError | None, *, next_in: float = 0.0) -> None:

@@ -93,14 +93,14 @@ def _simulated(overview: Overview) -> str:
         return ""
     return (
         '<p class="simulated" role="note"><strong>Simulated data.</strong> '
-        "These models come from a built-in imitation of the API; none of them exists.</p>"
+        "These models come from the built-in simulated API; none of them is real.</p>"
     )
 
 
 def _headline(outcome: PollOutcome | None) -> str:
     if outcome is None:
         return "Waiting for the first poll"
-    return "The last poll failed" if outcome.reason else "The last poll worked"
+    return "The last poll failed" if outcome.reason else "The last poll succeeded"
 
 
 def _failure(outcome: PollOutcome | None) -> str:
@@ -115,8 +115,8 @@ def _facts(overview: Overview) -> str:
     outcome, now = overview.outcome, overview.now
     good = overview.last_success_at
     facts = {
-        "Last poll": "none has finished yet" if outcome is None else moment(outcome.finished_at, now),
-        "Last good poll": "none yet" if good is None else moment(good, now),
+        "Last poll": "none finished yet" if outcome is None else moment(outcome.finished_at, now),
+        "Last successful poll": "none yet" if good is None else moment(good, now),
         "Polls": f"every {duration(overview.interval)}{_next(overview)}",
         **_calls(overview.calls_left),
         "API": f"<code>{escape(overview.api_url)}</code>",
@@ -125,16 +125,16 @@ def _facts(overview: Overview) -> str:
 
 
 def _next(overview: Overview) -> str:
-    """Say when the next poll comes, where that is later than usual: after refusals the API is left alone."""
+    """Return when the next poll comes, if the exporter backs off."""
     if overview.next_poll_at is None or overview.outcome is None or overview.outcome.reason is None:
         return ""
     if overview.next_poll_at - overview.outcome.finished_at <= overview.interval + 1:
         return ""
-    return f"; after this failure the next one in {duration(max(overview.next_poll_at - overview.now, 0))}"
+    return f"; backing off, the next one in {duration(max(overview.next_poll_at - overview.now, 0))}"
 
 
 def _calls(left: int | None) -> dict[str, str]:
-    return {} if left is None else {"Calls left": f"{left:,} of the month's budget"}
+    return {} if left is None else {"Calls left": f"{left:,} of the monthly quota"}
 
 
 def _fleet(overview: Overview, selection: Selection) -> str:
@@ -157,21 +157,20 @@ def _fleet(overview: Overview, selection: Selection) -> str:
 
 def _absence(overview: Overview) -> str:
     if overview.outcome is None:
-        return "They appear here and among the metrics as soon as the first poll has finished."
+        return "Models appear here and in the metrics once the first poll has finished."
     if overview.last_success_at is None:
-        return "No poll has worked yet, so none are known."
+        return "No poll has succeeded yet, so no models are known."
     limit = duration(overview.stale_after)
-    return f"Nothing is shown, because what is known is stale: the last good poll is more than {limit} old."
+    return f"Nothing is shown, because the data is stale: the last successful poll was more than {limit} ago."
 
 
 def _remarks(overview: Overview, snapshot: Snapshot) -> Iterable[str]:
     if overview.outcome is not None and overview.outcome.reason:
         limit = duration(overview.stale_after)
-        yield f"<p>These are from the last good poll; they disappear once it is {limit} old.</p>"
+        yield f"<p>These are from the last successful poll; they are dropped as stale {limit} after it.</p>"
     if snapshot.dropped:
         yield (
-            f"<p>{snapshot.dropped:,} of them, the oldest, are over the limit and have no metrics of their "
-            "own.</p>"
+            f"<p>{snapshot.dropped:,} of them, the oldest, exceed --models.limit and are not exported.</p>"
         )
 
 
