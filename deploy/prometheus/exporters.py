@@ -66,12 +66,12 @@ def labelled(expr: str, label: str, value: str) -> str:
 
 
 ADVICE = (
-    '{{ if eq $labels.reason "gone" }}nothing is served there: check --cohere.base-url'
+    '{{ if eq $labels.reason "gone" }}fine-tuning API not found (HTTP 404 or 410): check --cohere.base-url'
     '{{ else if eq $labels.reason "rate_limited" }}'
     "lower --cohere.requests-per-minute, or find who else uses the key"
     '{{ else if eq $labels.reason "server_error" }}the API is failing: check Cohere\'s status page'
     '{{ else if eq $labels.reason "timeout" }}'
-    "answers are slow or lost: check the network and proxy, or raise --cohere.timeout"
+    "responses are slow or lost: check the network and proxy, or raise --cohere.timeout"
     '{{ else if eq $labels.reason "connection" }}check DNS, proxy, firewall and TLS between exporter and API'
     '{{ else if eq $labels.reason "invalid_response" }}'
     "something other than the API answers: check --cohere.base-url and the proxy"
@@ -91,11 +91,12 @@ unless on ({IDENTITY})
 max by ({IDENTITY}) (present_over_time({FLEET}[{limit("unseen")}s]))
 or
 absent_over_time({BUILD_INFO}[{limit("remembered")}s])""",
-        summary=f"Nobody sees the fine-tuned models of {WHO}",
+        summary=f"No data about the fine-tuned models of {WHO}",
         description=(
-            f"For {{{{ {limit('unseen')}.0 | humanizeDuration }}}} and more no exporter delivered models. "
+            "No exporter has delivered the models for more than "
+            f"{{{{ {limit('unseen')}.0 | humanizeDuration }}}}. "
             "A model that fails now raises no alert. "
-            "The exporter is gone, down, restarting over and over, or has no current data."
+            "The exporter is missing, down or crash-looping, or its data is stale."
         ),
         action=(
             "Open the exporter's landing page, or its log if there is none; "
@@ -119,7 +120,7 @@ unless on ({IDENTITY})
 {REFUSED}""",
         summary=f"Polls of the fine-tuning API keep failing for {WHO}: {{{{ $labels.reason }}}}",
         description=f"Most failures of the last hour are {{{{ $labels.reason }}}}; {ADVICE}.",
-        action="Run `cohere-finetune-exporter check` where the exporter runs; it says what is wrong.",
+        action="Run `cohere-finetune-exporter check` where the exporter runs; it says what to do.",
         ended="A poll succeeded.",
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
@@ -131,8 +132,8 @@ unless on ({IDENTITY})
         description=(
             "Polls are refused: "
             '{{ if eq $labels.reason "unauthorized" }}the key is wrong or revoked'
-            '{{ else if eq $labels.reason "forbidden" }}the key lacks the right, or the network is blocked'
-            "{{ else }}the account must be paid for{{ end }}."
+            '{{ else if eq $labels.reason "forbidden" }}the key lacks permission, or its network is blocked'
+            "{{ else }}check the account's billing{{ end }}."
         ),
         action="Create a new key in Cohere's dashboard and write it to the key file; no restart is needed.",
         ended="A poll succeeded, or polls fail for other reasons.",
@@ -152,15 +153,15 @@ or
                 "step_metrics",
             )
         }""",
-        summary=f"Answers of the fine-tuning API cannot be read for {WHO}: {{{{ $labels.kind }}}}",
+        summary=f"Responses of the fine-tuning API cannot be read for {WHO}: {{{{ $labels.kind }}}}",
         description=(
-            '{{ if eq $labels.kind "step_metrics" }}Step metrics of some model keep failing; '
-            "its last good values stay.{{ else }}Parts of answers (kind {{ $labels.kind }}) make no sense "
-            "and are skipped.{{ end }} Seen at {{ $value }} different times in "
+            '{{ if eq $labels.kind "step_metrics" }}Reading step metrics of some model keeps '
+            "failing; its last good values are kept.{{ else }}Invalid parts of responses (kind "
+            "{{ $labels.kind }}) are skipped.{{ end }} Seen at {{ $value }} different times in "
             f"{{{{ {limit('reading_window')}.0 | humanizeDuration }}}}."
         ),
-        action="Look for the model and the part of the answer in the exporter's log.",
-        ended="It has become rare.",
+        action="Find the model and the part of the response in the exporter's log.",
+        ended="It no longer recurs.",
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
@@ -192,10 +193,10 @@ last_over_time({BUILD_INFO}[{limit("remembered")}s])""",
         name="CohereReloadFailed",
         for_="5m",
         expr=f"min by ({IDENTITY}, file) ({last('cohere_exporter_reload_successful')}) == 0",
-        summary=f"A changed file cannot be used by {WHO}: {{{{ $labels.file }}}}",
+        summary=f"Reload of a changed file failed for {WHO}: {{{{ $labels.file }}}}",
         description=(
             "The last reload of {{ $labels.file }} failed. The exporter keeps using the last good one; "
-            "a restart would fail, and an old certificate expires."
+            "a restart would fail, and an old certificate may expire."
         ),
         action="Read the exporter's log: it names the file and what is wrong with it.",
         ended="A reload succeeded, or the exporter restarted.",
@@ -223,10 +224,10 @@ or
                 "training.metric-limit",
             )
         }""",
-        summary=f"--{{{{ $labels.limit }}}} leaves series of {WHO} out",
+        summary=f"--{{{{ $labels.limit }}}} drops series of {WHO}",
         description=(
             '{{ $value }} {{ if eq $labels.limit "models.limit" }}models{{ else }}training metrics{{ end }} '
-            "are not exported, the oldest models or the last metrics by name."
+            "are not exported."
         ),
         action="Raise --{{ $labels.limit }}, or set it to 0, if you need them.",
         ended="Nothing is left out.",

@@ -48,41 +48,44 @@ _INDEX = """\
 <!-- Written by `make rules`; do not edit. -->
 # Runbooks
 
-One page for each alert: what it means, what it costs, the first command, likely causes, what to do, and how
-to silence it. An alert is about an exporter's identity (`cluster, namespace, job`) or about one of its
-models.
+One page per alert: meaning, impact, first command, likely causes, mitigation and how to silence it. An alert
+is about an exporter, identified by `cluster, namespace, job`, or about one of its models.
 
 {alerts}
 
-While no exporter delivers the fleet (a restart, a rollout, an outage of the API), what was last known of the
-models holds for an hour (`hold`), so their alerts do not resolve and fire again; `CohereFleetUnseen` says
-that nobody is looking. After an exporter was decommissioned on purpose, silence that alert for a week
-(`remembered`).
+**Which alerts page?** `severity` is the label to route by: only `CohereFleetUnseen` is `critical` by default.
+With the [example receivers](../../deploy/prometheus/alertmanager-receivers.yml), `critical` alerts and
+`CohereModelFailed` page through PagerDuty, `info` goes to e-mail, and everything else to Slack. To be paged
+by another alert, raise its severity ([below](#settings)).
+
+While no exporter delivers data (a restart, a rollout, an API outage), the last known state of the models is
+held for an hour (`hold`), so that their alerts do not resolve and fire again, and `CohereFleetUnseen` fires.
+After decommissioning an exporter on purpose, silence that alert for a week (`remembered`).
 
 In the commands, `PROMETHEUS` and `EXPORTER` are the addresses of your Prometheus and your exporter,
 `NAMESPACE` is a Kubernetes namespace and `MODEL_ID` is the model's id.
 
 ## Settings
 
-Every value can be set without a checkout of this project: in a file of values that you render the rules with,
-or as values of the Helm chart, by the same names.
+Every value can be changed without a checkout of this project: in a values file for
+`cohere-finetune-exporter rules --values FILE`, or, under the same names, as values of the Helm chart.
 
 ```yaml
-url: https://ops.example.com      # makes every link absolute: /runbooks and Grafana's /d below it
-runbooksUrl: ""                   # where they differ: the folder that serves these pages
-grafanaUrl: ""                    # and Grafana
+url: https://ops.example.com      # makes links absolute: runbooks under /runbooks, Grafana under /d
+runbooksUrl: ""                   # base URL of these pages, if different
+grafanaUrl: ""                    # base URL of Grafana, if different
 labels: {{team: ml}}                # added to every alert
 severities: {{CohereModelFailed: critical}}
 disabled: [CohereSeriesDropped]
 thresholds: {{step_silence: 7200}}  # whole numbers
-selector: 'namespace="team-a"'    # put into every selector of every expression
+selector: 'namespace="team-a"'    # added to every selector of every expression
 ```
 
 Where rules see only one namespace (OpenShift user workload monitoring, `enforcedNamespaceLabel`), render
-them once per namespace with a `selector`; the check for absence is then about that namespace too.
+them once per namespace with a `selector`; the absence check then covers that namespace.
 
-Without a URL the annotations `runbook` and `dashboard` name page and dashboard; with one, `runbook_url` and
-`dashboard_url` link to them.
+Without a URL, the annotations `runbook` and `dashboard` name the page and the dashboard; with one,
+`runbook_url` and `dashboard_url` link to them.
 
 ## Thresholds
 
