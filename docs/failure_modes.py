@@ -86,7 +86,7 @@ Step metrics:
 _BACKOFF = (
     (
         "`unauthorized` (401), `forbidden` (403), `payment_required` (402)",
-        "the key or the account: [rotate the key](secrets.md)",
+        "the key or the account: [rotate the key](secrets.md#rotate-the-key)",
         "exponential backoff, up to 15 minutes; at once when the key file changes",
     ),
     (

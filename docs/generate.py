@@ -138,7 +138,7 @@ calling the API.
 
 The key is read from the file given by `--cohere.api-key-file`, or from `COHERE_API_KEY`, else `CO_API_KEY`;
 giving both the file and a variable is an error. It is never accepted on the command line or in the YAML file.
-The file is reloaded when it changes, so [rotating the key](secrets.md) needs no restart; while
+The file is reloaded when it changes, so [rotating the key](secrets.md#rotate-the-key) needs no restart; while
 it cannot be read, the last good key stays in use. A private deployment that does its own authentication needs
 no key, and no `Authorization` header is sent; on Cohere's own hosts a missing key is an error.
 
