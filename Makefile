@@ -7,7 +7,7 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
+.PHONY: help demo test nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,6 +17,10 @@ demo: $(VENV)/.runtime ## serve /metrics on :10220 from the simulated API; ARGS 
 
 test: lint ## lint, then run every test; ARGS adds pytest's flags
 	$(BIN)/python -m pytest $(ARGS)
+
+nightly: $(VENV)/.dev ## live through thousands of random worlds and conversations; ARGS adds pytest's flags
+	CONVERSATIONS=1000 $(BIN)/python -m pytest tests/test_polling_properties.py tests/test_conversations.py \
+	    --hypothesis-profile=nightly $(ARGS)
 
 lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 	$(BIN)/ruff format --check --quiet .

@@ -5,8 +5,12 @@ import heapq
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from tests import editions
+
+# Many more worlds, and larger ones, which `make nightly` lives through.
+settings.register_profile("nightly")
 
 
 class FakeClock:

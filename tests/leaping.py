@@ -10,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
+from exporter.clock import SystemClock
+
 START = 1_000.0
 UNIX_OFFSET = 1.7e9
 
@@ -28,7 +30,9 @@ class _Leap(selectors.SelectSelector):
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
-    """Runs on a time of its own, which is a `Clock`, too."""
+    """Runs on a time of its own; `work_takes` seconds pass where a thread would work."""
+
+    work_takes = 0.0
 
     def __init__(self) -> None:
         self._leap = _Leap()
@@ -41,10 +45,21 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         self, _executor: Executor | None, function: Callable[..., Any], *arguments: Any
     ) -> asyncio.Future[Any]:
         future = self.create_future()
-        try:
-            future.set_result(function(*arguments))
-        except Exception as error:  # noqa: BLE001 - handed on, as a thread would
-            future.set_exception(error)
+
+        def work() -> None:
+            try:
+                result = function(*arguments)
+            except Exception as error:  # noqa: BLE001 - handed on, as a thread would
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        if self.work_takes:
+            self.call_later(self.work_takes, work)
+        else:
+            work()
         return future
 
 
@@ -52,8 +67,29 @@ class LoopClock:
     """The loop's time as the exporter reads it."""
 
     def __init__(self, loop: LeapingLoop) -> None:
-        self.monotonic = loop.time
-        self.sleep = asyncio.sleep
+        self._loop = loop
+        self._ahead = 0.0  # of the loop, which notices no sleep of the machine
+        self._unix_offset = UNIX_OFFSET
+
+    def monotonic(self) -> float:
+        return self._loop.time() + self._ahead
 
     def time(self) -> float:
-        return self.monotonic() + UNIX_OFFSET
+        return self.monotonic() + self._unix_offset
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock."""
+        self._unix_offset += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine have slept, which only a `SuspendedClock` can wake from in time."""
+        self._ahead += seconds
+
+
+class SuspendedClock(LoopClock):
+    """One that waits in naps, as the machine's does, so that hardly a wait is longer for a sleep."""
+
+    sleep = SystemClock.sleep

@@ -7,7 +7,7 @@ time. So a test can tell what must be seen without knowing how the exporter read
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -120,7 +120,7 @@ class TalkingApi:
             self.list_fault = faults.popleft()
             return await self.list_fault.answer(request)
         self.list_fault = None
-        jobs = sorted(self.jobs.values(), key=lambda job: job.created or 0, reverse=self.newest_first)
+        jobs = self._in_order()
         page = jobs[start : start + self.page_size]
         for job in page:
             self.listed.pop(job.id, None)
@@ -148,8 +148,11 @@ class TalkingApi:
         reading.rows += page
         token = self._token(start + self.rows_per_page, len(rows))
         reading.ended = not token
-        items = [*map(_row, page), *self.noise]
+        items = [*(row_of(*row) for row in page), *self.noise]
         return answer(json.dumps({"step_metrics": items, "next_page_token": token}).encode())
+
+    def _in_order(self) -> Sequence[Job]:
+        return sorted(self.jobs.values(), key=lambda job: job.created or 0, reverse=self.newest_first)
 
     def _token(self, end: int, size: int) -> str:
         return "1" if self.circling else str(end) if end < size else ""
@@ -164,15 +167,18 @@ def readable(text: str) -> str:
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text[:1024])
 
 
-def _row(row: tuple[int, dict[str, Any]]) -> dict[str, Any]:
-    step, metrics = row
-    # Step 0 has no number, as protobuf writes it.
-    return {**({"step_number": step} if step else {}), "metrics": {**metrics, "step": step}}
-
-
-def _times(**times: int | None) -> dict[str, str]:
+def row_of(step: int, metrics: Mapping[str, Any], **times: float) -> dict[str, Any]:
+    """Return a row as it is said; step 0 has no number, as protobuf writes it."""
     return {
-        name: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        **_times(**times),
+        **({"step_number": step} if step else {}),
+        "metrics": {**metrics, "step": step},
+    }
+
+
+def _times(**times: float | None) -> dict[str, str]:
+    return {
+        name: datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         for name, at in times.items()
         if at is not None
     }
