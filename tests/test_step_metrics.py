@@ -302,6 +302,16 @@ async def test_new_rows_are_handed_on(world: World) -> None:
     assert world.rows == [StepRows(model=model("a"), rows=rows, missed=7, is_new_run=True)]
 
 
+async def test_a_refused_model_that_left_counts_no_more_towards_a_refusal_of_all(clock: FakeClock) -> None:
+    world = World(clock)
+    for left in ("a", "b"):
+        world.answers[left] = Unauthorized("x")
+        assert await world.read(model(left)) == [left]
+    world.answers["c"] = Unauthorized("x")
+    assert await world.read(model("c")) == ["c"]
+    assert await world.read(model("c"), model("d")) == ["d"], "one model that is listed was refused"
+
+
 async def test_a_model_that_left_is_forgotten_and_its_reading_dropped(world: World) -> None:
     await world.read(model("a", Status.READY), model("b"))
     await world.read(model("b"))

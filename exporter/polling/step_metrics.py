@@ -156,8 +156,17 @@ class StepMetrics:
                     self._see(entry, earlier)
                 elif entry.is_training:
                     self._hurry(entry)
+        if not before.keys() <= self._entries.keys():
+            self._forget_others()
         self._report_recovery()
         self._wakeup.call()
+
+    def _forget_others(self) -> None:
+        """Drop what is kept of models that are listed no more; a place in a queue may last for a day."""
+        self._refused &= self._entries.keys()
+        for kind, queue in self._queues.items():
+            self._queues[kind] = [place for place in queue if place[-1] in self._entries]
+            heapq.heapify(self._queues[kind])
 
     def pause(self) -> None:
         """Begin no reading before the next list: the last one failed, and step metrics would, too."""
