@@ -385,7 +385,8 @@ class StepMetrics:
             self._refused.add(entry.model.id)
             now = self._clock.monotonic()
             if len(self._refused) >= CONCERNS_ALL and now >= self._closed_until:
-                self._closed_until = now + self._backoff.pause(error, FIRST_BACKOFF)
+                pause = self._backoff.pause(error, max(self._interval, FIRST_BACKOFF))
+                self._closed_until = now + pause
 
     def _back_off(self, entry: _Entry) -> None:
         longest = LONGEST_BACKOFF if entry.is_training else LONGEST_BACKOFF_AT_REST
