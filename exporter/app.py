@@ -44,9 +44,9 @@ from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
 from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
-from exporter.web.connection import InFlight, Limits
 from exporter.web.format import WebConfig
 from exporter.web.landing import Overview
+from exporter.web.limits import InFlight, Limits
 from exporter.web.messages import Request, Response
 from exporter.web.policy import enforce
 from exporter.web.recent import RecentValues

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.web.connection import STALLED, Handler, Limits
+from exporter.web.connection import Handler
+from exporter.web.limits import STALLED, Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.conftest import until

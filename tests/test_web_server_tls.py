@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from exporter.web.connection import Handler, Limits
+from exporter.web.connection import Handler
 from exporter.web.format import TlsConfig
+from exporter.web.limits import Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from exporter.web.tls import Tls, open_tls

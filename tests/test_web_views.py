@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from exporter.exposition import Format
-from exporter.web.connection import LENIENCE, InFlight
 from exporter.web.landing import content_security_policy
+from exporter.web.limits import LENIENCE, InFlight
 from exporter.web.messages import Request
 from exporter.web.server import WebServer, listen
 from exporter.web.views import View, create_views, route

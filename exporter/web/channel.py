@@ -110,3 +110,12 @@ class EncryptedChannel(Channel):
         """Go on in clear text, on the same descriptor."""
         self.sock = socket.socket(fileno=self.sock.detach())
         self.sock.setblocking(False)
+
+
+def rest(chunks: Chunks, sent: int) -> Chunks:
+    """Return what is left of chunks after `sent` bytes, without a copy."""
+    for number, chunk in enumerate(chunks):
+        if sent < len(chunk):
+            return [memoryview(chunk)[sent:], *chunks[number + 1 :]]
+        sent -= len(chunk)
+    return ()

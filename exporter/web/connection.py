@@ -24,40 +24,23 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from exporter.web.channel import Channel, Chunks, EncryptedChannel, HandshakeFailed
+from exporter.web.channel import Channel, Chunks, EncryptedChannel, HandshakeFailed, rest
+from exporter.web.limits import PACE, STALLED
 from exporter.web.messages import Request, RequestParser, Response, text
 
 if TYPE_CHECKING:
     from exporter.web.server import WebServer
 
 Handler = Callable[[Request], Response | Awaitable[Response]]
-PACE = 1024 * 1024  # bytes a second; a client that takes less lags behind
-STALLED = 1.0  # seconds without any room, after which a client of too many may be evicted
-LENIENCE = 0.1  # seconds of lag that a client of too many is granted
 _FEW = 4  # responses under way that may fill the kernel's buffers, because it makes them fast
 _DROP = struct.pack("ii", 1, 0)
 _FAILURE = text(500, "Internal Server Error")
 _TLS_NEEDED = text(400, "Client sent an HTTP request to an HTTPS server.", closes=True)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one server grants its clients: seconds, connections at once, bytes of an unfinished head."""
-
-    handshake_seconds: float = 10.0
-    head_seconds: float = 10.0
-    idle_seconds: float = 300.0
-    response_seconds: float = 60.0
-    stall_seconds: float = 10.0
-    linger_seconds: float = 2.0
-    connections: int = 512
-    head_bytes: int = 16 * 1024
 
 
 class State(Enum):
@@ -69,19 +52,6 @@ class State(Enum):
     SENDING = auto()
     LINGERING = auto()
     CLOSED = auto()
-
-
-class InFlight(set["Connection"]):
-    """The responses under way: those whose clients have not yet taken all."""
-
-    def admit(self, limit: int) -> bool:
-        """Return whether there is room for one more, if need be that of a client which is too slow."""
-        if limit and len(self) >= limit:
-            slowest = max(self, key=lambda connection: connection.lag)
-            if slowest.lag <= LENIENCE:
-                return False
-            slowest.abort()
-        return True
 
 
 class Connection:
@@ -273,7 +243,7 @@ class Connection:
         except OSError:
             self.abort()
             return
-        self._unsent = _rest(self._unsent, sent)
+        self._unsent = rest(self._unsent, sent)
         if not self._unsent:
             self._end_response()
         elif self not in self._server.in_flight:
@@ -314,12 +284,3 @@ class Connection:
         self._enter(State.LINGERING, self._limits.linger_seconds)
         self._channel.end()
         self._watch(reading=True)
-
-
-def _rest(chunks: Chunks, sent: int) -> Chunks:
-    """Return what is left of chunks after `sent` bytes, without a copy."""
-    for number, chunk in enumerate(chunks):
-        if sent < len(chunk):
-            return [memoryview(chunk)[sent:], *chunks[number + 1 :]]
-        sent -= len(chunk)
-    return ()

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from exporter.web.channel import Channel, EncryptedChannel
-from exporter.web.connection import Connection, Handler, InFlight, Limits
+from exporter.web.connection import Connection, Handler
+from exporter.web.limits import InFlight, Limits
 from exporter.web.tls import Tls
 
 _PAUSE = 0.1  # seconds before connections are accepted again where no descriptors were left
@@ -100,10 +101,10 @@ class WebServer:
             asyncio.get_running_loop().call_soon(self._answer_queued)
 
     def _answer_queued(self) -> None:
-        self._queued[0]()
-        self._queued.popleft()
+        answer = self._queued.popleft()
         if self._queued:
             asyncio.get_running_loop().call_soon(self._answer_queued)
+        answer()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task, and cancel it when the server stops."""

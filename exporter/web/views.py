@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
 from exporter.exposition import Format
-from exporter.web.connection import InFlight
 from exporter.web.landing import Overview, content_security_policy, render
+from exporter.web.limits import InFlight
 from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
 

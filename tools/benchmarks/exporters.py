@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from tools.benchmarks.fleets import PAGE_SIZE, Fleet
+from tools.benchmarks.fleets import FULL, PAGE_SIZE, Fleet
 from tools.benchmarks.processes import Process, fetch, is_served, python, started, wait_until
 
 
@@ -63,6 +63,11 @@ def polling_options(url: str, *, steps: bool) -> list[str]:
     return options if steps else [*options, "--metrics.exclude=cohere_finetuned_model_training_.*"]
 
 
+def shows_steps(process: Process) -> int:
+    """Return of how many models the exporter shows step metrics."""
+    return fetch(process.url).count(b"\ncohere_finetuned_model_training_step{")
+
+
 @contextmanager
 def polled(
     fleet: Fleet, *, interval: str = "1h", steps: bool = False, flags: Sequence[str] = ()
@@ -73,6 +78,9 @@ def polled(
         with exporter("serve", f"--poll.interval={interval}", *options, *flags) as process:
             pair = Pair(api, process)
             if steps:
-                wait_until(lambda: pair.served("steps") >= fleet.count, 240)
-            process.settle()
+                shown = fleet.count if fleet.kind == FULL else 0  # lean models have none to show
+                wait_until(lambda: pair.served("steps") >= fleet.count and shows_steps(process) >= shown, 240)
+            pair.control("hold=1")  # on a slow machine, one poll would follow the other
+            process.settle(240)
+            pair.control("hold=0")
             yield pair

@@ -23,7 +23,7 @@ from exporter.errors import REASONS, InvalidResponse
 from exporter.model import FinetunedModel, ModelState
 from exporter.runtime.reload import ReloadError
 from exporter.web.config import read_config
-from exporter.web.connection import Limits
+from exporter.web.limits import Limits
 from exporter.web.messages import Request, RequestParser, Response
 from exporter.web.server import WebServer
 from tools.fuzz import judge

@@ -1,0 +1,41 @@
+"""What a server grants its clients, and who has to go when there are too many of them.
+
+Caps and deadlines, no fairness: clients are not told apart by their addresses.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.web.connection import Connection
+
+PACE = 1024 * 1024  # bytes a second; a client that takes less lags behind
+LENIENCE = 0.1  # seconds by which a client may lag although others wait for its place
+STALLED = 1.0  # seconds without any room, after which a response may make way for a connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one server grants its clients: seconds, connections at once, bytes of an unfinished head."""
+
+    handshake_seconds: float = 10.0
+    head_seconds: float = 10.0
+    idle_seconds: float = 300.0
+    response_seconds: float = 60.0
+    stall_seconds: float = 10.0
+    linger_seconds: float = 2.0
+    connections: int = 512
+    head_bytes: int = 16 * 1024
+
+
+class InFlight(set["Connection"]):
+    """The responses under way: those whose clients have not yet taken all."""
+
+    def admit(self, limit: int) -> bool:
+        """Return whether there is room for one more, if need be that of a client which is too slow."""
+        if limit and len(self) >= limit:
+            slowest = max(self, key=lambda connection: connection.lag)
+            if slowest.lag <= LENIENCE:
+                return False
+            slowest.abort()
+        return True
