@@ -249,7 +249,10 @@ def test_a_runbook_has_all_its_parts_and_no_dead_link(page: Path) -> None:
         "Silence",
     ]
     for link in re.findall(r"\]\((?!https?:)(.*?)\)", text):
-        assert (RUNBOOKS / link).is_file()
+        file, _, anchor = link.partition("#")
+        assert (RUNBOOKS / file).is_file()
+        heading = anchor.replace("-", " ").strip()
+        assert heading in (RUNBOOKS / file).read_text(encoding="utf-8").lower()
     assert f"alertname={page.stem}" in text
 
 
