@@ -58,7 +58,7 @@ def _message(path: Path, line: int | None, refusal: str) -> str:
 
 
 def _shown(location: Sequence[int | str]) -> Iterator[str]:
-    """Give the keys of the format on the way to a value, and nothing that the user made up."""
+    """Return the keys of the format on the way to a value, and nothing that the user made up."""
     known = set(WebConfig.model_fields)
     for step in location:
         if step not in known:

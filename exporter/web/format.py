@@ -49,7 +49,7 @@ def _path(value: object, info: ValidationInfo) -> Path | None:
 
 
 def _interval(value: object) -> float:
-    """Give the seconds of a duration as Go writes it."""
+    """Return the seconds of a duration as Go writes it."""
     text = value if isinstance(value, str) else ""  # of a list, aliases may have made an endless one
     if text == "0":
         return 0.0
@@ -239,7 +239,7 @@ class WebConfig(_Section):
     )
 
     def remarks(self, *, local: bool = False) -> Iterator[str]:
-        """Say what is not as whoever wrote the file may think; `local` when only this machine is served."""
+        """Yield warnings of what may not work as intended; `local` when only this machine is served."""
         tls = self.tls_server_config
         if tls.min_version in ("TLS10", "TLS11"):
             yield "min_version: TLS 1.0 and 1.1 are not served; TLS 1.2 is the oldest"

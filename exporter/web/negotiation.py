@@ -29,7 +29,7 @@ class _Wish:
 
 
 def choose_format(accept: str) -> Format:
-    """Give the exposition format that an `Accept` header asks for; text 0.0.4 when it asks for neither.
+    """Return the exposition format that an `Accept` header asks for; text 0.0.4 when it asks for neither.
 
     Each format is as welcome as the most specific range that matches it says; the most welcome wins, and
     of two alike the one named first.
@@ -41,7 +41,7 @@ def choose_format(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Tell whether an `Accept-Encoding` header allows gzip and does not prefer an answer as it is."""
+    """Return whether an `Accept-Encoding` header allows gzip and does not prefer an answer as it is."""
     qualities: dict[str, float] = {}
     for wish in _wishes(accept_encoding):
         coding = wish.value.removeprefix("x-")  # x-gzip is an old name of gzip
@@ -63,7 +63,7 @@ def _wishes(header: str) -> Iterable[_Wish]:
 
 
 def _rank(wishes: Iterable[_Wish], media_type: str, version: str) -> tuple[float, int]:
-    """Give the quality the wishes leave to an offer, and for ties minus the place that says so."""
+    """Return the quality the wishes leave to an offer, and for ties minus the place that says so."""
     matches = [
         (specificity, wish.quality, -place)
         for place, wish in enumerate(wishes)
@@ -74,7 +74,7 @@ def _rank(wishes: Iterable[_Wish], media_type: str, version: str) -> tuple[float
 
 
 def _specificity(wish: _Wish, media_type: str, version: str) -> int:
-    """Tell how closely a range names an offer: from 0, not at all, to 4, by its type and version.
+    """Return how closely a range names an offer: from 0, not at all, to 4, by its type and version.
 
     Other parameters (`escaping`, `charset`) do not tell one offer from another.
     """

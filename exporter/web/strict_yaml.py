@@ -31,7 +31,7 @@ class Document:
     root: yaml.Node | None
 
     def line(self, path: Sequence[Hashable]) -> int | None:
-        """Give the line of a value by its keys and indices; of what holds it when it is not found."""
+        """Return the line of a value by its keys and indices; of what holds it when it is not found."""
         node, line = self.root, None
         for step in path:
             found = _child(node, step)

@@ -145,7 +145,7 @@ def _san(kind: str, name: str) -> str:
 
 
 def _canonical(name: str) -> str:
-    """Give an IP address in its one canonical form, as Go compares them, and any other name as it is."""
+    """Return an IP address in its one canonical form, as Go compares them, and any other name as it is."""
     try:
         return str(ipaddress.ip_address(name.strip()))
     except ValueError:

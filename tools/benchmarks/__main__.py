@@ -15,7 +15,7 @@ from tools.benchmarks.table import BENCHMARKS, Benchmark
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run; give the exit code."""
+    """Run; return the exit code."""
     names = {benchmark.name: benchmark for benchmark in BENCHMARKS}
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all when none")

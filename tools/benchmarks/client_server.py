@@ -26,7 +26,7 @@ class Collected(Collector):
         self._families = [family for family in FAMILIES if steps or family.name not in PROGRESS_FAMILIES]
 
     def collect(self) -> Iterable[Metric]:
-        """Give every family."""
+        """Return every family."""
         for family in self._families:
             metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
             for values, value in samples(family, self._snapshot):
@@ -35,7 +35,7 @@ class Collected(Collector):
 
 
 def samples(family: Family, snapshot: Snapshot) -> Iterable[Sample]:
-    """Give the samples of a family, with the values of all its labels."""
+    """Return the samples of a family, with the values of all its labels."""
     if isinstance(family, FleetFamily):
         yield from family.samples(snapshot)
         return

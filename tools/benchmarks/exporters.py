@@ -46,7 +46,7 @@ class Pair:
         fetch(f"{self.api_url}/-/control?{query}")
 
     def served(self, what: str) -> int:
-        """Give how many lists, pages or step metrics the API has served."""
+        """Return how many lists, pages or step metrics the API has served."""
         stats: dict[str, int] = json.loads(fetch(f"{self.api_url}/-/stats"))
         return stats[what]
 
@@ -57,7 +57,7 @@ class Pair:
 
 
 def polling_options(url: str, *, steps: bool) -> list[str]:
-    """Give the flags of an exporter that polls `url` without limits; `steps` reads step metrics too."""
+    """Return the flags of an exporter that polls `url` without limits; `steps` reads step metrics too."""
     options = ["--models.limit=0", f"--cohere.base-url={url}", f"--cohere.page-size={PAGE_SIZE}"]
     options += ["--cohere.requests-per-minute=1000000", "--poll.stale-after=1d"]
     return options if steps else [*options, "--metrics.exclude=cohere_finetuned_model_training_.*"]

@@ -41,7 +41,7 @@ class Fleet:
         return round(self.count * SERIES[self.kind])
 
     def pages(self, tide: int) -> list[bytes]:
-        """Give the pages of the list, which lead to each other by number."""
+        """Return the pages of the list, which lead to each other by number."""
         jobs = self._jobs
         now = _NOW + tide * _HOUR
         starts = range(0, len(jobs), PAGE_SIZE)
@@ -55,7 +55,7 @@ class Fleet:
         ]
 
     def steps(self) -> Mapping[str, bytes]:
-        """Give the step metrics of each model by its id, newest first."""
+        """Return the step metrics of each model by its id, newest first."""
         return {
             job.id: _json(step_metrics=[wire.step_metrics(job, row) for row in reversed(job.rows(_NOW))])
             for job in self._jobs

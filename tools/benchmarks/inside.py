@@ -33,7 +33,7 @@ _REST = 1.0
 
 
 def ask(what: str, **order: object) -> Findings:
-    """Run this module for `COSTS` or `WALLS`, with the keywords of the function; give what it finds."""
+    """Run this module for `COSTS` or `WALLS`, with the keywords of the function; return what it finds."""
     findings: Findings = json.loads(run(sys.executable, "-m", __name__, what, json.dumps(order)))
     return findings
 
@@ -63,7 +63,7 @@ async def costs(options: Sequence[str], rounds: int, pages: Sequence[str]) -> Fi
 
 
 async def walls(options: Sequence[str], rounds: int) -> Findings:
-    """Give the wall time of the first poll of a new exporter, which needs the step metrics of every model."""
+    """Return the wall times of first polls, each of which needs the step metrics of every model."""
     findings = []
     for _ in range(rounds):
         exporter = _build(options)

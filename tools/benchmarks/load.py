@@ -14,12 +14,12 @@ _ENCODINGS = {PLAIN: "identity", GZIP: "gzip"}
 
 
 def headers(encoding: str) -> dict[str, str]:
-    """Give the request headers of a scrape."""
+    """Return the request headers of a scrape."""
     return {"Accept": TEXT, "Accept-Encoding": _ENCODINGS[encoding]}
 
 
 def wrk(url: str, encoding: str, *, connections: int, seconds: int) -> float:
-    """Give the scrapes a second that wrk gets from one thread; raise RuntimeError when any went wrong."""
+    """Return the scrapes a second that wrk gets from one thread; raise RuntimeError when any went wrong."""
     command = [find("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s"]
     for name, value in headers(encoding).items():
         command += ["-H", f"{name}: {value}"]

@@ -63,7 +63,7 @@ def _figure(name: str, seconds: Sequence[float]) -> Figure:
 def _watch(
     watched: Sequence[Process], scraped: Sequence[Process], rounds: int
 ) -> Mapping[Process, Sequence[float]]:
-    """Scrape every second; give the CPU seconds that each process watched used in each of them."""
+    """Scrape every second; return the CPU seconds that each process watched used in each of them."""
     connections = [(HTTPConnection(urlsplit(one.url).netloc, timeout=60), one) for one in scraped]
     totals = {one: [one.cpu()] for one in watched}
     begin = time.monotonic()

@@ -10,13 +10,13 @@ MIB = 1 << 20
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the CPU seconds, user and system, that a process has used in all its threads."""
+    """Return the CPU seconds, user and system, that a process has used in all its threads."""
     # What clock_getcpuclockid(3) computes; /proc counts in ticks of 10 ms, more than ten scrapes.
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def memory(pid: int) -> tuple[float, float]:
-    """Give the resident memory of a process in MiB: now, and the most it ever was."""
+    """Return the resident memory of a process in MiB: now, and the most it ever was."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     kib = {
         name: int(rest.split()[0])

@@ -58,6 +58,7 @@ def measure(case: Case, polls: int = 2) -> Result:
             for wanted in (headers(PLAIN), headers(GZIP), OPENMETRICS):
                 fetch(pair.exporter.url, wanted)
         ours, our_peak = memory(pair.exporter.pid)
+        pair.control("hold=0")
         with peers.client_server(pair, steps=steps) as library:
             fetch(library.url, headers(PLAIN))
             theirs, their_peak = memory(library.pid)

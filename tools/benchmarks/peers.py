@@ -64,7 +64,7 @@ def node_exporter() -> Iterator[Process]:
 
 
 def models_part(page: bytes) -> bytes:
-    """Give what a page says of the models, without what is live."""
+    """Return what a page says of the models, without what is live."""
     if page.startswith(b"\x1f\x8b"):
         page = gzip.decompress(page)
     families = page.split(b"# HELP ")

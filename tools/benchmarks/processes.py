@@ -43,7 +43,7 @@ class Process:
         return self._popen.poll() is None
 
     def cpu(self) -> float:
-        """Give the CPU seconds it has used."""
+        """Return the CPU seconds it has used."""
         return cpu_seconds(self.pid)
 
     def settle(self, seconds: float = 60.0) -> None:
@@ -58,7 +58,7 @@ class Process:
 
 
 def find(name: str) -> str:
-    """Give the path of a program; raise `Missing` where it is not installed."""
+    """Return the path of a program; raise `Missing` where it is not installed."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if path is None:
         raise Missing(f"{name} is not installed")
@@ -66,13 +66,13 @@ def find(name: str) -> str:
 
 
 def free_port() -> int:
-    """Give a port of the loopback where nobody listens."""
+    """Return a port of the loopback where nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def fetch(url: str, headers: dict[str, str] | None = None) -> bytes:
-    """Give the body at `url` as it was sent."""
+    """Return the body at `url` as it was sent."""
     # A certificate that was made for a run is no secret's guard.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -93,7 +93,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def is_served(url: str) -> bool:
-    """Tell whether `url` answers 200."""
+    """Return whether `url` answers 200."""
     try:
         fetch(url)
     except OSError:
@@ -147,7 +147,7 @@ def run(*command: str) -> str:
 
 
 def _surroundings() -> dict[str, Any]:
-    """Give what all our processes are started with.
+    """Return what all our processes are started with.
 
     In a session of their own Ctrl-C reaches this process only, which then ends them in good order.
     """

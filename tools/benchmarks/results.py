@@ -38,7 +38,7 @@ class Goal:
     at_least: bool = False
 
     def is_met(self, value: float) -> bool:
-        """Tell whether the value keeps to the bound."""
+        """Return whether the value keeps to the bound."""
         return value >= self.bound if self.at_least else value <= self.bound
 
 
@@ -55,7 +55,7 @@ class Result:
     note: str = ""
 
     def ratio(self, other: Figure) -> float:
-        """Give our figure as a multiple of another one."""
+        """Return our figure as a multiple of another one."""
         return self.ours.median / other.median if other.median else math.inf
 
     @property
@@ -69,7 +69,7 @@ class Result:
         return None if self.goal is None else self.goal.is_met(self.judged)
 
     def as_data(self) -> dict[str, Any]:
-        """Give what `from_data` reads."""
+        """Return what `from_data` reads."""
         return asdict(self)
 
     @classmethod
@@ -80,7 +80,7 @@ class Result:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Give the least of the values that `percent` % of them do not exceed (nearest rank)."""
+    """Return the least of the values that `percent` % of them do not exceed (nearest rank)."""
     rank = max(1, math.ceil(len(values) * percent / 100))
     return sorted(values)[rank - 1]
 

@@ -19,7 +19,7 @@ _LARGEST = 1024  # MiB of memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fuzz what the command line names; give the exit code."""
+    """Fuzz what the command line names; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.fuzz", description="Fuzz what reads foreign bytes."
     )

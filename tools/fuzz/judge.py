@@ -84,7 +84,7 @@ def row(read: StepRow) -> None:
 
 
 def secretless(body: bytes) -> tuple[bytes, bytes] | None:
-    """Give two bodies that are `body` but for what each `api_key` holds; None when it is no JSON."""
+    """Return two bodies that are `body` but for what each `api_key` holds; None when it is no JSON."""
     try:
         parsed = json.loads(body.decode("utf-8-sig", errors="replace"))
         return tuple(json.dumps(_with_keys(parsed, secret)).encode() for secret in ("one", ["another"]))  # type: ignore[return-value] # two

@@ -199,5 +199,5 @@ class _Chunks(httpx.AsyncByteStream):
 
 
 def _memory() -> str | None:
-    """Give a directory that lies in memory, where there is one."""
+    """Return a directory that lies in memory, where there is one."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a file of its own in it
