@@ -55,6 +55,28 @@ def target(url: str, name: str = "any", **options: Any) -> dict[str, Any]:
     }
 
 
+@asynccontextmanager
+async def text_pages(page: Callable[[str], bytes]) -> AsyncIterator[str]:
+    """Serve to scrapers what `page` gives for a path, in the text format; give the address."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            body = page(head.decode().split(" ", 2)[1])
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n" + body)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
 def _own(labels: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in labels.items() if name not in ("__name__", "instance", "job")}
 

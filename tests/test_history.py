@@ -1,9 +1,15 @@
 """The history of a fleet as OpenMetrics: every step at its time, and what becomes of errors."""
 
+import asyncio
 import io
+import os
+import pty
+import sys
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -12,6 +18,7 @@ from exporter.cohere.client import Cursor, StepReading
 from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
 from exporter.history import History, parse_labels, parse_time, replacing, write_history
 from exporter.model import FinetunedModel, StepRow, TrainingProgress
+from tests.programs import run
 
 pytestmark = pytest.mark.anyio
 
@@ -165,3 +172,74 @@ def test_a_file_is_replaced_once_complete_and_not_before(tmp_path: Path) -> None
         stream.write(b"new")
         assert file.read_bytes() == b"old"
     assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"new", [file])
+
+
+class Endless(Api):
+    """Has steps for every model."""
+
+    async def training_steps(
+        self, model_id: str, known: TrainingProgress | None = None, cursor: Cursor | None = None
+    ) -> StepReading:
+        rows = [StepRow(step, T0 + step, {"loss": step / 7, "f1": step / 9}) for step in range(200)]
+        return StepReading(TrainingProgress(step=199), rows)
+
+
+class Nowhere(io.BytesIO):
+    """Keeps nothing."""
+
+    def write(self, data: Any, /) -> int:
+        return len(data)
+
+
+async def test_memory_does_not_grow_with_the_length_of_the_history() -> None:
+    async def peak(models: int) -> int:
+        fleet = (FinetunedModel(id=f"m{number}") for number in range(models))
+        tracemalloc.start()
+        try:
+            done = await write_history(Endless({}), fleet, Nowhere(), labels={})
+            assert done.rows == 200 * models
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    await peak(1)
+    assert await peak(30) < 1.2 * await peak(3)
+
+
+COMMAND = (sys.executable, "-m", "exporter", "history", "--demo")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (("--demo.models=10",), 0, "steps of"),
+        (("no-such-model",), 1, "lists no model no-such-model"),
+        (("--cohere.calls-per-month=5",), 1, "the history is not complete: the quota of 5 calls a month"),
+        (("--label=metric=a",), 2, "metric is a label of the series already"),
+    ],
+    ids=["good", "unknown model", "quota", "label"],
+)
+async def test_the_command_ends_with_its_exit_code_and_a_complete_file_or_none(
+    tmp_path: Path, flags: tuple[str, ...], code: int, words: str
+) -> None:
+    file = tmp_path / "steps.om"
+    ended, out, err = await run(*COMMAND, *flags, f"--output={file}")
+    assert (ended, out) == (code, "")
+    assert words in err
+    assert "\r" not in err
+    assert not file.exists() or file.read_text().endswith("# EOF\n")
+    assert file.exists() is (code == 0 or "no-such-model" in flags)
+    assert list(tmp_path.iterdir()) == ([file] if file.exists() else [])
+
+
+async def test_a_terminal_sees_the_progress() -> None:
+    terminal, other_end = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "--demo.models=10", stdout=asyncio.subprocess.DEVNULL, stderr=other_end
+    )
+    os.close(other_end)
+    assert await process.wait() == 0
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+    assert "\r1 of 10 models, " in shown
+    assert "\r9 of 10 models, " in shown

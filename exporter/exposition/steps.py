@@ -22,8 +22,8 @@ from exporter.model import StepRow, StepRows
 from exporter.runtime.worker import Worker
 
 VALUES_LIMIT = 200_000
-# Prometheus 2.42 gives up a whole scrape for one sample beyond its out-of-order window, for which the
-# documentation asks 6 h; a row is offered for an hour at most.
+# Prometheus gives up a whole scrape for one sample beyond its out-of-order window, for which the docs ask 6 h;
+# a row is offered for an hour at most.
 OLDEST = 5 * 3600.0  # seconds
 AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
