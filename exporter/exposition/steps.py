@@ -65,6 +65,7 @@ class StepExposition:
         ]
         self._arrivals: deque[_Arrival] = deque()
         self._size = 0
+        self._is_rendered = True
         self._offered_until = -math.inf
         self._blocks: dict[Format, Block] = {}
 
@@ -79,6 +80,7 @@ class StepExposition:
             arrival = _Arrival(now, labels, rows[start : start + _ROWS])
             self._arrivals.append(arrival)
             self._size += arrival.size
+            self._is_rendered = False
         while self._size > VALUES_LIMIT:
             missed += len(self._drop_oldest().rows)
         if missed:
@@ -89,6 +91,9 @@ class StepExposition:
         now = self._clock.monotonic()
         while self._arrivals and self._arrivals[0].at <= now - self._window:
             self._drop_oldest()
+        if self._is_rendered:
+            return
+        self._is_rendered = True
         arrivals = tuple(self._arrivals)
         for format_ in tuple(self._blocks):
             self._blocks[format_] = await self._worker(self._render, arrivals, format_)
@@ -110,6 +115,7 @@ class StepExposition:
         return -OLDEST < (row.at or 0.0) - self._clock.time() <= AHEAD
 
     def _drop_oldest(self) -> _Arrival:
+        self._is_rendered = False
         arrival = self._arrivals.popleft()
         self._size -= arrival.size
         return arrival
