@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from structlog.testing import capture_logs
 
+from docs.tables import filled
 from docs.world import INTERVAL, START, World, naive_poll
 from exporter.polling.quota import MONTH
 from exporter.simulator import Job, Plan, Status, at_rest, start_job
@@ -219,14 +220,8 @@ def calls_page() -> str:
     """Give docs/calls.md with its tables as measured now; all else stays as it is written there."""
     page = (Path(__file__).parent / "calls.md").read_text(encoding="utf-8")
     for name, (header, rows) in TABLES.items():
-        begin, end = f"<!-- {name}: written by `make docs` -->\n\n", f"\n\n<!-- end of {name} -->"
         lines = [header, ("---", "---", *["---:"] * (len(header) - 2)), *rows()]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        before, _, rest = page.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise RuntimeError(f"calls.md has no place for the table {name}")
-        page = f"{before}{begin}{table}{end}{after}"
+        page = filled(page, name, "\n".join(f"| {' | '.join(cells)} |" for cells in lines))
     return page
 
 

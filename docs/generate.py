@@ -13,6 +13,7 @@ from prometheus_client import Metric
 from docs.calls import calls_page
 from docs.failure_modes import failure_modes_page
 from docs.tables import markdown
+from docs.training_curves import training_curves_page
 from exporter.cohere.transport import Endpoint
 from exporter.cohere.wire import HYPERPARAMETERS, REJECTED_KINDS
 from exporter.exposition.lines import identity, model_lines
@@ -309,6 +310,7 @@ PAGES = {
     "configuration.md": configuration_page,
     "calls.md": calls_page,
     "failure-modes.md": failure_modes_page,
+    "training-curves.md": training_curves_page,
 }
 
 

@@ -1,28 +1,154 @@
-"""Complete training curves in a real Prometheus: scraped from /metrics/steps, and backfilled by `history`."""
+"""Complete training curves in real Prometheus servers: from /metrics/steps, and backfilled by `history`.
+
+Four servers run for the whole file: of each edition one with a window for samples out of order, one without.
+"""
 
 import asyncio
 import json
 import re
+import shutil
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.editions import every_edition
-from tests.monitoring import prometheus, serving, target
-from tests.programs import KEY, eventually, exporter, program, run, simulated_api, unused_port, wait_for
+from tests.editions import EDITIONS, Edition
+from tests.monitoring import text_pages
+from tests.programs import (
+    KEY,
+    ROOT,
+    eventually,
+    exporter,
+    missing,
+    program,
+    run,
+    simulated_api,
+    unused_port,
+    wait_for,
+)
+from tools.curves.chart import svg
+from tools.curves.scenarios import SCENARIOS, figures, lived
 
 pytestmark = pytest.mark.anyio
 
 MODELS = "/v1/finetuning/finetuned-models"
 STEP = "cohere_finetuned_model_step_number"
+BACKFILL = "backfill"
+MISSED = "cohere_exporter_training_steps_missed_total"
+WARNED = "prometheus_target_scrapes_sample_out_of_order_total"
+STORED_LATE = "prometheus_tsdb_head_out_of_order_samples_appended_total"
 Points = set[tuple[str, int, float]]
 """Model id, milliseconds of Unix time, step."""
+
+
+@dataclass
+class Server:
+    """A running Prometheus."""
+
+    edition: Edition
+    has_window: bool
+    folder: Path
+    url: str = field(default_factory=lambda: f"http://127.0.0.1:{unused_port()}")
+
+    @property
+    def data(self) -> Path:
+        """Where its blocks are."""
+        return self.folder / "data"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, with nothing to scrape yet."""
+        self.configure()
+        flags = (
+            f"--config.file={self.folder}/prometheus.yml",
+            f"--storage.tsdb.path={self.data}",
+            "--storage.tsdb.retention.time=20y",
+            "--web.enable-lifecycle",
+            f"--web.listen-address={urlsplit(self.url).netloc}",
+        )
+        return subprocess.Popen([str(self.edition.find("prometheus")), *flags], stderr=subprocess.DEVNULL)
+
+    def configure(self, *jobs: dict[str, Any]) -> None:
+        """Write its configuration: jobs that are scraped every second unless they say otherwise."""
+        config = {
+            "global": {"scrape_interval": "1s"},
+            "scrape_configs": jobs,
+            "storage": {"tsdb": {"out_of_order_time_window": "6h" if self.has_window else "0s"}},
+        }
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "prometheus.yml").write_text(json.dumps(config))
+
+    @asynccontextmanager
+    async def scraping(self, *jobs: dict[str, Any]) -> AsyncIterator[None]:
+        """Scrape some jobs to the end of the block."""
+        for some in (jobs, ()):
+            self.configure(*some)
+            async with httpx.AsyncClient(trust_env=False) as client:
+                (await client.post(f"{self.url}/-/reload")).raise_for_status()
+            if some:
+                yield
+
+    async def ask(self, query: str) -> list[dict[str, Any]]:
+        """Return the series that answer a query."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{self.url}/api/v1/query", params={"query": query})
+        series: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return series
+
+    async def points(self, selector: str) -> Points:
+        """Return every sample of the steps."""
+        return {
+            (series["metric"]["model_id"], round(at * 1000), float(value))
+            for series in await self.ask(f"{STEP}{selector}")
+            for at, value in series["values"]
+        }
+
+    async def counted(self, name: str) -> float:
+        """Return one of its own counters."""
+        return await own_metric(self.url, name)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Server]]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    for edition in EDITIONS:
+        if edition.find("prometheus") is None:
+            missing(f"Prometheus of the edition {edition.name} is not installed")
+    every = [
+        Server(edition, has_window, folder / f"{edition.name}-{has_window}")
+        for edition in EDITIONS
+        for has_window in (False, True)
+    ]
+    running = [server.start() for server in every]
+    try:
+        yield every
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+async def ready(servers: Sequence[Server]) -> Sequence[Server]:
+    for server in servers:
+        await wait_for(f"{server.url}/-/ready")
+    return servers
+
+
+async def own_metric(url: str, name: str) -> float:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        lines = (await client.get(f"{url}/metrics")).text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
 
 
 async def api_points(api: str) -> Points:
@@ -49,94 +175,140 @@ def milliseconds(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
-async def stored_points(url: str, seconds: int = 3600) -> Points:
-    """Ask Prometheus for every sample it has of the steps."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"{url}/api/v1/query", params={"query": f"{STEP}[{seconds}s]"})
-    return {
-        (series["metric"]["model_id"], round(at * 1000), float(value))
-        for series in answer.json()["data"]["result"]
-        for at, value in series["values"]
-    }
-
-
 def within(points: Points, start: float, end: float) -> Points:
     return {point for point in points if start * 1000 <= point[1] <= end * 1000}
 
 
-@pytest.mark.parametrize("window", ["0s", "6h"], ids=["without", "with"])
-@every_edition
-async def test_every_step_that_the_api_shows_is_stored_at_its_time(tmp_path: Path, window: str) -> None:
-    job = {
-        **target("http://none", "steps"),
-        "scrape_interval": "2s",
-        "metrics_path": "/metrics/steps",
-    }
+@pytest.fixture(scope="module")
+def backfilled(servers: Sequence[Server], tmp_path_factory: pytest.TempPathFactory) -> Points:
+    """Move blocks made of a history into the servers while they run; give what the API had."""
+    return asyncio.run(backfill(servers, tmp_path_factory.mktemp("history")))
+
+
+async def backfill(servers: Sequence[Server], folder: Path) -> Points:
+    file = folder / "steps.om"
+    async with simulated_api(speed=60) as (simulator, api):
+        at = simulator.clock()
+        simulator.clock = lambda: at  # the fleet stands still
+        command = ("history", f"--cohere.base-url={api}", f"--output={file}", f"--label=job={BACKFILL}")
+        code, out, err = await run(
+            sys.executable, "-m", "exporter", *command, environ={"COHERE_API_KEY": KEY}
+        )
+        assert (code, out) == (0, ""), err
+        truth = await api_points(api)
+    for edition in EDITIONS:
+        blocks = folder / edition.name
+        create = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=200h")
+        code, _, err = await run(str(edition.find("promtool")), *create, str(file), str(blocks))
+        assert code == 0, err
+        for server in servers:
+            if server.edition is edition:
+                await wait_for(f"{server.url}/-/ready")
+                shutil.copytree(blocks, server.data, dirs_exist_ok=True)
+    return truth
+
+
+@asynccontextmanager
+async def everywhere(servers: Sequence[Server], *jobs: dict[str, Any]) -> AsyncIterator[None]:
+    """Let all servers scrape some jobs."""
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            await stack.enter_async_context(server.scraping(*jobs))
+        yield
+
+
+async def test_every_server_stores_every_step_that_the_api_shows_at_its_time(
+    ready: Sequence[Server], backfilled: Points
+) -> None:
     async with simulated_api(speed=240) as (simulator, api):
         flags = ("--poll.interval=2s", "--training.steps-window=4s", f"--cohere.base-url={api}")
         async with exporter(*flags, environ={"COHERE_API_KEY": KEY}) as running:
-            config = {
-                "scrape_configs": [{**job, "static_configs": target(running.url)["static_configs"]}],
-                "storage": {"tsdb": {"out_of_order_time_window": window}},
-            }
-            async with prometheus(tmp_path, config) as url:
-                await eventually(lambda: has_points(url))
+            job = job_of("steps", running.url, scrape_interval="2s", metrics_path="/metrics/steps")
+            async with everywhere(ready, job):
+                for server in ready:
+                    await eventually(partial(has_points, server, '{job="steps"}[10m]'))
                 start = simulator.clock() + 2
-                missed = await missed_steps(running.url)  # those of finished runs, of long ago
-                asked = dict(simulator.requests)
-                await eventually(lambda: is_later(simulator.clock, start + 20), seconds=60)
+                missed = await own_metric(running.url, MISSED)  # those of finished runs, of long ago
+                await eventually(partial(is_later, simulator.clock, start + 21), seconds=60)
                 end = simulator.clock() - 9  # an interval to be read, and one to be scraped, twice
-                truth = within(await api_points(api), start, end)
-                stored = within(await stored_points(url), start, end)
-            assert await missed_steps(running.url) == missed
+                told = await api_points(api)
+                listed, truth = {model for model, _, _ in told}, within(told, start, end)
+                stored = [within(await server.points('{job="steps"}[10m]'), start, end) for server in ready]
+            assert await own_metric(running.url, MISSED) == missed
             assert await running.stop(signal.SIGTERM) == 0
     assert len(truth) > 20
-    assert asked
-    assert stored == truth
+    for points in stored:  # also what the API has forgotten since
+        assert {point for point in points if point[0] in listed} == truth
 
 
-async def has_points(url: str) -> bool:
-    return bool(await stored_points(url))
+def job_of(name: str, url: str, **options: str) -> dict[str, Any]:
+    return {"job_name": name, "static_configs": [{"targets": [urlsplit(url).netloc]}], **options}
+
+
+async def has_points(server: Server, selector: str) -> bool:
+    return bool(await server.points(selector))
 
 
 async def is_later(clock: Callable[[], float], moment: float) -> bool:
     return clock() > moment
 
 
-async def missed_steps(url: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        lines = (await client.get(f"{url}/metrics")).text.splitlines()
-    return next(
-        float(line.split()[1])
-        for line in lines
-        if line.startswith("cohere_exporter_training_steps_missed_total ")
-    )
+def page(*samples: tuple[float, float]) -> bytes:
+    """Write samples of one series: seconds from now, value."""
+    now = time.time()
+    lines = (f'{STEP}{{model_id="m"}} {value} {round((now + after) * 1000)}' for after, value in samples)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-@every_edition
-async def test_the_history_becomes_blocks_that_are_queried_back(tmp_path: Path) -> None:
-    file, data = tmp_path / "steps.om", tmp_path / "data"
-    async with simulated_api(speed=60) as (simulator, api):
-        at = simulator.clock()
-        simulator.clock = lambda: at  # the fleet stands still
-        command = ("history", f"--cohere.base-url={api}", f"--output={file}", "--label=job=cohere")
-        code, out, err = await run(
-            sys.executable, "-m", "exporter", *command, environ={"COHERE_API_KEY": KEY}
-        )
-        assert (code, out) == (0, ""), err
-        truth = await api_points(api)
-    create = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=200h")
-    code, _, err = await run(program("promtool"), *create, str(file), str(data))
-    assert code == 0, err
-    config = tmp_path / "prometheus.yml"
-    config.write_text("{}")
-    storage = (f"--config.file={config}", f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=20y")
-    async with serving("prometheus", *storage) as url:
-        a_year = 365 * 86_400
-        assert await stored_points(url, a_year) == {(m, ms, float(step)) for m, ms, step in truth}
-        async with httpx.AsyncClient(trust_env=False) as client:
-            labels = (await client.get(f"{url}/api/v1/series", params={"match[]": STEP})).json()["data"]
-    assert {series["job"] for series in labels} == {"cohere"}
+async def test_what_prometheus_makes_of_samples_with_times(ready: Sequence[Server]) -> None:
+    """The facts that the endpoint is built on; the page of a job stays as it is, as steps on offer do."""
+    pages = {
+        "/last": page((-10, 1)),
+        "/hour": page((-5, 1)) + page((-3700, 2)),
+        "/ahead": page((660, 1)),
+        "/old": b"",
+        "/untimed": f'{STEP}{{model_id="m"}} 1\n'.encode(),
+        "/several": b"",
+    }
+    async with text_pages(pages.__getitem__) as target:
+        jobs = [job_of(path[1:], f"http://{target}", metrics_path=path) for path in pages]
+        async with everywhere(ready, *jobs):
+            for server in ready:
+                await eventually(partial(has_points, server, '{job="last"}[10m]'))
+            before = [await server.counted(WARNED) for server in ready]
+            await scraped_again(ready, len(jobs))
+            # Repeating the last point is free; any other repeat is a warning, or with a window stored again.
+            assert [await server.counted(WARNED) for server in ready] == before
+            pages["/several"] = page((-30, 1), (-20, 2), (-10, 3))
+            pages["/old"] = page((-7 * 3600, 1)).replace(b'"m"', b'"n"') + page((-5, 2))
+            stored_again = [await server.counted(STORED_LATE) for server in ready]
+            await scraped_again(ready, len(jobs))
+            for server, warnings, late in zip(ready, before, stored_again, strict=True):
+                assert len(await server.points('{job="several"}[10m]')) == 3
+                assert (await server.counted(WARNED) > warnings) is not server.has_window
+                assert (await server.counted(STORED_LATE) > late) is server.has_window
+                # An hour late needs the window; later than the window costs all that is on the page.
+                assert len(await server.points('{job="hour"}[3h]')) == 1 + server.has_window
+                assert len(await server.points('{job="old"}[10h]')) == 1 - server.has_window
+                assert bool(await server.ask('up{job="old"} == 0')) is server.has_window
+                assert not await server.points('{job="ahead"}[10m]')
+            # A series with times gets no staleness marker.
+            pages |= {"/several": b"", "/untimed": b""}
+            await scraped_again(ready, len(jobs))
+            for server in ready:
+                assert await server.ask(f'{STEP}{{job="several"}}')
+                assert not await server.ask(f'{STEP}{{job="untimed"}}')
+
+
+async def scraped_again(servers: Sequence[Server], jobs: int) -> None:
+    """Wait until every server has scraped each of so many jobs twice more."""
+    moment = time.time() + 2
+
+    async def is_scraped(server: Server) -> bool:
+        return bool(await server.ask(f"count(timestamp(up) > {moment}) == {jobs}"))
+
+    for server in servers:
+        await eventually(partial(is_scraped, server))
 
 
 async def test_victoria_metrics_imports_the_history(tmp_path: Path) -> None:
@@ -170,3 +342,40 @@ async def test_victoria_metrics_imports_the_history(tmp_path: Path) -> None:
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_the_history_s_blocks_are_queried_back_from_running_servers(
+    ready: Sequence[Server], backfilled: Points
+) -> None:
+    """Servers look for new blocks once a minute; they have been running for most of one."""
+    selector = f'{{job="{BACKFILL}"}}[{365 * 86_400}s]'
+    expected = {(model, at, float(step)) for model, at, step in backfilled}
+    for server in ready:
+        await eventually(partial(has_points, server, selector), seconds=90)
+        assert await server.points(selector) == expected
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_the_page_says_what_becomes_of_a_run(number: int) -> None:
+    """What holds in virtual time; what real servers store is measured by `python -m tools.curves`."""
+    results = json.loads((ROOT / "docs" / "training-curves.json").read_text())
+    assert results["runs"][number].items() >= figures(SCENARIOS[number]).items()
+    assert results["runs"][number]["run"] == SCENARIOS[number].run
+
+
+def test_the_page_shows_that_every_row_was_stored() -> None:
+    results = json.loads((ROOT / "docs" / "training-curves.json").read_text())
+    assert len(results["runs"]) == len(SCENARIOS)
+    for run_ in results["runs"]:
+        assert (run_["offered"], run_["extra_calls"], run_["missed"]) == (1.0, 0, 0)
+        assert all(share == 1.0 for server, share in run_["stored"].items() if "no window" not in server)
+
+
+def test_the_picture_has_every_row_and_every_dot() -> None:
+    scenario = SCENARIOS[-1]
+    life = lived(scenario)
+    drawn = svg([(scenario, life)])
+    assert drawn.count("<circle") == len(life.polled) >= 1
+    line = re.search(r'class="complete" points="([^"]*)"', drawn)
+    assert line
+    assert len(line[1].split()) == len(life.rows) == 120

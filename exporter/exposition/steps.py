@@ -22,7 +22,7 @@ from exporter.model import StepRow, StepRows
 from exporter.runtime.worker import Worker
 
 VALUES_LIMIT = 200_000
-# Prometheus gives up a whole scrape for one sample beyond its out-of-order window, for which the docs ask 6 h;
+# Prometheus gives up a whole scrape for one sample beyond its out-of-order window, of which 6 h are advised;
 # a row is offered for an hour at most.
 OLDEST = 5 * 3600.0  # seconds
 AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
