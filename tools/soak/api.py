@@ -125,13 +125,14 @@ class Api:
     def _steps(self, model_id: str, token: str) -> Mapping[str, Any] | None:
         begin = int(token) if token.isdecimal() else 0
         end = begin + _STEPS_A_PAGE
-        rows = self._fleet.steps(model_id, self.clock.true_time(), end + 1)
-        if rows is None:
+        found = self._fleet.steps(model_id, self.clock.true_time(), begin, end)
+        if found is None:
             return None
+        rows, has_more = found
         if rows and not begin:  # later pages have older steps
             # A reading may take several requests, and is shown a moment after its last.
             self.steps[model_id] = (*self.steps.get(model_id, ())[-3:], rows[0].get("step_number", 0))
-        return _page("step_metrics", rows[begin:end], len(rows) > end and end)
+        return _page("step_metrics", rows, has_more and end)
 
 
 class Exchange:

@@ -56,15 +56,18 @@ class SoakFleet:
         shown = {model["id"]: (model["name"], model["status"]) for model in models}
         return Listing(at, models, shown)
 
-    def steps(self, model_id: str, at: float, most: int) -> list[dict[str, Any]] | None:
-        """Give the newest step metrics of a model, newest first; None when there is no such model."""
+    def steps(
+        self, model_id: str, at: float, begin: int, end: int
+    ) -> tuple[list[dict[str, Any]], bool] | None:
+        """Return step metrics of a model, newest first, and whether there are more; None: no such model."""
         job = self._fleet.find(model_id, at) or self._fleet.find(model_id, at - _LINGER)
         if job is None:
             return None
-        rows = [wire.step_metrics(job, row) for row in reversed(job.rows(at)[-most:])]
+        recorded = job.rows(at)[::-1]
+        rows = [wire.step_metrics(job, row) for row in recorded[begin:end]]
         for row in rows:
             row["metrics"][f"eval_{job.name}"] = 0.5
-        return rows
+        return rows, len(recorded) > end
 
     def _model(self, job: Job, at: float) -> dict[str, Any]:
         model = wire.model(job, at)
