@@ -405,15 +405,14 @@ async def test_a_failure_keeps_what_is_known_and_is_counted(world: World, error:
 @pytest.mark.parametrize("error", FAILURES)
 @pytest.mark.parametrize("bad", [1, 2, 5])
 async def test_models_that_fail_hold_up_no_other(world: World, bad: int, error: Exception) -> None:
-    models = fleet(60)
+    models = fleet(20)
     world.takes[""] = 0.2
     for each in models[:bad]:
         world.answers[each.id] = error
     asked = Counter(model_id for _, model_id in await world.run(HOUR, *models))
     healthy = [asked[each.id] for each in models[bad:]]
-    # Five at once may look like all for a moment, never for long.
-    assert min(healthy) >= (60 if bad < 3 else 54)
-    assert max(asked[each.id] for each in models[:bad]) <= 12
+    # Two that are refused at once may look like all, for a minute and once.
+    assert min(healthy) >= (59 if bad > 1 and error in REFUSALS else 60)
 
 
 @pytest.mark.parametrize("interval", [1.0, 60.0, 7200.0])

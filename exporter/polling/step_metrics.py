@@ -12,8 +12,9 @@
     lost the rows it had            the same: one odd answer ends nothing
 
 Who has waited longest is next; models in training and at rest take turns. A refusal concerns all models only
-when `CONCERNS_ALL` different ones are refused with no success between: then nothing is read for a while, and
-afterwards one model at a time until one succeeds. What a reading brings is dropped if its run is over.
+when a second, different one is refused with no success between: then nothing is read for a while, and
+afterwards one model at a time until one succeeds. The refused ones were meant alone then, and what they are
+answered from now on says nothing about others. What a reading brings is dropped if its run is over.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ LONG_AT_REST = 7200.0
 LONGEST_BACKOFF, LONGEST_BACKOFF_AT_REST = 900.0, 86_400.0
 FIRST_BACKOFF = 60.0
 LATEST = 1.5  # intervals after which a model in training is read even if no list has come
-CONCERNS_ALL = 3
+CONCERNS_ALL = 2
 _REFUSALS = (Unauthorized, Forbidden, PaymentRequired, RateLimited)
 _RUN_IS_OVER = frozenset({Status.READY, Status.FAILED, Status.DELETED, Status.DEPLOYING_API})
 
@@ -122,7 +123,8 @@ class StepMetrics:
         self._least_gap = 0.0  # between readings of a model at rest
         self._in_flight: set[asyncio.Task[None]] = set()
         self._wakeup = Wakeup(clock)
-        self._refused: set[str] = set()
+        self._refused: set[str] = set()  # since the last success
+        self._refused_alone: set[str] = set()
         self._backoff = Backoff()
         self._closed_until = -math.inf
         self._was_failing = False
@@ -164,6 +166,7 @@ class StepMetrics:
     def _forget_others(self) -> None:
         """Drop what is kept of models that are listed no more; a place in a queue may last for a day."""
         self._refused &= self._entries.keys()
+        self._refused_alone &= self._entries.keys()
         for kind, queue in self._queues.items():
             self._queues[kind] = [place for place in queue if place[-1] in self._entries]
             heapq.heapify(self._queues[kind])
@@ -176,6 +179,7 @@ class StepMetrics:
         """Forget every backoff: what stood in the way may be gone."""
         self._closed_until = -math.inf
         self._refused.clear()
+        self._refused_alone.clear()
         now = self._clock.monotonic()
         for entry in self._entries.values():
             if entry.failures:
@@ -283,7 +287,7 @@ class StepMetrics:
     def _next(self, latest: float) -> _Entry | None:
         """Take the next model to read; None when none is due or none may be read now."""
         now = self._clock.monotonic()
-        most = 1 if len(self._refused) >= CONCERNS_ALL - 1 else self._most_in_flight
+        most = 1 if len(self._refused) >= CONCERNS_ALL else self._most_in_flight
         if self._left < 1 or now < self._closed_until or len(self._in_flight) >= most:
             return None
         entry = next((entry for entry in self._due() if entry.due_at <= min(now, latest)), None)
@@ -329,6 +333,7 @@ class StepMetrics:
         return 0.0 if entry.is_training else entry.asked_at - entry.rested_at
 
     def _succeeded(self, entry: _Entry, reading: StepReading) -> None:
+        self._refused_alone = (self._refused_alone | self._refused) - {entry.model.id}
         self._refused.clear()
         self._backoff = Backoff()
         entry.error = None
@@ -381,7 +386,7 @@ class StepMetrics:
         entry.error = error
         self._report_failure(entry, error)
         self._back_off(entry)
-        if isinstance(error, _REFUSALS):
+        if isinstance(error, _REFUSALS) and entry.model.id not in self._refused_alone:
             self._refused.add(entry.model.id)
             now = self._clock.monotonic()
             if len(self._refused) >= CONCERNS_ALL and now >= self._closed_until:
