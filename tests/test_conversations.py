@@ -384,8 +384,13 @@ class Conversations(RuleBasedStateMachine):
         readings, self.api.readings = self.api.readings, []
         assert self.with_steps or not readings
         for reading in readings:
-            if not reading.failed and (reading.ended or falling(reading)) and reading.model_id in self.shown:
+            if reading.failed or reading.model_id not in self.shown:
+                continue
+            if reading.ended or falling(reading):
                 self._learn(reading)
+            elif self.options["--cohere.calls-per-month"]:
+                # A quota may leave no call for the next page; what was read is shown, with what was known.
+                self.progress[reading.model_id] = Progress(-1, None)
 
     def _learn(self, reading: Reading) -> None:
         if not reading.rows:

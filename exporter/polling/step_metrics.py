@@ -42,6 +42,9 @@ FIRST_BACKOFF = 60.0
 LATEST = 1.5  # intervals after which a model in training is read even if no list has come
 CONCERNS_ALL = 2
 _REFUSALS = (Unauthorized, Forbidden, PaymentRequired, RateLimited)
+_GONE_ADVICE = (
+    "Was the model deleted? The API had step metrics of it before; it is asked again, less and less often."
+)
 _RUN_IS_OVER = frozenset({Status.READY, Status.FAILED, Status.DELETED, Status.DEPLOYING_API})
 
 
@@ -411,7 +414,7 @@ class StepMetrics:
                 "step metrics cannot be read; last good values stay",
                 model_id=entry.model.id,
                 **error.fields(),
-                advice=error.advice,
+                advice=_GONE_ADVICE if isinstance(error, Gone) else error.advice,
             )
         self._was_failing = True
 
