@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cohere.steps import latest
+from exporter.cohere.wire import read_models, read_steps
+from exporter.exposition.rendering import Renderer
+from exporter.families import FAMILIES
+from exporter.model import ModelState, Snapshot
 from tests.programs import ROOT, program
 from tools.benchmarks import (
     __main__ as command,
@@ -33,10 +38,9 @@ from tools.benchmarks import (
     throughput,
 )
 from tools.benchmarks.api import MODELS
-from tools.benchmarks.exporters import polled
 from tools.benchmarks.fleets import FULL, LEAN, Fleet
 from tools.benchmarks.inside import Heartbeat
-from tools.benchmarks.load import GZIP, PLAIN, headers
+from tools.benchmarks.load import GZIP
 from tools.benchmarks.machine import cpu_seconds
 from tools.benchmarks.processes import Missing, fetch
 from tools.benchmarks.results import Figure, Goal, Result, goal_text, lines, number, percentile
@@ -238,9 +242,16 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("kind", [LEAN, FULL])
 def test_a_fleet_has_the_series_that_it_says(kind: str) -> None:
     fleet = Fleet(kind, 8)
-    with polled(fleet, steps=kind == FULL) as pair:
-        text = fetch(pair.exporter.url, headers(PLAIN)).decode()
+    rows = {model: read_steps(body, reject).items for model, body in fleet.steps().items()}
+    models = [model for page_ in fleet.pages(0) for model in read_models(page_, reject).items]
+    states = tuple(ModelState(model, latest(rows[model.id], limit=50)) for model in models)
+    block = Renderer(FAMILIES).render(Snapshot(states=states, status_counts={}))
+    text = b"".join(block.page(b"", gzipped=False)).decode()
     assert len(re.findall(r"^cohere_finetuned_model_\w+\{", text, re.MULTILINE)) == fleet.series
+
+
+def reject(kind: str, name: str) -> None:
+    raise AssertionError(kind, name)
 
 
 def test_a_fleet_that_changes_does_so_in_every_model_and_one_that_stays_in_none() -> None:
