@@ -34,6 +34,7 @@ from tools.benchmarks import (
     poll_cost,
     processes,
     start,
+    steps,
     table,
     throughput,
 )
@@ -277,6 +278,7 @@ SMALL: dict[str, Callable[[], Iterable[Result]]] = {
     during_poll.NAME: lambda: [during_poll.measure(FEW, rounds=1, seconds=0.5)],
     poll_cost.NAME: lambda: poll_cost.compare(FEW, rounds=1),
     latency.NAME: lambda: [latency.measure(latency.Case(12, 0.01, rounds=1))],
+    steps.NAME: lambda: steps.measure(2, 3, interval="1s", minutes=1 / 30, scrapes=3),
     memory.NAME: lambda: [memory.measure(memory.Case(Fleet(FULL, 4), 60, interval="1s"), polls=1)],
     start.NAME: lambda: [start.measure(rounds=1)],
 }

@@ -4,7 +4,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tools.benchmarks import during_poll, encrypted, latency, lone, memory, poll_cost, start, throughput
+from tools.benchmarks import (
+    during_poll,
+    encrypted,
+    latency,
+    lone,
+    memory,
+    poll_cost,
+    start,
+    steps,
+    throughput,
+)
 from tools.benchmarks.processes import find
 from tools.benchmarks.results import Result
 
@@ -40,5 +50,6 @@ BENCHMARKS = (
     Benchmark(poll_cost.NAME, "What a poll costs", poll_cost.run),
     Benchmark(latency.NAME, "Wall time of a poll", latency.run),
     Benchmark(memory.NAME, "Memory", memory.run),
+    Benchmark(steps.NAME, "Every training step", steps.run),
     Benchmark(start.NAME, "Start", start.run),
 )
