@@ -18,6 +18,7 @@ import structlog
 
 from exporter.errors import REASONS, InternalError, PaymentRequired, Unauthorized
 from exporter.exposition import Exposition
+from exporter.exposition.steps import StepExposition
 from exporter.model import PollOutcome
 from exporter.polling.allowance import RequestAllowance
 from exporter.polling.changes import Changes
@@ -91,6 +92,14 @@ class TestBroken:
         right = Backoff.pause
         monkeypatch.setattr(Backoff, "pause", lambda *arguments: right(*arguments) + wrong_by)
         assert "a poll was due at" in findings()
+
+    def test_steps_that_are_never_offered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(StepExposition, "offer", lambda *_: None)
+        assert "steps were never offered, 0 counted as missed" in findings()
+
+    def test_steps_at_another_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("exporter.exposition.lines.milliseconds", lambda at: round(at * 1000) + 5)
+        assert "no such step" in findings()
 
     def test_a_poll_loop_that_stops(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def rest_for_ever(*_: object) -> None:
@@ -327,6 +336,16 @@ def test_a_page_tells_its_models() -> None:
 def test_what_is_no_page_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"page|line|series|float"):
         pages.read(text, is_openmetrics=True)
+
+
+def test_a_page_of_steps_is_read_with_its_times() -> None:
+    text = f'{pages.STEP_NUMBER}model_id="a"}} 10.0 1.5\n{pages.STEP_NUMBER}model_id="a"}} 20.0 2.5\n'
+    steps = pages.read_steps(f"{text}# EOF\n", is_openmetrics=True)
+    assert steps == [pages.Step("a", 10, 1500), pages.Step("a", 20, 2500)]
+    with pytest.raises(ValueError, match="order of their times"):
+        pages.read_steps("x 1 5\nx 1 5\n", is_openmetrics=False)
+    with pytest.raises(ValueError, match="no line"):
+        pages.read_steps("x 1\n", is_openmetrics=False)
 
 
 def test_a_model_with_two_statuses_is_refused() -> None:

@@ -9,11 +9,13 @@ import gzip
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 OPENMETRICS_PLAIN = {"Accept": "application/openmetrics-text;version=1.0.0"}
 TEXT: Mapping[str, str] = {}
 TEXT_GZIP = {"Accept-Encoding": "gzip"}
+Judge: TypeAlias = Callable[[str, bool, bool], None]
 THOROUGHLY_EVERY = 40  # scrapes
 DURING_POLLS_EVERY = 97  # requests to the API
 
@@ -37,6 +39,8 @@ VISITORS: Sequence[Visitor] = (
     Visitor("another scraper", 600, headers=TEXT_GZIP),
     Visitor("a script", 700, headers=TEXT),
     Visitor("a collector", 900, headers=OPENMETRICS_PLAIN),
+    Visitor("Prometheus, steps", 300, path="/metrics/steps", headers=OPENMETRICS),
+    Visitor("another scraper, steps", 1000, path="/metrics/steps", headers=TEXT_GZIP),
     Visitor("HEAD", 900, method="HEAD", headers=OPENMETRICS),
     Visitor("liveness probe", 300, path="/-/healthy"),
     Visitor("readiness probe", 300, path="/-/ready"),
@@ -50,16 +54,17 @@ VISITORS: Sequence[Visitor] = (
 
 
 class Clients:
-    """All visitors; `judge(text, is_openmetrics, thoroughly)` is given each scrape, `find` what is wrong."""
+    """All visitors; `judges` of paths are given each scrape, `find` what is wrong.
 
-    def __init__(
-        self, port: int, *, judge: Callable[[str, bool, bool], None], find: Callable[[str], None]
-    ) -> None:
+    A judge takes the text, whether it is OpenMetrics, and whether to read it thoroughly.
+    """
+
+    def __init__(self, port: int, *, judges: Mapping[str, Judge], find: Callable[[str], None]) -> None:
         self.waiting = 0
         self.answers: Counter[str] = Counter()
         self.scrapes = 0
         self._port = port
-        self._judge = judge
+        self._judges = judges
         self._find = find
         self._api_requests = 0
         self._during_poll = asyncio.Event()
@@ -121,11 +126,13 @@ class Clients:
         status = int(head.split(" ", 2)[1])
         if status != visitor.status:
             self._find(f"{visitor.name}: {visitor.path} gave {status}")
-        elif visitor.path == "/metrics" and visitor.method == "GET":
+        elif visitor.path in self._judges and visitor.method == "GET":
             self.scrapes += 1
             is_gzipped = "content-encoding: gzip" in head
             text = (gzip.decompress(body) if is_gzipped else body).decode()
-            self._judge(text, "application/openmetrics-text" in head, self.scrapes % THOROUGHLY_EVERY == 0)
+            self._judges[visitor.path](
+                text, "application/openmetrics-text" in head, self.scrapes % THOROUGHLY_EVERY == 0
+            )
 
 
 def _head(visitor: Visitor) -> bytes:

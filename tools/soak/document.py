@@ -56,8 +56,8 @@ and tasks, and would show if it grew.
 
 {clients}
 
-Besides, now and then somebody scrapes in the middle of a poll. Each scrape is read strictly, one of forty
-by prometheus_client's parsers too.
+Besides, now and then somebody scrapes in the middle of a poll, and the history of a model is written every
+three hours. Each scrape is read strictly, one of forty by prometheus_client's parsers too.{curves}
 
 ## What must hold
 
@@ -67,6 +67,9 @@ by prometheus_client's parsers too.
 - **Truth.** Each scrape shows exactly the models, names and statuses that the API listed at the last good
   poll, each with exactly one status, and the steps that the API gave; past five minutes without a good poll,
   none.
+- **Training steps.** Each sample of `/metrics/steps` and of a history is a step of its model at its own time.
+  What `/metrics` shows as the highest step of a model comes on a page of steps in time, or is counted in
+  `cohere_exporter_training_steps_missed_total`. A history that the API does not refuse is whole.
 - **Requests.** No 60 seconds have more than the limit. What the exporter sent, what the API received and
   what `cohere_exporter_api_requests_total` says is the same number for each endpoint, compared every hour.
 - **Nothing else happens.** No unhandled exception, forgotten task or warning of the interpreter; no line of
@@ -110,6 +113,9 @@ clients:
 """
 
 
+_YOUNGER = " Training steps and histories are younger than the run told of here."
+
+
 def write(long: Report, budgeted: Report) -> None:
     """Write page, data and charts."""
     data = {"machine": machine.description(), "long": long.as_data(), "budgeted": budgeted.as_data()}
@@ -145,6 +151,7 @@ def render(machine_: Mapping[str, str], long: Report, budgeted: Report) -> str:
         fault_count=len(ROWS),
         faults=_faults(),
         clients=markdown(("who", "asks for", "every"), _visitors()),
+        curves="" if "histories written" in long.counts else _YOUNGER,
         messages=", ".join(f"`{message}`" for message in EXPLAINED_BY),
         verdict=_verdict(long),
         counts=markdown(("what", "how many"), _cells(long.counts)),

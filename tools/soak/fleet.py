@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.simulator import Account, Fleet, Job, at_rest, wire
 from exporter.simulator.catalogue import WANDB
+from exporter.simulator.jobs import STEPS_PER_ROW
 
 BEGIN = 1_772_323_200.0  # Unix seconds; a midnight
 DAY, HOUR = 86_400.0, 3_600.0
@@ -68,6 +69,16 @@ class SoakFleet:
         for row in rows:
             row["metrics"][f"eval_{job.name}"] = 0.5
         return rows, len(recorded) > end
+
+    def rows(self, model_id: str, at: float) -> set[int]:
+        """Return the steps that a model has at a Unix time; of one that has left, those it had."""
+        job = self._fleet.find(model_id, at) or self._fleet.find(model_id, at - _LINGER)
+        return {row * STEPS_PER_ROW for row in job.rows(at)} if job else set()
+
+    def has_row(self, model_id: str, step: int, at: int, now: float) -> bool:
+        """Return whether a model has a step with a time in milliseconds, or had it before it left."""
+        job = self._fleet.find(model_id, now) or self._fleet.find(model_id, now - 2 * HOUR)
+        return job is not None and abs(job.row_at(step // STEPS_PER_ROW) * 1000 - at) < 2
 
     def _model(self, job: Job, at: float) -> dict[str, Any]:
         model = wire.model(job, at)

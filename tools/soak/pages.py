@@ -15,9 +15,11 @@ _LABELS = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 _SAMPLE = rf"[a-zA-Z_:][\w:]*(?:\{{{_LABELS}(?:,{_LABELS})*\}})? [^\s]+"
 _COMMENT = r"# (?:HELP|TYPE) [a-zA-Z_:][\w:]* [^\n]+"
 _LINES = re.compile(rf"(?>(?:{_SAMPLE}|{_COMMENT})\n)*+", re.ASCII)
+_TIMED_LINES = re.compile(rf"(?>(?:{_SAMPLE} [\d.]+|{_COMMENT})\n)*+", re.ASCII)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _ESCAPED = re.compile(r"\\(.)")
 STATUS = "cohere_finetuned_model_status{"
+STEP_NUMBER = "cohere_finetuned_model_step_number{"
 STEP = "cohere_finetuned_model_training_step{"
 OF_MODELS = "cohere_finetuned_model"
 
@@ -55,6 +57,29 @@ class Page:
         return any(series.startswith(OF_MODELS) for series in self.series)
 
 
+@dataclass(frozen=True)
+class Step:
+    """A step as a page has it; `at` is in milliseconds."""
+
+    model_id: str
+    number: int
+    at: int
+
+
+def read_steps(text: str, *, is_openmetrics: bool, thoroughly: bool = False) -> list[Step]:
+    """Read a page of steps, each with its time, in its order within a series; ValueError when it is none."""
+    lines = _lines(_TIMED_LINES, text, is_openmetrics=is_openmetrics, thoroughly=thoroughly)
+    steps, last = [], ("", 0)
+    for series, value, timestamp in (line.rsplit(" ", 2) for line in lines):
+        at = round(float(timestamp) * 1000) if is_openmetrics else int(timestamp)
+        if series == last[0] and at <= last[1]:
+            raise ValueError(f"the samples of a series are not in the order of their times: {series}")
+        last = series, at
+        if series.startswith(STEP_NUMBER):
+            steps.append(Step(labels(series)["model_id"], int(float(value)), at))
+    return steps
+
+
 def labels(series: str) -> Mapping[str, str]:
     """Give the labels of a series."""
     return {name: _ESCAPED.sub(_plain, value) for name, value in _LABEL.findall(series)}
@@ -62,21 +87,26 @@ def labels(series: str) -> Mapping[str, str]:
 
 def read(text: str, *, is_openmetrics: bool, thoroughly: bool = False) -> Page:
     """Read a page; ValueError when it is none."""
+    lines = _lines(_LINES, text, is_openmetrics=is_openmetrics, thoroughly=thoroughly)
+    series = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+    if len(series) < len(lines):
+        raise ValueError("a series comes twice")
+    return Page(series)
+
+
+def _lines(pattern: re.Pattern[str], text: str, *, is_openmetrics: bool, thoroughly: bool) -> list[str]:
+    """Return the samples of a page; ValueError when it is none."""
     lines = text.removesuffix("# EOF\n")
     if is_openmetrics is (lines == text):
         raise ValueError("the page does not end as its format does")
-    good = _LINES.match(lines)
+    good = pattern.match(lines)
     if good is None or good.end() < len(lines):
         at = good.end() if good else 0
         raise ValueError(f"no line of an exposition: {lines[at : at + 200]!r}")
-    pairs = [line.rsplit(" ", 1) for line in lines.split("\n") if line and line[0] != "#"]
-    series = {name: float(value) for name, value in pairs}
-    if len(series) < len(pairs):
-        raise ValueError("a series comes twice")
     if thoroughly:
         for _ in (parse_openmetrics if is_openmetrics else parse_text)(text):
             pass
-    return Page(series)
+    return [line for line in lines.split("\n") if line and line[0] != "#"]
 
 
 def _plain(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ the faults and what the API has told. All times are virtual seconds.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.model import PollOutcome
@@ -45,7 +45,7 @@ class _Poll:
 
 
 class Referee:
-    """Judges polls and pages; `find` is told what breaks a rule."""
+    """Judges polls and pages; `find` is told what breaks a rule, `shown` of steps that pages show."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Referee:
         outcome: Callable[[], PollOutcome | None],
         now: Callable[[], float],
         find: Callable[[str], None],
+        shown: Callable[[Mapping[str, float]], None],
     ) -> None:
         self.polls = 0
         self.failures: Counter[str] = Counter()
@@ -63,6 +64,7 @@ class Referee:
         self._outcome = outcome
         self._now = now
         self._find = find
+        self._shown = shown
         self._seen: PollOutcome | None = None
         self._last = _Poll(0.0, 0.0, None, None, retry_after=0.0)
         self._repeated = 0
@@ -167,6 +169,7 @@ class Referee:
             self._find("models are shown although the data is stale")
         if page.shown() not in (accepted.shown, self._api.listed.shown):
             self._find(f"models are not as the API told: {_difference(page.shown(), accepted.shown)}")
+        self._shown(page.steps())
         for model_id, step in page.steps().items():
             told = self._api.steps.get(model_id, ())
             if step not in told:

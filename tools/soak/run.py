@@ -18,6 +18,7 @@ from exporter.settings import ApiKey, load
 from exporter.web.server import listen
 from tools.soak.api import Api
 from tools.soak.clients import Clients
+from tools.soak.curves import WINDOW, StepJudge
 from tools.soak.fleet import BEGIN, DAY, HOUR, SoakFleet
 from tools.soak.ledger import Ledger, Window
 from tools.soak.play import Play
@@ -35,6 +36,7 @@ HOSTILE = (
     "--poll.interval=60s",
     f"--cohere.requests-per-minute={REQUESTS_PER_MINUTE}",
     "--cohere.concurrency=4",
+    f"--training.steps-window={WINDOW:.0f}s",
 )
 FRUGAL = (f"--cohere.calls-per-month={CALLS_PER_MONTH}",)
 SEED = 5
@@ -53,7 +55,9 @@ class Soak:
         self.findings = Findings(loop.time)
         self.log = LogReader(self.findings.add, loop.time)
         self.samples = Samples()
-        self.api = Api(SoakFleet(), self.clock, lambda _: self.clients.api_asked())
+        fleet = SoakFleet()
+        self.curves = StepJudge(fleet, now=loop.time, find=self.findings.add)
+        self.api = Api(fleet, self.clock, lambda _: self.clients.api_asked())
         self._folder = folder
         self._options = options
         self._window = window
@@ -68,11 +72,12 @@ class Soak:
             self._build()
             listener = listen("127.0.0.1", 0)
             port = listener.getsockname()[1]
-            self.clients = Clients(port, judge=self.referee.judge_page, find=self.findings.add)
+            judges = {"/metrics": self.referee.judge_page, "/metrics/steps": self.curves.judge}
+            self.clients = Clients(port, judges=judges, find=self.findings.add)
             self._loop.watch(is_busy=self._is_busy, on_turn=self.referee.look if is_hostile else _nothing)
             running = await stack.enter_async_context(self.exporter.running(listener))
             if is_hostile:
-                for work in (self.play.for_ever(), self.clients.come_and_go()):
+                for work in (self.play.for_ever(), self.clients.come_and_go(), self._read_histories()):
                     stack.push_async_callback(_end, asyncio.create_task(work))
             yield
             self._loop.watch(is_busy=self._is_busy, on_turn=_nothing)
@@ -89,7 +94,11 @@ class Soak:
         self.exporter = exporter
         self.ledger = Ledger(exporter, self.api, now, self._window)
         self.referee = Referee(
-            self.api, outcome=lambda: exporter.poller.outcome, now=now, find=self.findings.add
+            self.api,
+            outcome=lambda: exporter.poller.outcome,
+            now=now,
+            find=self.findings.add,
+            shown=self.curves.shown,
         )
 
     def _key_has_changed(self) -> None:
@@ -97,6 +106,16 @@ class Soak:
 
     def _is_busy(self) -> bool:
         return self.ledger.under_way > self.api.held or self.clients.waiting > 0
+
+    async def _read_histories(self) -> None:
+        """Write the history of the newest model that has steps in the middle of every third hour."""
+        while True:
+            await asyncio.sleep(1.5 * HOUR)
+            snapshot = self.exporter.exposition.snapshot
+            state = next((state for state in snapshot.states if state.progress), None) if snapshot else None
+            if state:
+                await self.curves.read_history(self.exporter.client, state.model)
+            await asyncio.sleep(1.5 * HOUR)
 
     async def settle(self) -> None:
         """Wait until nothing is under way, nor about to be, and compare the counts of requests."""
@@ -113,6 +132,7 @@ class Soak:
         """Settle, compare all other counts, and measure."""
         await self.settle()
         self.referee.judge_silence()
+        self.curves.judge_missed(self.value("cohere_exporter_training_steps_missed_total"))
         polls = self.value("cohere_exporter_polls_total")
         if polls != self.referee.polls:
             self.findings.add(f"{self.referee.polls} polls were made, {polls:.0f} counted")
@@ -190,6 +210,10 @@ def _counts(soak: Soak) -> dict[str, int]:
         "faults": soak.play.faults,
         "scrapes": soak.clients.scrapes,
         "scrapes of stale data": soak.referee.stale_pages,
+        "of them scrapes of training steps": soak.curves.pages,
+        "training steps on them": soak.curves.steps,
+        "steps of /metrics that were on none, and are counted as missed": soak.curves.unseen,
+        "histories written": soak.curves.histories,
         "other visits": soak.clients.answers.total() - soak.clients.scrapes,
         "lines of the log": soak.log.lines.total(),
     }
