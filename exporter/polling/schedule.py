@@ -1,17 +1,13 @@
 """When the next poll begins: the interval in force, and the backoff after failures.
 
-    the last poll                      pause to the next            doubles, while it goes on, up to
-    ─────────────────────────────────  ───────────────────────────  ────────────────────────────────
-    was good                           the interval                 -
-    failed in a way that passes        a minute, or the interval    the interval
-    failed in a way that stays         the interval                 its row in `LASTING`
-    was asked to wait (Retry-After)    at least that, up to an hour
-
-Another failure begins anew, and so does a new key. The interval is the setting, longer where the rate limit,
-the quota or the list itself takes longer.
+`PAUSES` is the table of the states: each kind of outcome has its own pause to the next poll, which doubles
+while outcomes of that kind go on; another kind begins anew, and so does a new key. Where the API asked for a
+longer pause (Retry-After), it is kept to, up to an hour. The interval is the setting, longer where the rate
+limit, the quota or the list itself takes longer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from exporter.clock import Clock
 from exporter.errors import ApiError, Endless, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
@@ -20,16 +16,28 @@ from exporter.polling.allowance import LONGEST_RETRY_AFTER, RequestAllowance
 from exporter.polling.freshness import Freshness
 from exporter.polling.quota import Quota
 
-FIRST_RETRY = 60.0  # seconds
 MOST_PAGES = 1000  # of a list, as guessed
-# What time alone does not end, and the longest pause in seconds.
-LASTING: dict[type[ApiError], float] = {
-    Unauthorized: 900.0,
-    Forbidden: 900.0,
-    PaymentRequired: 900.0,
-    Gone: 600.0,
-    Endless: 600.0,
-    QuotaSpent: 3600.0,
+
+
+class Pause(NamedTuple):
+    """The seconds from a poll to the next, and the most to which they double; both are the interval if None.
+
+    The most is never less than the interval.
+    """
+
+    first: float | None = None
+    most: float | None = None
+
+
+GOOD = Pause()
+PASSES = Pause(first=60.0)  # by itself: rate limit, server, timeout, connection, an odd answer, a bug
+PAUSES: Mapping[type[ApiError], Pause] = {
+    Unauthorized: Pause(most=900.0),
+    Forbidden: Pause(most=900.0),
+    PaymentRequired: Pause(most=900.0),
+    Gone: Pause(most=600.0),
+    Endless: Pause(most=600.0),
+    QuotaSpent: Pause(most=3600.0),
 }
 # Unlike any other, these statuses pass by themselves.
 UNDER_WAY = frozenset({Status.QUEUED, Status.FINETUNING, Status.DEPLOYING_API})
@@ -41,7 +49,7 @@ def asked_to_wait(error: ApiError | None) -> float:
 
 
 class Backoff:
-    """Counts failures of one kind in a row."""
+    """Counts outcomes of one kind in a row; those that pass are one kind."""
 
     def __init__(self) -> None:
         self._kind: type[ApiError] | None = None
@@ -49,21 +57,12 @@ class Backoff:
 
     def pause(self, error: ApiError | None, interval: float) -> float:
         """Return the seconds from this outcome to the next try; None is a good outcome."""
-        kind = type(error) if error else None
-        row = self._row(kind)
-        self._repeated = self._repeated + 1 if row == self._row(self._kind) else 1
+        kind = None if error is None else type(error) if type(error) in PAUSES else ApiError
+        row = GOOD if kind is None else PAUSES.get(kind, PASSES)
+        self._repeated = self._repeated + 1 if kind is self._kind else 0
         self._kind = kind
-        doubled = 2.0 ** min(self._repeated - 1, 20)
-        if kind is None:
-            return interval
-        if kind in LASTING:
-            return max(interval, min(interval * doubled, LASTING[kind]))
-        return min(interval, FIRST_RETRY * doubled)
-
-    @staticmethod
-    def _row(kind: type[ApiError] | None) -> object:
-        """Return what counts as one kind: those that pass are one."""
-        return kind if kind is None or kind in LASTING else ApiError
+        first, most = row.first or interval, max(row.most or 0.0, interval)
+        return min(first * 2.0 ** min(self._repeated, 20), most)
 
 
 class PollSchedule:
