@@ -35,6 +35,7 @@ LIST = ""  # in the place of a model's id
 MODEL_ID = re.compile('model_id="([^"]*)"')
 METRICS = {"loss": 1, "accuracy": 3, "rare": 40}  # on each row, on each third, on each fortieth
 MOST_RUNS, MOST_ROWS = 8, 1 << 20
+LATE_ROWS = 3
 
 
 class Row(NamedTuple):
@@ -60,7 +61,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training run: a row each `every` seconds, which the API gives `late` seconds later."""
+    """A training run: a row each `every` seconds; the last ones come `late` seconds after its end."""
 
     queued: float
     trains: float
@@ -74,8 +75,11 @@ class Run:
 
     def rows(self, now: float) -> int:
         """Return how many rows the API gives."""
-        recorded = min(now - self.late, self.rests) - self.trains - self.first
-        return max(math.floor(recorded / self.every) + 1, 0)
+        recorded = min(now, self.rests) - self.trains - self.first
+        rows = max(math.floor(recorded / self.every) + 1, 0)
+        if not self.late or now >= self.rests + self.late:
+            return rows
+        return min(rows, self.rows(math.inf) - LATE_ROWS)
 
     def step(self, number: int) -> int:
         return self.first_step + self.stride * number

@@ -374,12 +374,24 @@ async def test_one_odd_answer_ends_nothing(world: World, status: str, odd: Excep
 
 
 @pytest.mark.parametrize("answer", [None, Gone("HTTP 404", status=404)])
-async def test_that_a_model_long_at_rest_has_no_rows_is_learned_once(
+async def test_that_a_model_long_at_rest_has_no_rows_is_asked_about_once_more(
     world: World, answer: Exception | None
 ) -> None:
     world.answers["a"] = answer
-    assert await world.times(4 * HOUR, model("a", Status.FAILED)) == [0.0]
+    once_more = REREAD[-1] - REREAD[-2]
+    assert await world.times(4 * HOUR, model("a", Status.FAILED)) == pytest.approx([0.0, once_more])
     assert world.metrics.errors == []
+
+
+@pytest.mark.parametrize("odd", [None, Gone("HTTP 404", status=404)])
+async def test_one_odd_answer_about_a_model_long_at_rest_does_not_hide_its_rows(
+    world: World, odd: Exception | None
+) -> None:
+    world.answers["a"] = odd
+    await world.run(INTERVAL, model("a", Status.READY))
+    world.answers["a"] = TrainingProgress(step=9)
+    await world.run(HOUR, model("a", Status.READY))
+    assert world.metrics.progress("a") == TrainingProgress(step=9)
 
 
 async def test_a_run_without_rows_is_asked_for_each_interval(world: World) -> None:

@@ -6,7 +6,7 @@
     is in training                  with each list, or as soon as its turn comes
     comes to rest                   at once, and again after each of `REREAD`: its last rows may come late;
                                     with a quota in no two of them between two lists, but for the last
-    is first seen long at rest      once, to the last page
+    is first seen long at rest      once, to the last page; once more if it has no rows
     changes at rest                 once; if that brings anything new, as if it came to rest
     could not be read               after a backoff of its own
     lost the rows it had            the same: one odd answer ends nothing
@@ -343,6 +343,9 @@ class StepMetrics:
         if reading.progress is None and entry.progress:
             self._back_off(entry)  # the API had rows of this run
             return
+        if reading.progress is None and reading.is_complete:
+            self._has_none(entry)
+            return
         is_news = reading.progress != entry.progress
         if is_news and entry.is_read and not entry.is_training:
             entry.rested_at = entry.asked_at
@@ -359,6 +362,14 @@ class StepMetrics:
             )
         if is_news:
             self._on_change()
+        self._plan_regularly(entry)
+        self._report_recovery()
+
+    def _has_none(self, entry: _Entry) -> None:
+        """Take note that a run has no rows; where it is long over, that is asked about once more."""
+        if not entry.is_read and not entry.is_training and entry.rested_at == -math.inf:
+            entry.rested_at = entry.asked_at - REREAD[-2]
+        entry.is_read, entry.failures = True, 0
         self._plan_regularly(entry)
         self._report_recovery()
 
@@ -383,8 +394,8 @@ class StepMetrics:
         self._observer.training_metrics_failed(error.reason)
         log.debug("step metrics cannot be read", model_id=entry.model.id, **error.fields())
         if isinstance(error, Gone) and not entry.progress:
-            entry.error, entry.is_read = None, True  # the API has none, or none yet
-            self._plan_regularly(entry)
+            entry.error = None  # the API has none, or none yet
+            self._has_none(entry)
             return
         entry.error = error
         self._report_failure(entry, error)
