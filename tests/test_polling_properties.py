@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, overload
 
 import httpx
 import pytest
@@ -215,10 +215,26 @@ def worlds(
     return World(flags=flags, **{**drawn, **given})
 
 
-def scaled(run: Run, interval: float) -> Run:
-    """Return a run whose times are given in intervals in seconds."""
-    names = ("queued", "trains", "rests", "first", "every")
-    return replace(run, **{name: getattr(run, name) * interval for name in names})
+@st.composite
+def outages(draw: st.DrawFn, faults: Any) -> Trouble:
+    """Draw an outage of the list; times are in intervals."""
+    begins = draw(st.integers(0, 30)) / 10 + 0.037
+    ends = begins + draw(st.sampled_from([0.1, 1.0, 2.5, 8.0]))
+    fault = draw(st.sampled_from([fault for fault in faults if fault.body != EMPTY]))
+    return Trouble(begins=begins, ends=ends, with_list=True, fault=fault)
+
+
+@overload
+def scaled(those: list[Run], interval: float) -> list[Run]: ...
+@overload
+def scaled(those: list[Trouble], interval: float) -> list[Trouble]: ...
+def scaled(those: Any, interval: float) -> Any:
+    """Return runs or outages whose times are given in intervals in seconds."""
+    names = {"queued", "trains", "rests", "first", "every", "begins", "ends"}
+    return [
+        replace(one, **{name: getattr(one, name) * interval for name in names & vars(one).keys()})
+        for one in those
+    ]
 
 
 # What must hold.
@@ -465,8 +481,12 @@ def test_a_retry_after_holds_what_it_concerns_for_an_hour_at_most(
 
 
 @PROPERTY
-@given(world=worlds(faults=PASSING, polls=20))
-def test_after_an_outage_that_passes_the_next_poll_comes_soon(world: World) -> None:
+@given(
+    world=worlds(polls=20, models=(), most_calls=2 * MOST_CALLS),
+    outages=st.lists(outages(PASSING), min_size=1, max_size=2),
+)
+def test_after_an_outage_that_passes_the_next_poll_comes_soon(world: World, outages: list[Trouble]) -> None:
+    world = replace(world, troubles=scaled(outages, world.interval))
     life = Life(world).live()
     failed = 0
     for poll, following in pairwise(life.polls):
@@ -517,10 +537,12 @@ def test_neither_sleep_of_the_machine_nor_a_clock_that_is_set_makes_data_younger
 
 
 @PROPERTY
-@given(world=worlds())
-def test_up_last_success_and_the_counters_describe_one_poll_and_never_fall(world: World) -> None:
+@given(world=worlds(most_calls=2 * MOST_CALLS), outages=st.lists(outages(FAULTS), min_size=1, max_size=2))
+def test_up_last_success_and_the_counters_describe_one_poll_and_never_fall(
+    world: World, outages: list[Trouble]
+) -> None:
     looks = tuple(number * world.interval / 4 + 0.017 for number in range(24))
-    life = Life(replace(world, looks=looks)).live()
+    life = Life(replace(world, looks=looks, troubles=scaled(outages, world.interval))).live()
     before: dict[str, float] = {}
     for look in life.looks:
         page = look.page
@@ -550,9 +572,7 @@ GROWS = re.compile(r"_(total|count|sum|bucket)($|{)")
 def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
     world: World, rerun: list[Run]
 ) -> None:
-    models = [
-        replace(model, runs=[scaled(run, world.interval) for run in rerun]) for model in world.models[:2]
-    ]
+    models = [replace(model, runs=scaled(rerun, world.interval)) for model in world.models[:2]]
     world = replace(world, models=[*models, *world.models[2:]], troubles=world.troubles[:1])
     life = Life(world).live()
     for model in world.models:
@@ -581,10 +601,15 @@ def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
 
 
 @PROPERTY
-@given(world=worlds(faults=(*PASSING, *LASTING)))
-def test_nothing_of_a_model_that_left_is_kept(world: World) -> None:
-    life = Life(world)
-    life.live()
+@given(
+    world=worlds(faults=(*PASSING, *LASTING), most_calls=2 * MOST_CALLS),
+    leave=st.sets(st.integers(0, 7), min_size=1),
+    after=st.sampled_from([1.37, 2.37]),
+)
+def test_nothing_of_a_model_that_left_is_kept(world: World, leave: set[int], after: float) -> None:
+    away = [(after * world.interval, math.inf)]
+    models = [replace(one, away=away) if one.index in leave else one for one in world.models]
+    life = Life(replace(world, models=models)).live()
     good = [poll for poll in life.polls if poll.reason is None]
     assume(good)
     left = {model.id for model in world.models} - set(life.api.lists[good[-1].lists - 1].models)
