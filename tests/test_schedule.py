@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from exporter.errors import ApiError, QuotaSpent, RateLimited, Timeout, Unauthorized
 from exporter.model import FinetunedModel, Status
 from exporter.polling.quota import MONTH, Quota
-from exporter.polling.schedule import UNDER_WAY
+from exporter.polling.schedule import PASSES, PAUSES, UNDER_WAY
 from tests.conftest import FakeClock
 from tests.schedules import schedule_of
 
@@ -371,3 +372,13 @@ def test_a_month_of_training_uses_nearly_the_whole_budget() -> None:
 
 def test_the_statuses_that_pass_by_themselves_are_those_of_the_life_cycle() -> None:
     assert {"STATUS_QUEUED", "STATUS_FINETUNING", "STATUS_DEPLOYING_API"} == UNDER_WAY
+
+
+def test_the_design_has_the_table_of_pauses() -> None:
+    lines = (Path(__file__).parents[1] / "docs" / "design.md").read_text(encoding="utf-8").splitlines()
+    for kind, pause in PAUSES.items():
+        (row,) = [line for line in lines if line.startswith("|") and f"`{kind.__name__}`" in line]
+        assert pause.first is None
+        assert row.endswith(f"| the interval | {(pause.most or 0) / 60:g} minutes |")
+    assert PASSES.first == 60
+    assert any(line.startswith("| anything else") and "| a minute, or the interval" in line for line in lines)

@@ -1,0 +1,630 @@
+"""What polling promises whatever the API, the network and the clocks do: one property for each promise.
+
+The exporter is the real one; only the network is replaced, and time, which leaps. `make nightly` lives
+through many more worlds, and larger ones.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from tempfile import TemporaryDirectory
+from typing import Any, overload
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from exporter.errors import REASONS
+from exporter.model import Snapshot, Status
+from tests.leaping import START, UNIX_OFFSET
+from tests.polling_worlds import EPSILON, LIST, Life, Model, Row, Run, Trouble, World, held, texts_held_by
+from tests.talking_api import Fault
+
+NIGHTLY = settings.get_current_profile_name() == "nightly"
+PROPERTY = settings(
+    max_examples=40,
+    derandomize=False,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[phase for phase in Phase if phase not in (Phase.explain, Phase.shrink)],
+)
+MOST_CALLS = 1000 if NIGHTLY else 70
+
+ID = "model-{}-of-the-world"
+DAY = 86_400.0
+MONTH = 31 * DAY
+INTERVALS = (60, 60, 10, 1, 2, 300, 3600, 21_600)
+FLEETS = (1, 2, 3, 5, 8, *((0, 30, 300, 3000) if NIGHTLY else (0, 20)))
+
+
+def refusal(status: int, reason: str, retry_after: int | None = None) -> Fault:
+    headers = () if retry_after is None else (("retry-after", str(retry_after)),)
+    return Fault(reason, status, '{"message": "no"}', headers)
+
+
+EMPTY = "{}"
+EMPTY_ANSWER, NOTHING_THERE = Fault("", body=EMPTY), refusal(404, "gone")
+PASSING = (
+    refusal(500, "server_error"),
+    refusal(503, "server_error"),
+    refusal(429, "rate_limited"),
+    refusal(408, "timeout"),
+    Fault("timeout", silent=True),
+    Fault("connection", broken=httpx.ConnectError),
+    Fault("connection", broken=httpx.ReadError),
+)
+LASTING = (
+    refusal(401, "unauthorized"),
+    refusal(402, "payment_required"),
+    refusal(403, "forbidden"),
+    NOTHING_THERE,
+)
+ODD = (EMPTY_ANSWER, Fault("invalid_response", body="<html>"), Fault("invalid_response", body="[]"))
+WAITS = tuple(
+    refusal(status, "", retry_after) for status in (429, 503, 401) for retry_after in (1, 7, 31, 120, 86_400)
+)
+FAULTS = (*PASSING, *LASTING, *ODD, *WAITS)
+
+
+# Worlds. Times are drawn in tenths of the interval, and none falls on the moment of a poll.
+
+
+def moments(least: int, most: int, interval: float) -> st.SearchStrategy[float]:
+    return st.integers(least, most).map(lambda tenths: (tenths + 0.37) * interval / 10)
+
+
+@st.composite
+def runs(draw: st.DrawFn, interval: float, lasts: float) -> list[Run]:
+    """Draw one training run, or several one after the other."""
+    found = []
+    at = draw(moments(-100, 100, interval))
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
+        trains = at + draw(st.sampled_from([0.2, 1.3, 4.0])) * interval
+        rests = trains + draw(st.sampled_from([0.5, 3.0, 8.0, 100.0])) * interval
+        found.append(
+            Run(
+                queued=at,
+                trains=trains,
+                rests=rests,
+                every=draw(st.sampled_from([1.0, 0.3, 0.11, 4.0])) * interval,
+                first=draw(st.sampled_from([0.01, 1.0])) * interval,
+                first_step=draw(st.sampled_from([0, 1, 70])),
+                stride=draw(st.sampled_from([1, 10])),
+                ends_as=draw(st.sampled_from([Status.READY, Status.FAILED, Status.PAUSED])),
+            )
+        )
+        at = rests + draw(st.sampled_from([0.2, 2.0])) * interval
+        if at > lasts:
+            break
+    return found
+
+
+@st.composite
+def reruns(draw: st.DrawFn) -> list[Run]:
+    """Draw runs that begin anew, often unseen between two polls; times are in intervals."""
+    found = []
+    at = -4.63
+    for _ in range(draw(st.integers(2, 5))):
+        trains = at + draw(st.sampled_from([0.1, 0.4]))
+        rests = trains + draw(st.sampled_from([0.7, 2.2, 5.1]))
+        every = draw(st.sampled_from([0.3, 0.11, 0.9]))
+        first_step, stride = draw(st.sampled_from([(0, 1), (1, 10), (70, 10)]))
+        found.append(
+            Run(
+                queued=at,
+                trains=trains,
+                rests=rests,
+                first=0.01,
+                every=every,
+                first_step=first_step,
+                stride=stride,
+            )
+        )
+        at = rests + draw(st.sampled_from([0.05, 0.2]))
+    return found
+
+
+@st.composite
+def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) -> list[Model]:
+    """Draw models that train, rest, are renamed, go and come back; every other one has another's name."""
+    size = draw(st.sampled_from(sizes))
+    kinds = draw(st.lists(runs(interval, lasts), min_size=1, max_size=min(size, 6) or 1))
+    at_rest = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
+    models = []
+    for index in range(size):
+        away: list[tuple[float, float]] = []
+        renamed_at = math.inf
+        if index < 6:
+            if draw(st.booleans()):
+                begin = draw(moments(0, 60, interval))
+                away = [(begin, begin + draw(st.sampled_from([0.4, 2.0, 1000.0])) * interval)]
+            if draw(st.booleans()):
+                renamed_at = draw(moments(0, 60, interval))
+        own = kinds[index] if index < len(kinds) else at_rest
+        name = f"name {index // 2}"
+        models.append(
+            Model(index=index, id=ID.format(index), name=name, runs=own, away=away, renamed_at=renamed_at)
+        )
+    return models
+
+
+def ids_of(*models: int) -> frozenset[str]:
+    return frozenset(map(ID.format, models))
+
+
+def training(interval: float, size: int) -> list[Model]:
+    """Return models that train all the time."""
+    run = Run(queued=-9 * interval, trains=-8 * interval, rests=1e9, every=0.7 * interval)
+    return [Model(index=index, id=ID.format(index), name="name", runs=[run]) for index in range(size)]
+
+
+@st.composite
+def troubles(
+    draw: st.DrawFn, interval: float, faults: Any = FAULTS, *, most: int = 3, ids: Any = None
+) -> list[Trouble]:
+    """Draw up to `most` troubles."""
+    found = []
+    for _ in range(draw(st.integers(0, most))):
+        begins = draw(moments(0, 60, interval))
+        fault = draw(st.sampled_from(faults))
+        with_list = draw(st.booleans()) and fault.body != EMPTY  # which is a list, too: of nothing
+        found.append(
+            Trouble(
+                begins=begins,
+                ends=begins + draw(st.sampled_from([0.1, 1.0, 4.0, 30.0])) * interval,
+                with_list=with_list,
+                with_steps=not with_list or draw(st.booleans()),
+                ids=draw(st.sampled_from([None, ids_of(0), ids_of(1, 2)])),
+                hits=draw(st.sampled_from([None, None, (0,), (1, 3, 5, 7)])),
+            )
+        )
+    return found
+
+
+@st.composite
+def worlds(
+    draw: st.DrawFn, /, *, intervals: Any = INTERVALS, faults: Any = FAULTS, polls: float = 12, **given: Any
+) -> World:
+    """Draw a world of any kind; what is `given` is not drawn."""
+    interval = draw(st.sampled_from(intervals))
+    lasts = polls * interval
+    flags = {
+        "--poll.interval": interval,
+        "--cohere.requests-per-minute": draw(st.sampled_from([300, 6000, 60, 20, 5, 1])),
+        "--cohere.concurrency": draw(st.sampled_from([8, 64, 3, 2, 1])),
+        "--cohere.page-size": draw(st.sampled_from([0, 0, 2, 1000])),
+        **given.pop("flags", {}),
+    }
+    drawn: dict[str, Any] = {
+        "models": draw(fleets(interval, lasts)),
+        "page_size": draw(st.sampled_from([50, 50, 3, 1, 1000])),
+        "rows_per_page": draw(st.sampled_from([50, 10, 3, 1, 1000])),
+        "largest_page": draw(st.sampled_from([0, 100, 1000])),
+        "order": draw(st.sampled_from(["ascending", "descending", "none"])),
+        "list_seconds": draw(st.sampled_from([0.0, 0.0, 0.3, 5.0])),
+        "steps_seconds": draw(st.sampled_from([0.0, 0.0, 0.3, 5.0, 29.0])),
+        "rendering_seconds": draw(st.sampled_from([0.0, 0.0, 0.5])),
+        "troubles": draw(troubles(interval, faults)),
+        "looks": tuple(draw(st.lists(moments(0, int(10 * polls), interval), max_size=6))),
+        "lasts": lasts,
+        "most_calls": MOST_CALLS,
+    }
+    return World(flags=flags, **{**drawn, **given})
+
+
+@st.composite
+def outages(draw: st.DrawFn, faults: Any) -> Trouble:
+    """Draw an outage of the list; times are in intervals."""
+    begins = draw(st.integers(0, 30)) / 10 + 0.037
+    ends = begins + draw(st.sampled_from([0.1, 1.0, 2.5, 8.0]))
+    fault = draw(st.sampled_from([fault for fault in faults if fault.body != EMPTY]))
+    return Trouble(begins=begins, ends=ends, with_list=True, fault=fault)
+
+
+@overload
+def scaled(those: list[Run], interval: float) -> list[Run]: ...
+@overload
+def scaled(those: list[Trouble], interval: float) -> list[Trouble]: ...
+def scaled(those: Any, interval: float) -> Any:
+    """Return runs or outages whose times are given in intervals in seconds."""
+    names = {"queued", "trains", "rests", "first", "every", "begins", "ends"}
+    return [
+        replace(one, **{name: getattr(one, name) * interval for name in names & vars(one).keys()})
+        for one in those
+    ]
+
+
+# What must hold.
+
+
+@PROPERTY
+@given(world=worlds())
+def test_when_a_poll_ends_good_the_page_shows_its_list(world: World) -> None:
+    life = Life(world).live()
+    lists = 0
+    for poll in life.polls:
+        if poll.reason is None:
+            assert poll.lists > lists, "a good poll has a list of its own"
+            assert shown_by(poll.shown) == life.api.lists[poll.lists - 1].models
+        lists = poll.lists
+
+
+def shown_by(snapshot: Snapshot | None) -> dict[str, tuple[str, str]] | None:
+    """Return name and status of each model; None when none is shown."""
+    if snapshot is None:
+        return None
+    return {state.model.id: (state.model.name, state.model.status) for state in snapshot.states}
+
+
+@PROPERTY
+@given(
+    world=worlds(looks_at_boundaries=True, rendering_seconds=0.0, polls=20),
+    fault=st.sampled_from((*PASSING, *LASTING, *WAITS)),
+    intervals=st.sampled_from([None, None, 2.0, 3.7, 1000.0]),
+)
+def test_models_are_shown_as_long_as_their_list_is_younger_than_stale_after(
+    world: World, fault: Fault, intervals: float | None
+) -> None:
+    outage = Trouble(begins=2.37 * world.interval, with_list=True, fault=fault)
+    world = replace(world, troubles=[*world.troubles[:1], outage])
+    stale_after = None if intervals is None else intervals * world.interval
+    life = Life(with_flags(world, **{"--poll.stale-after": stale_after})).live()
+    for look in life.looks:
+        good = [poll for poll in life.polls[: look.polls] if poll.reason is None]
+        began = good[-1].began if good else -math.inf
+        is_young = look.at - began < look.stale_after
+        assert (look.shown is not None) is is_young
+        families = {series.partition("{")[0] for series in look.page}
+        assert ("cohere_finetuned_models" in families) is is_young
+        if is_young:
+            assert shown_by(look.shown) == life.api.lists[good[-1].lists - 1].models
+
+
+def near(seconds: float) -> Any:
+    return pytest.approx(seconds, rel=0, abs=EPSILON)
+
+
+def with_flags(world: World, **flags: Any) -> World:
+    given = {flag: value for flag, value in flags.items() if value is not None}
+    return replace(world, flags={**world.flags, **given})
+
+
+@PROPERTY
+@given(world=worlds(troubles=()))
+def test_a_training_model_is_hardly_more_than_two_intervals_behind(world: World) -> None:
+    life = Life(world).live()
+    for model in world.models:
+        for at, state in held(life, model.id):
+            behind = at - most_behind(world, life)
+            _, run = model.run(behind)
+            if behind < 0 or not run.trains <= behind < at < run.rests or model.was_away(behind, at):
+                continue
+            if (truth := model.truth(behind)) is None:
+                continue
+            assert state
+            assert state.progress
+            assert state.progress.step >= truth.step
+            for name, step in truth.metric_steps.items():
+                assert state.progress.metric_steps.get(name, -1) >= step, name
+
+
+def most_behind(world: World, life: Life) -> float:
+    """Return two intervals, or as long as the limits make all calls that may be due last, and one more."""
+    interval = max(poll.interval for poll in life.polls)
+    lists = math.ceil(len(world.models) / world.page_size)
+    calls = sum(pages_of(world, model) for model in world.models)
+    slots = max(int(world.flags["--cohere.concurrency"]) - 1, 1)
+    per_minute = int(world.flags["--cohere.requests-per-minute"])
+    left = per_minute - lists * math.ceil(60 / interval)
+    per_call = max(60 / left if left > 0 else interval, world.steps_seconds / slots)
+    # Models at rest take turns with those in training.
+    lasts = 2 * calls * per_call + world.steps_seconds * max(pages_of(world, model) for model in world.models)
+    publishing = 1.0 + 12 * world.rendering_seconds
+    listing = lists * world.list_seconds
+    return max(2 * interval, interval + lasts) + listing + publishing + EPSILON
+
+
+def pages_of(world: World, model: Model) -> int:
+    """Return the most pages that a reading of a model may take."""
+    rows = max(run.rows(world.lasts) for run in model.runs)
+    return rows // world.rows_per_page + 3
+
+
+SINGLE = tuple(fault for fault in FAULTS if fault not in WAITS)
+
+
+@PROPERTY
+@given(
+    interval=st.sampled_from([900, 3600, *((60, 300) if NIGHTLY else ())]),
+    late=st.sampled_from([0.0, 30.0, 700.0, 3500.0]),
+    rests=st.sampled_from([-1e5, -1e5, -4000.0, 777.0, 2000.0]),
+    odd=st.lists(
+        st.tuples(
+            st.sampled_from([-5000.0, 0.0, 200.0, 3500.0]),
+            st.sampled_from([EMPTY_ANSWER, NOTHING_THERE]) | st.sampled_from(SINGLE),
+        ),
+        max_size=3,
+    ),
+    was_updated=st.booleans(),
+    like=worlds(troubles=(), models=(), looks=()),
+)
+def test_the_rows_of_a_run_an_hour_after_its_end_are_shown_for_ever(
+    interval: float,
+    late: float,
+    rests: float,
+    odd: list[tuple[float, Fault]],
+    was_updated: bool,
+    like: World,
+) -> None:
+    run = Run(queued=rests - 5100, trains=rests - 5000, rests=rests, every=100.0, late=late)
+    model = Model(index=0, id=ID.format(0), name="a", runs=[run], was_updated=was_updated)
+    seen = max(rests, 0.0) + 3600 + 2 * interval + 3600
+    world = replace(
+        with_flags(like, **{"--poll.interval": interval, "--cohere.requests-per-minute": 300}),
+        models=[model],
+        troubles=[
+            Trouble(begins=max(rests, 0) + after, with_steps=True, fault=fault, hits=(0,))
+            for after, fault in odd
+        ],
+        rows_per_page=max(like.rows_per_page, 3),
+        list_seconds=0.0,
+        steps_seconds=0.0,
+        lasts=seen + 2 * interval,
+        most_calls=10**6,
+    )
+    life = Life(world).live()
+    was_shown = False
+    for at, state in held(life, model.id):
+        assert state
+        assert not was_shown or state.progress
+        assert at < seen or state.progress == model.truth(math.inf)
+        was_shown = state.progress is not None
+
+
+@PROPERTY
+@given(
+    like=worlds(
+        intervals=(60, 10, 300, 3600),
+        flags={"--cohere.requests-per-minute": 100_000, "--cohere.concurrency": 64},
+        troubles=(),
+    ),
+    fault=st.sampled_from([None, *SINGLE]),
+    seconds=st.sampled_from([0.0, 29.0, 400.0]),
+)
+def test_how_one_model_is_answered_changes_nothing_for_the_others(
+    like: World, fault: Fault | None, seconds: float
+) -> None:
+    bad = ID.format(0)
+    trouble = Trouble(with_steps=True, ids=frozenset({bad}), fault=fault, seconds=seconds)
+    with_trouble, without = Life(replace(like, troubles=[trouble])).live(), Life(like).live()
+    until = min(with_trouble.now, without.now)
+    asked = [
+        sorted(
+            (call.at, call.model_id) for call in life.api.calls if call.model_id != bad and call.at < until
+        )
+        for life in (with_trouble, without)
+    ]
+    assert asked[0] == asked[1]
+
+
+@PROPERTY
+@given(world=worlds())
+def test_no_minute_has_more_requests_than_the_limit(world: World) -> None:
+    life = Life(world).live()
+    limit = int(world.flags["--cohere.requests-per-minute"])
+    times = [call.at for call in life.api.calls]
+    assert all(later - at >= 60 for at, later in zip(times, times[limit:], strict=False))
+
+
+@PROPERTY
+@given(world=worlds(troubles=()))
+def test_a_fleet_at_rest_costs_the_list_alone(world: World) -> None:
+    runs = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
+    models = [replace(model, runs=runs, away=(), was_updated=True) for model in world.models]
+    life = Life(replace(world, models=models)).live()
+    lists = max(math.ceil(len(models) / world.page_size), 1)
+    chains = Counter(call.model_id for call in life.api.calls if call.is_first)
+    larger = world.rows_per_page < 61  # then a reading begins again, to see whether larger pages hold all
+    assert all(chains[model.id] <= 1 + larger for model in models)
+    assert len([call for call in life.api.calls if call.model_id == LIST]) <= lists * (len(life.polls) + 1)
+
+
+@PROPERTY
+@given(
+    world=worlds(
+        intervals=(3600, 21_600, 60),
+        troubles=(),
+        steps_seconds=0.0,
+        list_seconds=0.0,
+        lasts=35 * DAY,
+        most_calls=10**6,
+        looks=(),
+    ),
+    quota=st.sampled_from([5, 30, *((200, 1000) if NIGHTLY else ())]),
+    restarts=st.lists(st.integers(1, 10**6).map(lambda number: number * 3.1), max_size=12),
+)
+def test_no_month_has_more_calls_than_the_quota_over_any_number_of_starts(
+    world: World, quota: int, restarts: list[float]
+) -> None:
+    with TemporaryDirectory() as folder:
+        flags = {"--cohere.calls-per-month": quota, "--cohere.budget-file": f"{folder}/budget"}
+        life = Life(replace(with_flags(world, **flags), restarts=restarts)).live()
+    times = [call.at for call in life.api.calls]
+    assert all(later - at >= MONTH for at, later in zip(times, times[quota:], strict=False))
+
+
+@PROPERTY
+@given(
+    world=worlds(troubles=(), polls=20),
+    size=st.sampled_from([2, 8]),
+    fault=st.sampled_from(WAITS),
+    of_list=st.booleans(),
+    after=st.sampled_from([1.37, 4.37]),
+)
+def test_a_retry_after_holds_what_it_concerns_for_an_hour_at_most(
+    world: World, size: int, fault: Fault, of_list: bool, after: float
+) -> None:
+    asked = Trouble(
+        begins=after * world.interval, with_list=of_list, with_steps=not of_list, fault=fault, hits=(0,)
+    )
+    ids = None if of_list else ids_of(0)
+    models = training(world.interval, size)
+    calls = Life(replace(world, models=models, troubles=[replace(asked, ids=ids)])).live().api.calls
+    for call in calls:
+        held_until = call.answered_at + min(call.retry_after, 3600.0) - EPSILON
+        for other in calls if call.retry_after else ():
+            if call.model_id == LIST or other.model_id != LIST:
+                assert not call.answered_at < other.at < held_until
+
+
+@PROPERTY
+@given(
+    world=worlds(polls=20, models=(), most_calls=2 * MOST_CALLS),
+    outages=st.lists(outages(PASSING), min_size=1, max_size=2),
+)
+def test_after_an_outage_that_passes_the_next_poll_comes_soon(world: World, outages: list[Trouble]) -> None:
+    world = replace(world, troubles=scaled(outages, world.interval))
+    life = Life(world).live()
+    failed = 0
+    for poll, following in pairwise(life.polls):
+        failed = failed + 1 if poll.reason else 0
+        if failed:
+            regular = life.usual_interval
+            latest = max(poll.began + min(regular, 60 * 2.0 ** (failed - 1)), poll.ended)
+            assert following.began <= latest + EPSILON
+    ends = max([trouble.ends for trouble in world.troubles if trouble.with_list], default=0.0)
+    after = [poll for poll in life.polls if poll.began >= ends]
+    assert all(poll.reason is None for poll in after)
+
+
+@PROPERTY
+@given(world=worlds())
+def test_the_interval_and_the_next_poll_are_as_they_were_exposed(world: World) -> None:
+    life = Life(world).live()
+    for poll, following in pairwise(life.polls):
+        assert following.began == near(poll.next_at)
+        assert following.began - poll.began == near(poll.interval)
+    for look in life.looks:
+        if 0 < look.polls < len(life.polls) and look.at >= life.polls[look.polls - 1].ended:
+            assert look.next_at == near(max(life.polls[look.polls].began, look.next_at or 0))
+
+
+@PROPERTY
+@given(
+    world=worlds(intervals=(1, 10, 60, 300), rendering_seconds=0.0, polls=20),
+    suspends=st.lists(st.tuples(st.integers(1, 190), st.sampled_from([5.0, 61.0, 3e5])), max_size=3),
+    jumps=st.lists(st.tuples(st.integers(1, 190), st.sampled_from([-1e6, -90.0, 3600.0, 1e8])), max_size=3),
+)
+def test_neither_sleep_of_the_machine_nor_a_clock_that_is_set_makes_data_younger(
+    world: World, suspends: list[tuple[int, float]], jumps: list[tuple[int, float]]
+) -> None:
+    tenth = world.interval / 10
+    life = Life(
+        replace(
+            world,
+            suspends={at * tenth + 0.011: seconds for at, seconds in suspends},
+            jumps={at * tenth + 0.012: seconds for at, seconds in jumps},
+            lasts=world.lasts + sum(seconds for _, seconds in suspends),
+        )
+    ).live()
+    for look in life.looks:
+        good = [poll for poll in life.polls[: look.polls] if poll.reason is None]
+        began = life.api.lists[good[-1].lists - 1].began if good else -math.inf
+        assert (look.shown is not None) is (look.at - began < look.stale_after)
+
+
+@PROPERTY
+@given(world=worlds(most_calls=2 * MOST_CALLS), outages=st.lists(outages(FAULTS), min_size=1, max_size=2))
+def test_up_last_success_and_the_counters_describe_one_poll_and_never_fall(
+    world: World, outages: list[Trouble]
+) -> None:
+    looks = tuple(number * world.interval / 4 + 0.017 for number in range(24))
+    life = Life(replace(world, looks=looks, troubles=scaled(outages, world.interval))).live()
+    before: dict[str, float] = {}
+    for look in life.looks:
+        page = look.page
+        count = int(page["cohere_exporter_polls_total"])
+        assert len([poll for poll in life.polls if poll.ended < look.at - 1]) <= count <= look.polls
+        polls = life.polls[:count]
+        good = [poll for poll in polls if poll.reason is None]
+        last = polls[-1] if polls else None
+        assert page["cohere_up"] == bool(last and last.reason is None)
+        assert page["cohere_exporter_last_poll_timestamp_seconds"] == near(last.wall if last else 0)
+        assert page["cohere_exporter_last_success_timestamp_seconds"] == near(good[-1].wall if good else 0)
+        for reason in REASONS:
+            name = f'{{reason="{reason}"}}'
+            failed = [poll for poll in polls if poll.reason == reason]
+            assert page[f"cohere_exporter_poll_failures_total{name}"] == len(failed)
+            assert page[f"cohere_exporter_last_poll_failed{name}"] == bool(last and last.reason == reason)
+        growing = {name: value for name, value in page.items() if GROWS.search(name)}
+        assert all(growing[name] >= value for name, value in before.items())
+        before = growing
+
+
+GROWS = re.compile(r"_(total|count|sum|bucket)($|{)")
+
+
+@PROPERTY
+@given(world=worlds(), rerun=reruns())
+def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
+    world: World, rerun: list[Run]
+) -> None:
+    models = [replace(model, runs=scaled(rerun, world.interval)) for model in world.models[:2]]
+    world = replace(world, models=[*models, *world.models[2:]], troubles=world.troubles[:1])
+    life = Life(world).live()
+    for model in world.models:
+        latest = 0, -1
+        for at, state in held(life, model.id):
+            if state is None or state.progress is None:
+                continue
+            progress = state.progress
+            rows = [
+                Row.of(value)
+                for values in (progress.metrics, progress.lowest, progress.highest)
+                for value in values.values()
+            ]
+            assert {(row.model, row.run) for row in rows} == {(model.index, rows[0].run)}
+            run = model.runs[rows[0].run]
+            newest = max(row.number for row in rows)
+            assert newest < run.rows(at)
+            assert progress.step == run.step(newest)
+            assert progress.step_at == near(run.recorded_at(newest) + START + UNIX_OFFSET)
+            for name, value in progress.metrics.items():
+                assert Row.of(value).metric == name
+                assert progress.metric_steps[name] == run.step(Row.of(value).number)
+            assert (rows[0].run, newest) >= latest
+            latest = rows[0].run, newest
+            assert state.model.status != Status.QUEUED
+
+
+@PROPERTY
+@given(
+    world=worlds(faults=(*PASSING, *LASTING), most_calls=2 * MOST_CALLS),
+    leave=st.sets(st.integers(0, 7), min_size=1),
+    after=st.sampled_from([1.37, 2.37]),
+)
+def test_nothing_of_a_model_that_left_is_kept(world: World, leave: set[int], after: float) -> None:
+    away = [(after * world.interval, math.inf)]
+    models = [replace(one, away=away) if one.index in leave else one for one in world.models]
+    life = Life(replace(world, models=models)).live()
+    good = [poll for poll in life.polls if poll.reason is None]
+    assume(good)
+    left = {model.id for model in world.models} - set(life.api.lists[good[-1].lists - 1].models)
+    assert not left & texts_held_by(life.exporter)
+
+
+@PROPERTY
+@given(
+    world=worlds(intervals=(60, 10, 300), polls=60, troubles=(), rendering_seconds=0.0, looks=()),
+    refusing=st.sampled_from([fault for fault in (*LASTING, PASSING[2]) if fault.reason != "gone"]),
+)
+def test_a_refusal_of_every_model_costs_a_handful_of_calls_a_pause(world: World, refusing: Fault) -> None:
+    life = Life(replace(world, troubles=[Trouble(with_steps=True, fault=refusing)], most_calls=600)).live()
+    times = [call.at for call in life.api.calls if call.model_id != LIST]
+    passes = refusing.reason == "rate_limited"  # so it is tried again within a request, and each interval
+    pauses = 6 + life.now / (max(life.usual_interval, 60.0) if passes else 900.0)
+    slots = int(world.flags["--cohere.concurrency"])
+    assert len(times) <= (3 if passes else 1) * (slots + 4 * pauses)
