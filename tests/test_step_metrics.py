@@ -506,6 +506,24 @@ async def test_a_bug_has_its_traceback_once(world: World) -> None:
     assert all(line["model_id"] for line in bugs)
 
 
+@pytest.mark.parametrize(
+    "after", [[], [model("m", Status.QUEUED)]], ids=["the model left", "its run is over"]
+)
+async def test_rows_that_come_too_late_are_missed(
+    world: World, clock: FakeClock, after: list[FinetunedModel]
+) -> None:
+    world.takes["m"] = 5.0
+    world.answers["m"] = StepReading(TrainingProgress(step=2), [StepRow(1, 1.0, {}), StepRow(2, 2.0, {})])
+    world.listed(model("m"))
+    reading = asyncio.create_task(world.metrics.drain())
+    await clock.advance(1.0)
+    world.listed(*after)
+    await clock.advance(5.0)
+    await reading
+    assert [(rows.rows, rows.missed) for rows in world.rows] == [((), 2)]
+    assert world.metrics.progress("m") is None
+
+
 async def test_the_end_leaves_nothing_in_flight(world: World) -> None:
     world.takes[""] = 100.0
     await world.run(INTERVAL, *fleet(5))

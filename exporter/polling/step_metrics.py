@@ -14,7 +14,8 @@
 Who has waited longest is next; models in training and at rest take turns. A refusal concerns all models only
 when a second, different one is refused with no success between: then nothing is read for a while, and
 afterwards one model at a time until one succeeds. The refused ones were meant alone then, and what they are
-answered from now on says nothing about others. What a reading brings is dropped if its run is over.
+answered from now on says nothing about others. What a reading brings is dropped if its run is over; its rows
+count as missed.
 """
 
 import asyncio
@@ -322,7 +323,10 @@ class StepMetrics:
             error = self._unexpected("unexpected error in step metrics", bug, model_id=model.id)
         finally:
             entry.is_in_flight = False
-        if self._entries.get(model.id) is not entry:
+        has_left = self._entries.get(model.id) is not entry
+        if reading and (has_left or entry.run != run) and (missed := reading.missed + len(reading.rows)):
+            self._on_rows(StepRows(model=model, rows=(), missed=missed))
+        if has_left:
             return
         if entry.run != run:
             self._plan_regularly(entry)
