@@ -99,8 +99,8 @@ def test_a_byte_order_mark_is_no_part_of_the_key(content: str, file: Path) -> No
         (f"export CO_API_KEY={KEY}\n", "begins with NAME="),
         (f"FIRST=1\nCOHERE_API_KEY={KEY}\n", "begins with NAME="),
         (f"Bearer {KEY}", "begins with Bearer"),
-        ("${COHERE_API_KEY}", "is the name of a variable"),
-        ("$(COHERE_API_KEY)", "is the name of a variable"),
+        ("${COHERE_API_KEY}", "is a variable that was not expanded"),
+        ("$(COHERE_API_KEY)", "is a variable that was not expanded"),
         (f'{{"api_key":"{KEY}"}}', "is JSON"),
     ],
 )

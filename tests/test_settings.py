@@ -233,7 +233,7 @@ def test_unknown_variables_of_ours_are_reported_but_not_fatal() -> None:
 @pytest.mark.parametrize("command", ["demo", "check --demo"])
 def test_a_flag_that_points_at_an_api_is_refused_where_it_is_simulated(command: str, flag: str) -> None:
     name = flag.partition("=")[0]
-    assert refusal(*command.split(), flag) == f"{name}: makes no sense with the simulated API of {command}"
+    assert refusal(*command.split(), flag) == f"{name}: cannot be used with the simulated API of {command}"
 
 
 # The file
@@ -272,16 +272,16 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ("web: {config: {file: [x]}}", "web.config.file: must be the path of a file"),
         (
             "web: {config: {file: x}, config.file: y}",
-            "web.config.file is there twice, in two spellings; keep one",
+            "web.config.file is given twice, in two spellings; keep one",
         ),
         (
             "cohere: {base-url: a, base_url: b}",
-            "cohere.base-url is there twice, in two spellings; keep one",
+            "cohere.base-url is given twice, in two spellings; keep one",
         ),
         ("config: {file: x}", "config.file: cannot be set in the file itself"),
         (
             f"cohere: {{api_key: {SECRET}}}",
-            "cohere.api-key: the API key has no place here; set COHERE_API_KEY or cohere.api-key-file",
+            "cohere.api-key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
         ),
         (f"poll:\n  interval: '{SECRET}\n", "is not valid YAML (line 3): a quote is not closed"),
         (f"poll: {{}}\n\t{SECRET}\n", "is not valid YAML (line 2): indent with spaces, not tabs"),
@@ -355,7 +355,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--cohere.page-size", "-1", "must be at least 0"),
         ("--models.limit", "-1", "must be at least 0"),
         ("--training.metric-limit", "-1", "must be at least 0"),
-        ("--training.metrics", "(", "must be a regular expression of Python: "),
+        ("--training.metrics", "(", "must be a Python regular expression: "),
         ("--web.max-requests", "-1", "must be at least 0"),
         ("--demo.speed", "0", "must be at least 0.01"),
         ("--demo.models", "9", "must be at least 10"),
@@ -365,8 +365,8 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--demo.speed", "fast", "must be a number"),
         ("--log.level", "warning", "must be 'debug', 'info', 'warn' or 'error'"),
         ("--log.format", "xml", "must be 'logfmt' or 'json'"),
-        ("--metrics.exclude", "(", "must be a regular expression of Python: "),
-        ("--metrics.exclude", "a{99999999999}", "must be a regular expression of Python: "),
+        ("--metrics.exclude", "(", "must be a Python regular expression: "),
+        ("--metrics.exclude", "a{99999999999}", "must be a Python regular expression: "),
         ("--cohere.client-name", "", "must be printable ASCII text"),
         ("--cohere.client-name", "a\nb", "must be printable ASCII text"),
         ("--cohere.client-name", "modèle", "must be printable ASCII text"),

@@ -196,8 +196,8 @@ async def test_a_certificate_that_is_refused_is_told_for_what_it_is(
     stranger = trustme.CA()
     cases = {
         "its certificate has expired. Renew": server_context(authority, until=datetime.now(UTC) - DAY),
-        "is for another name. Have --cohere.base-url": server_context(authority, "gw.example.test"),
-        "signed by a CA that is not trusted here. Name": server_context(stranger),
+        "is for another name. Use a name from the certificate": server_context(authority, "gw.example.test"),
+        "signed by a CA that is not trusted here. Give": server_context(stranger),
     }
     for says, context in cases.items():
         async with serving(context) as url:
@@ -268,7 +268,7 @@ async def test_a_renewed_client_certificate_is_shown_without_a_restart(
         assert await ask(client) == "{}"
     assert reloads[:2] == [("ca", None), ("client_cert", None)]
     assert reloads[2][1] is not None
-    assert "is not that of the certificate" in reloads[2][1]
+    assert "does not match the certificate" in reloads[2][1]
 
 
 def test_a_client_key_that_is_encrypted_is_named_and_asks_nobody(

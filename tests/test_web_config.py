@@ -157,8 +157,8 @@ REFUSED = [
         ),
     ),
     ("http_server_config: {http3: true}", "line 1: http_server_config: unknown key; did you mean http2?"),
-    ("rate_limit: {burst: 1}\nrate_limit: {burst: 2}", "line 2: the key stands twice"),
-    ("basic_auth_users:\n  a: b\n  a: c\n", "line 3: the key stands twice"),
+    ("rate_limit: {burst: 1}\nrate_limit: {burst: 2}", "line 2: the key is given twice"),
+    ("basic_auth_users:\n  a: b\n  a: c\n", "line 3: the key is given twice"),
     ("tls_server_config: x", "line 1: tls_server_config: must be a mapping"),
     ("tls_server_config:\n  cert_file: a\n", "line 1: tls_server_config: key_file (or key) is missing"),
     ("tls_server_config: {key_file: a}", "line 1: tls_server_config: cert_file (or cert) is missing"),
@@ -169,7 +169,7 @@ REFUSED = [
     ("tls_server_config: {min_version: TLS13}", "line 1: tls_server_config: cert_file (or cert) is missing"),
     (TLS + "  cert: x\n", "line 1: tls_server_config: cert and cert_file are both set; keep one"),
     (TLS + "  key: x\n", "line 1: tls_server_config: key and key_file are both set; keep one"),
-    (TLS + "  cert_file: [a]\n", "line 4: the key stands twice"),
+    (TLS + "  cert_file: [a]\n", "line 4: the key is given twice"),
     (
         "tls_server_config: {cert_file: [a], key_file: b}",
         "line 1: tls_server_config.cert_file: must be the path of a file",
@@ -180,11 +180,11 @@ REFUSED = [
     ),
     (
         'tls_server_config: {cert_file: a, key_file: "-----BEGIN PRIVATE KEY----- MIGH"}',
-        "line 1: tls_server_config.key_file: must be the path of a file, not what stands in it",
+        "line 1: tls_server_config.key_file: must be the path of a file, not its content",
     ),
     (
         "tls_server_config:\n  cert_file: a\n  key_file: |\n    MIGH\n    AgEA\n",
-        "line 3: tls_server_config.key_file: must be the path of a file, not what stands in it",
+        "line 3: tls_server_config.key_file: must be the path of a file, not its content",
     ),
     ('tls_server_config:\n  cert_file: "a\\ud800"\n  key_file: b', "line 2: is not valid YAML"),
     (f'basic_auth_users:\n  "\\ud800": {HASH}', "line 2: is not valid YAML"),
@@ -202,7 +202,7 @@ REFUSED = [
         TLS + "  client_auth_type: RequireAnyClientCert\n",
         (
             "line 4: tls_server_config.client_auth_type: RequireAnyClientCert cannot be served, because "
-            "Python's TLS takes no certificate that it has not verified; set RequireAndVerifyClientCert "
+            "Python's TLS accepts no unverified certificate; set RequireAndVerifyClientCert "
             "and client_ca_file"
         ),
     ),
@@ -220,7 +220,7 @@ REFUSED = [
     (
         TLS + "  client_allowed_sans: []\n",
         (
-            "line 1: tls_server_config: client_allowed_sans is empty and would let nobody in; name some "
+            "line 1: tls_server_config: client_allowed_sans is empty and would admit nobody; add names "
             "or leave it out"
         ),
     ),
@@ -238,13 +238,13 @@ REFUSED = [
     ),
     (
         TLS + "  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
-        "line 1: tls_server_config: cipher_suites names none of TLS12, which max_version asks for",
+        "line 1: tls_server_config: cipher_suites has no suite for TLS12, which max_version requires",
     ),
     (
         TLS + "  cipher_suites:\n  - TLS_AES_128_GCM_SHA256\n  - TLS_RSA_WITH_RC4_128_SHA\n",
         (
-            "line 6: tls_server_config.cipher_suites: is no cipher suite that Go holds for secure; the "
-            "documentation lists them"
+            "line 6: tls_server_config.cipher_suites: is not one of the cipher suites that Go "
+            "considers secure; see the documentation"
         ),
     ),
     (
@@ -265,14 +265,14 @@ REFUSED = [
     (
         "http_server_config: {headers: {Content-Type: foo}}",
         (
-            "line 1: http_server_config.headers: only these can be set, spelled so: Strict-Transport-"
+            "line 1: http_server_config.headers: only these can be set, in this spelling: Strict-Transport-"
             "Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection, Content-Security-Policy"
         ),
     ),
     (
         "http_server_config: {headers: {x-frame-options: deny}}",
         (
-            "line 1: http_server_config.headers: only these can be set, spelled so: Strict-Transport-"
+            "line 1: http_server_config.headers: only these can be set, in this spelling: Strict-Transport-"
             "Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection, Content-Security-Policy"
         ),
     ),
@@ -295,7 +295,7 @@ REFUSED = [
     (f"basic_auth_users:\n  john: {HASH}\n  jane:\n", "line 3: basic_auth_users: must be text"),
     (
         f"basic_auth_users: {{'a:b': {HASH}}}",
-        "line 1: basic_auth_users: a user's name must hold no colon: no client could send it",
+        "line 1: basic_auth_users: a user name must not contain a colon: no client could send it",
     ),
     ("basic_auth_users: [a]", "line 1: basic_auth_users: must be a mapping"),
     (
@@ -304,7 +304,7 @@ REFUSED = [
     ),
     (
         "rate_limit: {interval: 1s}",
-        "line 1: rate_limit: burst must be at least 1: with less, every request is refused",
+        "line 1: rate_limit: burst must be at least 1; otherwise every request is refused",
     ),
     ("rate_limit: {interval: 1s, burst: many}", "line 1: rate_limit.burst: must be a whole number"),
 ]

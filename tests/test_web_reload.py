@@ -94,7 +94,7 @@ def test_a_key_that_does_not_belong_to_the_certificate_yet_is_waited_for(
     shutil.copy(key, tmp_path / "server.key")
     assert reloader.tls() is not before
     assert reports.lines == [
-        f"{tmp_path}/server.pem and {tmp_path}/server.key: the key does not belong to the certificate",
+        f"{tmp_path}/server.pem and {tmp_path}/server.key: the key does not match the certificate",
         "in force",
     ]
 
@@ -123,7 +123,7 @@ def test_tls_is_neither_turned_on_nor_off(authority: Authority, file: Path, befo
     file.write_text(after + HEADERS)
     assert reloader.policy().headers == {}
     assert reloader.encrypted == bool(before)
-    assert reports.lines == [f"{file}: TLS is neither turned on nor off while the exporter runs; restart it"]
+    assert reports.lines == [f"{file}: TLS cannot be turned on or off without a restart"]
 
 
 def test_new_users_begin_with_an_empty_memory_and_the_same_ones_keep_theirs(file: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_keeps_others_out_is_not_turned_off_lest_a_half_written_file_let_th
     in_force = reloader.policy()
     file.write_text(after)
     assert reloader.policy() is in_force
-    assert reports.lines == [f"{file}: {what} are not turned off while the exporter runs; restart it"]
+    assert reports.lines == [f"{file}: {what} cannot be turned off without a restart"]
     file.write_text(before + HEADERS)
     assert reloader.policy().headers
     assert reports.lines[1:] == ["in force"]

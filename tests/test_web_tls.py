@@ -95,7 +95,7 @@ def test_certificate_key_and_ca_may_stand_in_the_file_itself(authority: Authorit
     [
         ({"min_version": "TLS10"}, "TLS 1.2 is the oldest"),
         ({"curve_preferences": ["X25519", "CurveP256"]}, "only the first curve"),
-        ({"client_auth_type": "RequestClientCert"}, "lets everybody in"),
+        ({"client_auth_type": "RequestClientCert"}, "admits everybody"),
         ({"client_auth_type": "RequireAndVerifyClientCert"}, "any CA of the system"),
         ({}, None),
     ],
@@ -151,7 +151,7 @@ def test_a_key_of_another_certificate_is_told(authority: Authority) -> None:
     certificate, _ = authority.issue("server", "localhost")
     _, key = authority.issue("other", "localhost")
     message = refusal(TlsConfig(cert_file=certificate, key_file=key))
-    assert message == f"{certificate} and {key}: the key does not belong to the certificate"
+    assert message == f"{certificate} and {key}: the key does not match the certificate"
 
 
 def test_an_encrypted_key_is_told_and_nobody_is_asked_for_a_password(authority: Authority) -> None:

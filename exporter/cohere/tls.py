@@ -126,7 +126,7 @@ class ClientCertificate:
             context.load_cert_chain(self.certificate, self.key, password=self._no_password)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                what = f"the key in {self.key} is not that of the certificate in {self.certificate}"
+                what = f"the key in {self.key} does not match the certificate in {self.certificate}"
             else:
                 what = f"no certificate and key (PEM) in {self.certificate} and {self.key}"
             raise UnusableTlsFile(f"{self.origin}: {what}") from None

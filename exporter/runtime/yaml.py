@@ -38,7 +38,7 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in seen:
-            raise DuplicateKey(problem="the key stands twice", problem_mark=key.start_mark)
+            raise DuplicateKey(problem="the key is given twice", problem_mark=key.start_mark)
         seen.add(key.value)
 
 

@@ -41,7 +41,7 @@ def _parse(path: str) -> object:
     try:
         return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        what = "a key stands twice" if isinstance(error, DuplicateKey) else "is not valid YAML"
+        what = "a key is given twice" if isinstance(error, DuplicateKey) else "is not valid YAML"
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise SettingsError(f"{path}: {what}{where}{cause(error)}") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
@@ -71,7 +71,7 @@ def _by_field(path: str, group: str, members: Mapping[object, Any]) -> dict[str,
         if key not in known:
             raise SettingsError(f"{path}: unknown key {group}.{member}{suggestion(key, list(known))}")
         if known[key] in values:
-            raise SettingsError(f"{path}: {key} is there twice, in two spellings; keep one")
+            raise SettingsError(f"{path}: {key} is given twice, in two spellings; keep one")
         values[known[key]] = value
     return values
 
@@ -91,5 +91,5 @@ def _refuse_misplaced(path: str, key: str) -> None:
         raise SettingsError(f"{path}: config.file: cannot be set in the file itself")
     if key == "cohere.api-key":
         raise SettingsError(
-            f"{path}: {key}: the API key has no place here; set COHERE_API_KEY or cohere.api-key-file"
+            f"{path}: {key}: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file"
         )

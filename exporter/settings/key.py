@@ -18,9 +18,9 @@ _SENDABLE = re.compile(r"[\x21-\x7e]{0,16384}")
 _NOT_SENDABLE = "cannot be an API key: a key is one line of printable ASCII without blanks"
 # What tools and people write around a key; nobody's key looks so.
 _WRAPPED = (
-    (re.compile(r"(['\"]).*\1"), "is in quotes, which would be sent as a part of the key; remove them"),
+    (re.compile(r"(['\"]).*\1"), "is in quotes, which would become part of the key; remove them"),
     (re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*=[^=]"), "begins with NAME=; write the key alone"),
-    (re.compile(r"\$[({]?[A-Za-z_]"), "is the name of a variable, which nothing has replaced by its value"),
+    (re.compile(r"\$[({]?[A-Za-z_]"), "is a variable that was not expanded"),
     (re.compile(r"\{.*}", re.DOTALL), "is JSON; write the key alone"),
     (re.compile(r"(?i:bearer)\s"), "begins with Bearer, which the exporter adds itself; write the key alone"),
 )

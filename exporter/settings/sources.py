@@ -98,7 +98,7 @@ def _refuse_in_demo(command: Command, flags: Mapping[str, Mapping[str, Any]]) ->
             and option.name in given
             and option.name in _REAL_API
         ):
-            raise SettingsError(f"{option.flag}: makes no sense with the simulated API of {command.words}")
+            raise SettingsError(f"{option.flag}: cannot be used with the simulated API of {command.words}")
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -65,9 +65,9 @@ OUTPUTS = ("table", "wide", "json")
 
 SUBCOMMANDS: Mapping[Subcommand, Row] = {
     Subcommand.SERVE: Row("poll and serve the metrics until SIGTERM (the default)"),
-    Subcommand.DEMO: Row("the same on a simulated API; needs no key, no network"),
+    Subcommand.DEMO: Row("the same with a simulated API: no key, no network"),
     Subcommand.CHECK: Row(
-        "poll once, print the models found, say what is wrong",
+        "poll once and print the models, or what is wrong",
         (
             OwnFlag(
                 "--output",

@@ -112,7 +112,7 @@ def _pattern(value: object) -> re.Pattern[str] | None:
     try:
         return re.compile(text) if text else None
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"must be a regular expression of Python: {error}") from None
+        raise ValueError(f"must be a Python regular expression: {error}") from None
 
 
 def _base_url(value: object) -> str:
@@ -126,9 +126,9 @@ def _base_url(value: object) -> str:
     if not valid or not _is_host(url.hostname or "") or _BLANK_OR_CONTROL.search(text) or "\\" in text:
         raise ValueError("must be an http or https URL with a host, such as https://api.cohere.com")
     if "@" in url.netloc:
-        raise ValueError("must hold no user name or password")
+        raise ValueError("must not contain a user name or password")
     if "?" in text or "#" in text:
-        raise ValueError("must hold no query (?) and no fragment (#)")
+        raise ValueError("must not contain a query (?) or fragment (#)")
     return f"{url.scheme}://{url.netloc}{url.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 
@@ -173,9 +173,11 @@ def _optional_address(value: object) -> ListenAddress | None:
 def _telemetry_path(value: object) -> str:
     text = _text(value, "must be a path such as /metrics")
     if not text.startswith("/") or set("?#%") & set(text) or _BLANK_OR_CONTROL.search(text):
-        raise ValueError("must be a path such as /metrics: with a / first, without ?, #, % or blanks")
+        raise ValueError(
+            "must be a path such as /metrics: it begins with / and contains no ?, #, % or blanks"
+        )
     if text in _PROBES:
-        raise ValueError(f"must be none of {' and '.join(_PROBES)}: the probes are there")
+        raise ValueError(f"must be a path other than {' and '.join(_PROBES)}, the probes")
     return text
 
 

@@ -43,7 +43,7 @@ def _path(value: object, info: ValidationInfo) -> Path | None:
         raise ValueError("must be the path of a file")
     # A path is shown in messages; a key put here by mistake must not be.
     if "\n" in value or "-----" in value:
-        raise ValueError("must be the path of a file, not what stands in it")
+        raise ValueError("must be the path of a file, not its content")
     # Relative to the directory of the file that names it, as in the toolkit.
     return (info.context or {}).get("directory", Path()) / value if value else None
 
@@ -60,7 +60,7 @@ def _interval(value: object) -> float:
 
 def _suite(name: str) -> str:
     if name not in SUITES and name not in TLS13_SUITES:
-        raise ValueError("is no cipher suite that Go holds for secure; the documentation lists them")
+        raise ValueError("is not one of the cipher suites that Go considers secure; see the documentation")
     return name
 
 
@@ -73,7 +73,7 @@ def _curve(name: str) -> str:
 def _client_auth(name: str) -> str:
     if name in _UNVERIFIED:
         raise ValueError(
-            f"{name} cannot be served, because Python's TLS takes no certificate that it has not verified; "
+            f"{name} cannot be served, because Python's TLS accepts no unverified certificate; "
             "set RequireAndVerifyClientCert and client_ca_file"
         )
     if name and name not in CLIENT_AUTH:
@@ -83,7 +83,7 @@ def _client_auth(name: str) -> str:
 
 def _user(name: str) -> str:
     if ":" in name:
-        raise ValueError("a user's name must hold no colon: no client could send it")
+        raise ValueError("a user name must not contain a colon: no client could send it")
     return name
 
 
@@ -170,9 +170,7 @@ class TlsConfig(_Section):
         if self.client_allowed_sans is None:
             return
         if not self.client_allowed_sans:
-            raise ValueError(
-                "client_allowed_sans is empty and would let nobody in; name some or leave it out"
-            )
+            raise ValueError("client_allowed_sans is empty and would admit nobody; add names or leave it out")
         if not self.verifies:
             raise ValueError("client_allowed_sans needs client_auth_type: RequireAndVerifyClientCert")
 
@@ -182,7 +180,7 @@ class TlsConfig(_Section):
         if _VERSIONS.index(self.min_version) > _VERSIONS.index(self.max_version):
             raise ValueError("min_version is above max_version")
         if self.max_version == "TLS12" and self.cipher_suites and TLS13_SUITES.issuperset(self.cipher_suites):
-            raise ValueError("cipher_suites names none of TLS12, which max_version asks for")
+            raise ValueError("cipher_suites has no suite for TLS12, which max_version requires")
 
 
 class HttpConfig(_Section):
@@ -206,7 +204,7 @@ class HttpConfig(_Section):
 
 def _header(name: str, value: str) -> str:
     if name not in _HEADERS:
-        raise ValueError(f"only these can be set, spelled so: {', '.join(_HEADERS)}")
+        raise ValueError(f"only these can be set, in this spelling: {', '.join(_HEADERS)}")
     if _HEADERS[name] and value not in _HEADERS[name]:
         raise ValueError(f"{name} must be {' or '.join(_HEADERS[name])}")
     value = " ".join(value.split())  # folded text of YAML ends with a newline
@@ -224,7 +222,7 @@ class RateLimit(_Section):
     @model_validator(mode="after")
     def _lets_some_pass(self) -> Self:
         if self.interval and self.burst < 1:
-            raise ValueError("burst must be at least 1: with less, every request is refused")
+            raise ValueError("burst must be at least 1; otherwise every request is refused")
         return self
 
 
@@ -244,10 +242,10 @@ class WebConfig(_Section):
         if tls.min_version in ("TLS10", "TLS11"):
             yield "min_version: TLS 1.0 and 1.1 are not served; TLS 1.2 is the oldest"
         if len(tls.curve_preferences) > 1:
-            yield "curve_preferences: only the first curve is used; Python's TLS can hold to one"
+            yield "curve_preferences: only the first curve is used; Python's TLS supports only one"
         if tls.client_auth_type == "RequestClientCert":
-            yield "client_auth_type: RequestClientCert lets everybody in; no certificate is asked for"
+            yield "client_auth_type: RequestClientCert admits everybody; no certificate is requested"
         if tls.verifies and not (tls.client_ca or tls.client_ca_file or tls.client_allowed_sans):
-            yield "client_ca_file is missing: a certificate from any CA of the system lets a client in"
+            yield "client_ca_file is missing: a certificate from any CA of the system admits a client"
         if self.basic_auth_users and not tls.enabled and not local:
             yield "basic_auth_users without tls_server_config: passwords cross the network in clear text"

@@ -64,12 +64,10 @@ class WebConfigReloader:
         tls_config = config.tls_server_config
         tls = open_tls(tls_config, read_file) if tls_config.enabled else None
         if before and (before.tls is None) != (tls is None):
-            raise ReloadError(
-                f"{self._path}: TLS is neither turned on nor off while the exporter runs; restart it"
-            )
+            raise ReloadError(f"{self._path}: TLS cannot be turned on or off without a restart")
         if before and (what := _turned_off(before.config, config)):
             # A file that is being written is empty for a moment, and for longer when the disk is full.
-            raise ReloadError(f"{self._path}: {what} are not turned off while the exporter runs; restart it")
+            raise ReloadError(f"{self._path}: {what} cannot be turned off without a restart")
         self._loaded = LoadedConfig(config, _policy(config, before), tls)
         return self._loaded
 

@@ -84,10 +84,10 @@ def _load_certificate(context: ssl.SSLContext, config: TlsConfig, read: ReadFile
         with _as_file(certificate) as certificate_file, _as_file(key) as key_file:
             context.load_cert_chain(certificate_file, key_file, password=_no_password)
     except _Encrypted:
-        raise ReloadError(f"{config.key_file or 'key'}: is encrypted; give the key without one") from None
+        raise ReloadError(f"{config.key_file or 'key'}: is encrypted; give it without a password") from None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ReloadError(f"{where}: the key does not belong to the certificate") from None
+            raise ReloadError(f"{where}: the key does not match the certificate") from None
         raise ReloadError(f"{where}: OpenSSL cannot use them: {_reason(error)}") from None
 
 
