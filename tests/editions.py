@@ -5,6 +5,7 @@ current edition is built by tools/programs/build.sh into a cache outside the che
 """
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 _CACHE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cohere-finetune-exporter/programs"
 )
+_MODULES = Path(__file__).parents[1] / "tools/programs"
 CURRENT = Path(os.environ.get("PROGRAMS") or _CACHE) / "bin"
 
 
@@ -36,6 +38,8 @@ class Edition:
 DEBIAN = Edition("debian", names=(("alertmanager", "prometheus-alertmanager"),))
 EDITIONS = (DEBIAN, Edition("current", folder=CURRENT))
 PROGRAMS = ("prometheus", "promtool", "alertmanager", "amtool")
+BUILT = ("otelcol", "json_exporter")
+"""Programs that no edition but the current one has."""
 
 in_use = DEBIAN
 """The edition of the test that runs; the fixture `edition` sets it."""
@@ -52,11 +56,15 @@ def every_edition(test: Test) -> Test:
 
 def path(program: str) -> str | None:
     """Return the path of a program in the edition in use, None where it is not installed."""
+    if program in BUILT:
+        return EDITIONS[1].find(program)
     return (in_use if program in PROGRAMS else DEBIAN).find(program)
 
 
 def describe(program: str) -> str:
     """Return where a program comes from, for the reason of a skipped test."""
+    if program in BUILT:
+        return f"tools/programs/build.sh {program}"
     return "tools/programs/build.sh" if program in PROGRAMS and in_use is not DEBIAN else "a Debian package"
 
 
@@ -65,4 +73,15 @@ def version(edition: Edition, program: str) -> str | None:
     if (found := edition.find(program)) is None:
         return None
     done = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=30)
-    return (done.stdout or done.stderr).split("version ")[1].split()[0].rstrip(",")
+    return re.split(r"[\s,+]", (done.stdout or done.stderr).split("version ")[1])[0]
+
+
+def pinned(program: str) -> str:
+    """Return the version of the current edition, as its module is pinned.
+
+    Prometheus 3.16.0 is 0.316.0 as a module.
+    """
+    module = {"otelcol": "receiver/prometheusreceiver"}.get(program, f"prometheus/{program}")
+    text = (_MODULES / program / "go.mod").read_text(encoding="utf-8")
+    major, minor, patch = re.findall(rf"{module} v(\d+)\.(\d+)\.(\d+)", text)[0]
+    return f"{minor[0]}.{int(minor[1:])}.{patch}" if program == "prometheus" else f"{major}.{minor}.{patch}"

@@ -27,6 +27,7 @@ from tools.benchmarks import (
     chart,
     during_poll,
     encrypted,
+    json_peer,
     latency,
     lone,
     memory,
@@ -281,6 +282,7 @@ SMALL: dict[str, Callable[[], Iterable[Result]]] = {
     steps.NAME: lambda: steps.measure(2, 3, interval="1s", minutes=1 / 30, scrapes=3),
     memory.NAME: lambda: [memory.measure(memory.Case(Fleet(FULL, 4), 60, interval="1s"), polls=1)],
     start.NAME: lambda: [start.measure(rounds=1)],
+    json_peer.NAME: lambda: json_peer.compare([Fleet(FULL, 3)], seconds=2),
 }
 
 

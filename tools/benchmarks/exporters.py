@@ -34,6 +34,12 @@ def exporter(*arguments: str) -> Iterator[Process]:
         yield Process(popen, f"{root}/metrics")
 
 
+def calls(api_url: str) -> int:
+    """Return how many lists and step metrics an API has served."""
+    served: dict[str, int] = json.loads(fetch(f"{api_url}/-/stats"))
+    return served["lists"] + served["steps"]
+
+
 class Pair:
     """An exporter and the API that it polls."""
 

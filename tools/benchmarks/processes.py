@@ -59,7 +59,9 @@ class Process:
 
 def find(name: str) -> str:
     """Return the path of a program; raise `Missing` where it is not installed."""
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    built = Path(os.environ.get("PROGRAMS") or cache / "cohere-finetune-exporter/programs") / "bin"
+    path = shutil.which(name) or shutil.which(name, path=f"/usr/sbin:/sbin:{built}")
     if path is None:
         raise Missing(f"{name} is not installed")
     return path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tools.benchmarks import (
     during_poll,
     encrypted,
+    json_peer,
     latency,
     lone,
     memory,
@@ -52,4 +53,5 @@ BENCHMARKS = (
     Benchmark(memory.NAME, "Memory", memory.run),
     Benchmark(steps.NAME, "Every training step", steps.run),
     Benchmark(start.NAME, "Start", start.run),
+    Benchmark(json_peer.NAME, "A day beside json_exporter", json_peer.run, ("json_exporter",)),
 )

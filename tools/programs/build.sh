@@ -9,7 +9,7 @@ export CGO_ENABLED=0 GOFLAGS=-mod=readonly
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-build() { # FOLDER PACKAGE...: each package's last element names its binary
+build() { # FOLDER [FLAG...] PACKAGE...: each package's last element names its binary
     local folder=$1 stamp
     shift
     stamp="$programs/$folder.$(cat "$folder"/go.mod "$folder"/go.sum | sha256sum | cut -c1-16)"
@@ -20,7 +20,8 @@ build() { # FOLDER PACKAGE...: each package's last element names its binary
     touch "$stamp"
 }
 
-[ $# -gt 0 ] || set -- prometheus alertmanager
+# otelcol, which takes longest, takes part in `make test-programs` only.
+[ $# -gt 0 ] || set -- prometheus alertmanager json_exporter
 for folder in "$@"; do
     case $folder in
         prometheus) build prometheus github.com/prometheus/prometheus/cmd/{prometheus,promtool} ;;
@@ -34,6 +35,8 @@ for folder in "$@"; do
             { cat alertmanager/go.mod; echo "replace github.com/prometheus/alertmanager => $work/source"; } >"$work/go.mod"
             build alertmanager -modfile "$work/go.mod" github.com/prometheus/alertmanager/cmd/{alertmanager,amtool}
             ;;
+        otelcol) build otelcol -tags remove_all_sd . ;; # discovery would be most of it
+        json_exporter) build json_exporter github.com/prometheus-community/json_exporter ;;
         *) echo "no such program: $folder" >&2; exit 2 ;;
     esac
 done
