@@ -267,7 +267,7 @@ def test_both_examples_use_templates_that_exist() -> None:
 def test_the_operator_knows_every_field_of_the_alertmanagerconfig() -> None:
     config = yaml.safe_load((DEPLOY / "alertmanagerconfig.yaml").read_text(encoding="utf-8"))
     assert operator_errors(config) == []
-    config["spec"]["route"]["routes"][0]["groupby"] = ["alertname"]
+    config["spec"]["route"]["routes"][0]["groupby"] = "alertname"
     assert operator_errors(config) == ["/spec/route/groupby: unknown field"]
     config["spec"]["receivers"][0]["slackConfigs"][0]["sendResolved"] = "yes"
     wrong = '/spec/receivers/0/slackConfigs/0/sendResolved: {"type":"boolean"}'
