@@ -7,6 +7,7 @@ exporter itself moves on, and of that only the series are compared.
 import asyncio
 import json
 import math
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -203,6 +204,58 @@ async def in_victoria_metrics(url: str) -> Stored:
         lines = (await client.get("/api/v1/export", params={"match[]": '{__name__=~"cohere_.*"}'})).text
     series = [json.loads(line) for line in lines.splitlines()]
     return stored((one["metric"]["__name__"], one["metric"], one["values"][-1]) for one in series)
+
+
+@pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it")
+async def test_the_opentelemetry_collector_stores_what_the_parser_reads(tmp_path: Path) -> None:
+    config, out = tmp_path / "otelcol.yaml", tmp_path / "out.json"
+    async with at_rest() as running:
+        scrapes = {"scrape_configs": [target(running.url, "otel", scrape_interval="1s")]}
+        pipeline = {"receivers": ["prometheus"], "exporters": ["file"]}
+        content = {
+            "receivers": {"prometheus": {"config": scrapes}},
+            "exporters": {"file": {"path": str(out), "flush_interval": "1s"}},
+            "service": {
+                "pipelines": {"metrics": pipeline},
+                "telemetry": {"metrics": {"level": "none"}},
+            },
+        }
+        config.write_text(json.dumps(content))
+        process = await asyncio.create_subprocess_exec(
+            *(program("otelcol"), f"--config={config}"), stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            await eventually(lambda: has_lines(out))
+            expected = await read(running.url, "")
+        finally:
+            process.kill()
+            await process.wait()
+    assert stored(in_otlp(json.loads(out.read_text().splitlines()[0]))) == expected
+
+
+async def has_lines(file: Path) -> bool:
+    return file.exists() and "\n" in file.read_text()
+
+
+def in_otlp(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Return the samples of metrics in OpenTelemetry's own form, named as Prometheus names them."""
+    for resource in content["resourceMetrics"]:
+        for scope in resource["scopeMetrics"]:
+            for metric in scope["metrics"]:
+                for kind in ("gauge", "sum", "histogram"):
+                    for point in metric.get(kind, {}).get("dataPoints", ()):
+                        yield from _point(metric["name"], kind, point)
+
+
+def _point(name: str, kind: str, point: dict[str, Any]) -> Iterator[tuple[str, dict[str, str], float]]:
+    labels = {pair["key"]: pair["value"]["stringValue"] for pair in point.get("attributes", ())}
+    if kind != "histogram":
+        yield name, labels, float(point.get("asDouble", point.get("asInt", 0)))
+        return
+    for bound in (*point["explicitBounds"], math.inf):
+        yield f"{name}_bucket", {**labels, "le": str(bound)}, 0
+    yield f"{name}_count", labels, 0
+    yield f"{name}_sum", labels, 0
 
 
 @asynccontextmanager
