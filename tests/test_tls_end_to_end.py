@@ -1,6 +1,7 @@
 """--web.config.file on the real process: a real Prometheus that is let in, and others that are not."""
 
 import asyncio
+import re
 import signal
 import sys
 from pathlib import Path
@@ -166,7 +167,9 @@ def replace(file: Path, text: str) -> None:
 
 
 def reloads(running: Running) -> list[str]:
-    return [event["msg"] for event in running.events if event["msg"].startswith("the web configuration")]
+    return [
+        event["msg"] for event in running.events if re.search("web configuration.* reloaded", event["msg"])
+    ]
 
 
 async def served_certificate(running: Running, context: Any) -> dict[str, Any]:
