@@ -113,9 +113,11 @@ def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if python is None or subprocess.run([python, "-c", fits], check=False, capture_output=True).returncode:
         missing(f"the system's Python is older than 3.11 or has no venv: {python}")
     folder, clone = tmp_path_factory.mktemp("opt"), tmp_path_factory.mktemp("clone")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.lock"):
-        shutil.copy(ROOT / name, clone)
-    shutil.copytree(ROOT / "exporter", clone / "exporter", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "hatch_build.py", "docs/package.md", "LICENSE", "requirements.lock"):
+        (clone / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, clone / name)
+    for name in ("exporter", "grafana/dashboards"):
+        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     script = f"mount --bind {folder} /opt\ncd {clone}\n{INSTALL_PROGRAM}"
     subprocess.run(
         [program("unshare"), "--mount", "/bin/sh", "-ec", script],
