@@ -56,11 +56,14 @@ rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts e
 image: VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
 image: REVISION ?= $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)
 image: SOURCE ?= $(shell sed -n '/^\[project.urls\]/,/^$$/s/^Source = "\(.*\)"/\1/p' pyproject.toml)
+image: BASE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' deploy/docker/Dockerfile)
+image: BASE_DIGEST ?= $(word 2,$(subst @, ,$(BASE)))
 image: CREATED ?= $(shell git show --no-patch --format=%cI 2>/dev/null)
 image: ## build the container image with podman, docker or buildah; ARGS adds flags
 	@[ -n "$(BUILDER)" ] || { echo "needs podman, docker or buildah" >&2; exit 1; }
 	$(BUILDER) build --file deploy/docker/Dockerfile --tag $(IMAGE):$(VERSION) --build-arg VERSION=$(VERSION) \
-	    --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) --build-arg SOURCE=$(SOURCE) $(ARGS) .
+	    --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) --build-arg SOURCE=$(SOURCE) \
+	    --build-arg PYTHON_IMAGE=$(BASE) --build-arg BASE_DIGEST=$(BASE_DIGEST) $(ARGS) .
 
 manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, render and check them all
 	$(BIN)/python -m deploy.generate

@@ -7,9 +7,11 @@ this machine's loopback as `HOST`; its port is published on the loopback, too, a
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +37,8 @@ HARDENED = (
 )
 
 _SUITE, _PYTHON = "bookworm", "3.11"  # of the stand-in
+_PACKAGES = "python3,python3-pip,dash,sed,coreutils,base-passwd"
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cohere-finetune-exporter/image"
 _LAYOUT = (  # as the base image has it: the interpreter in /usr/local, a list of users
     'mkdir -p "$1/usr/local/bin" "$1/etc"',
     f'ln -s ../../bin/python{_PYTHON} "$1/usr/local/bin/python"',
@@ -104,19 +108,34 @@ class Engine:
 
     async def prepare(self) -> None:
         """Import the stand-in for the base image, and fetch the wheels that the lock file names."""
-        archive = str(self.folder / "base.tar")
-        packages = "python3,python3-pip,dash,sed,coreutils,base-passwd"
-        hooks = [f"--extract-hook={command}" for command in _LAYOUT]
-        # Unpacked, not installed: a fifth of the time, and nothing of what installing adds is needed.
-        await self._must(
-            "mmdebstrap", "--quiet", "--variant=extract", f"--include={packages}", *hooks, _SUITE, archive
-        )
+        base, wheels = await self._fetched()
         path = "ENV PATH=/usr/local/bin:/usr/bin:/bin"
-        await self.podman("import", "--quiet", f"--change={path}", archive, base_image())
-        where = ("--requirement=requirements.lock", f"--dest={self.folder}/wheels")
-        what = ("--require-hashes", "--only-binary=:all:", f"--python-version={_PYTHON}")
-        await self._must(sys.executable, "-m", "pip", "download", "--quiet", *what, *where)
+        await self.podman("import", "--quiet", f"--change={path}", str(base), base_image())
+        shutil.copytree(wheels, self.folder / "wheels")
         (self.folder / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+
+    async def _fetched(self) -> tuple[Path, Path]:
+        """Return the stand-in and the folder of wheels, fetched once for each lock file and kept outside."""
+        lock = (ROOT / "requirements.lock").read_bytes()
+        kept = _CACHE / hashlib.sha256(f"{_SUITE} {_PACKAGES} {_LAYOUT}".encode() + lock).hexdigest()[:16]
+        if not kept.exists():
+            fetched = self.folder / "fetched"
+            fetched.mkdir()
+            hooks = [f"--extract-hook={command}" for command in _LAYOUT]
+            # Unpacked, not installed: a fifth of the time, and nothing of what installing adds is needed.
+            what = ("--variant=extract", f"--include={_PACKAGES}", *hooks)
+            locked = ("--require-hashes", "--requirement=requirements.lock", "--only-binary=:all:")
+            await asyncio.gather(
+                self._must("mmdebstrap", "--quiet", *what, _SUITE, f"{fetched}/base.tar"),
+                self._must(
+                    *(sys.executable, "-m", "pip", "download", "--quiet", *locked),
+                    *(f"--python-version={_PYTHON}", f"--dest={fetched}/wheels"),
+                ),
+            )
+            shutil.rmtree(_CACHE, ignore_errors=True)  # of other lock files
+            _CACHE.mkdir(parents=True)
+            shutil.move(fetched, kept)
+        return kept / "base.tar", kept / "wheels"
 
     async def build(
         self, tag: str, context: Path, arguments: Mapping[str, str], dockerfile: Path = DOCKERFILE
@@ -131,9 +150,10 @@ class Engine:
         )
 
     async def remove_all(self) -> None:
-        """Remove every container and image; the mounts go with them."""
+        """Remove every container, volume and image; the mounts go with them."""
         await self.podman("pod", "rm", "--all", "--force", "--time=0")
         await self.podman("rm", "--all", "--force", "--time=0")
+        await self.podman("volume", "prune", "--force")
         await self.podman("rmi", "--all", "--force")
 
     @asynccontextmanager
@@ -158,7 +178,10 @@ class Engine:
 
     @asynccontextmanager
     async def pod(self, manifests: Iterable[Manifest], port: int, probes: int) -> AsyncIterator["Container"]:
-        """Run the pod of a Deployment with its ConfigMap and Secret; its ports are published as these."""
+        """Run the pod of a Deployment with its ConfigMap and Secret; its ports are published as these.
+
+        Its volumes stay for the next pod.
+        """
         file = self.folder / "pod.yaml"
         file.write_text(yaml.safe_dump_all(_playable(manifests, port, probes)), encoding="utf-8")
         await self.podman("play", "kube", f"--network={NETWORK}", str(file))
@@ -168,7 +191,6 @@ class Engine:
                 yield container
         finally:
             await self.podman("play", "kube", "--down", str(file))
-            await self.podman("volume", "prune", "--force")
 
     @asynccontextmanager
     async def _watched(self, container: "Container") -> AsyncIterator["Container"]:

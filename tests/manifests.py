@@ -35,6 +35,18 @@ def kustomized(folder: Path) -> str:
     return done.stdout
 
 
+def with_components(folder: Path, *parts: str) -> str:
+    """Render the base with components, as a kustomization of one's own in `folder`."""
+    shutil.copytree(ROOT / "deploy/kubernetes", folder / "kubernetes")
+    own = folder / "kubernetes/own"
+    own.mkdir()
+    components = [f"../{part}" for part in parts if part != "base"]
+    (own / "kustomization.yaml").write_text(
+        yaml.safe_dump({"resources": ["../base"], "components": components})
+    )
+    return kustomized(own)
+
+
 @cache
 def parsed(text: str) -> tuple[Manifest, ...]:
     """Give the manifests of a rendered text; they are shared, so copy one before you change it."""

@@ -41,6 +41,7 @@ from tests.manifests import (
     settings_of,
     the,
     volume_at,
+    with_components,
 )
 from tests.pod_security import pod_security_violations
 from tests.programs import KEY, ROOT, program
@@ -335,18 +336,6 @@ def test_the_chart_renders_what_the_kustomization_does(
 
     assert by_kind(ours) == by_kind(theirs)
     assert read_settings(ours, tmp_path).model_dump() == read_settings(theirs, tmp_path).model_dump()
-
-
-def with_components(folder: Path, *parts: str) -> str:
-    """Render the base with components, as a kustomization of one's own in `folder`."""
-    shutil.copytree(ROOT / "deploy/kubernetes", folder / "kubernetes")
-    own = folder / "kubernetes/own"
-    own.mkdir()
-    components = [f"../{part}" for part in parts if part != "base"]
-    (own / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": ["../base"], "components": components})
-    )
-    return kustomized(own)
 
 
 def test_the_chart_monitors_as_the_kustomization_does(tmp_path: Path) -> None:

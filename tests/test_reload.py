@@ -1,9 +1,6 @@
 """A value that files hold: read again when they change, and until that works."""
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from exporter.web.format import WebConfig
 from exporter.web.reload import WebConfigReloader
 from tests.certificates import HASH, Authority
 from tests.conftest import FakeClock
+from tests.programs import no_descriptors
 
 pytestmark = pytest.mark.anyio
 
@@ -47,24 +45,6 @@ class Value:
         if text == "bad":
             raise ReloadError("it is bad")
         return text
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Leave this process without a free descriptor."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
-    held = []
-    try:
-        while True:
-            held.append(os.dup(0))
-    except OSError:
-        yield
-    finally:
-        for descriptor in held:
-            os.close(descriptor)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_file_that_does_not_change_is_read_once(file: Path, clock: FakeClock) -> None:

@@ -215,13 +215,23 @@ async def test_the_process_has_no_rights_and_sees_nothing_of_the_host(opt: Path)
         assert (await system.run(f"{inside} 'cat {ETC}/api-key'"))[0] != 0
 
 
-async def test_a_new_key_is_used_after_a_restart(opt: Path) -> None:
-    async with installed(opt, key="an-old-key") as system:
+async def test_a_restart_takes_up_a_new_key_and_remembers_the_calls_made(opt: Path) -> None:
+    async with installed(opt) as system:
+        await system.output(f"sed -i 's/^cohere:/&\\n  calls-per-month: 100000/' {ETC}/config.yml")
         await system.output(START)
-        await system.until_page("/metrics", "cohere_up 0.0")
-        await system.output(GIVE_KEY, stdin=KEY)
+        before = calls_left(await system.until_page("/metrics", "training_step{"))
+        await system.output(GIVE_KEY, stdin="another-key")
         await system.output(RESTART)
-        await system.until_page("/metrics", "cohere_up 1.0")
+        # With this key one call is made, the list; more than that were made before.
+        after = calls_left(
+            await system.until_page("/metrics", 'poll_failures_total{reason="unauthorized"} [1-9]')
+        )
+        assert after < before < 100_000 - 10
+
+
+def calls_left(metrics: str) -> float:
+    (left,) = re.findall(r"^cohere_exporter_api_calls_left (\S+)$", metrics, re.MULTILINE)
+    return float(left)
 
 
 async def test_with_the_drop_in_a_new_key_is_used_without_a_restart(opt: Path) -> None:
@@ -299,9 +309,9 @@ async def test_the_journal_knows_warnings(opt: Path) -> None:
             for priority in ("", "--priority=warning")
         ]
         assert "level=info" in everything
-        assert "level=warn" in warnings
+        assert "level=error" in warnings
         assert "level=info" not in warnings
-        assert "<4>" not in warnings
+        assert "<3>" not in warnings
 
 
 async def test_a_process_that_hangs_is_killed_and_started_again(opt: Path) -> None:

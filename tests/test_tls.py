@@ -21,6 +21,7 @@ from exporter.cohere.connection import ConnectionTrace
 from exporter.cohere.tls import Authorities, ClientCertificate, TlsContexts, UnusableTlsFile
 from exporter.errors import ApiError
 from tests.clients import open_client
+from tests.programs import no_descriptors
 
 pytestmark = pytest.mark.anyio
 
@@ -145,6 +146,16 @@ def test_a_bundle_that_cannot_be_used_is_named(content: str | None, says: str, t
     with pytest.raises(UnusableTlsFile) as refused:
         TlsContexts([Authorities("SSL_CERT_FILE", (file,))], on_reload=lambda *_: None)
     assert str(refused.value) == f"SSL_CERT_FILE: {says.format(file=file)}"
+
+
+def test_a_start_without_a_descriptor_left_names_the_file_that_was_to_be_opened(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    with no_descriptors(), pytest.raises(UnusableTlsFile) as refused:
+        TlsContexts([Authorities("SSL_CERT_FILE", (file,))], on_reload=lambda *_: None)
+    assert str(refused.value) == f"SSL_CERT_FILE: cannot read {file}: Too many open files"
 
 
 def test_a_directory_without_a_certificate_is_named(tmp_path: Path) -> None:
