@@ -46,9 +46,8 @@ dashboards: $(VENV)/.dev ## write grafana/dashboards and their copies in the man
 	$(BIN)/python -m deploy.generate
 	$(BIN)/python -m pytest tests/test_dashboards.py tests/test_dashboards_queries.py tests/test_dashboards_values.py $(ARGS)
 
-rules: $(VENV)/.dev ## write the Prometheus rules and the index of the runbooks from their tables
-	$(BIN)/python -m deploy.prometheus.generate
-	$(BIN)/python -m deploy.prometheus.recording
+rules: $(VENV)/.dev ## write the Prometheus rules, their copies and the index of the runbooks from their tables
+	$(BIN)/python -m deploy.generate
 
 rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts end to end
 	$(BIN)/python -m pytest tests/test_rules.py tests/test_alerting_end_to_end.py $(ARGS)
@@ -71,7 +70,6 @@ manifests: $(VENV)/.dev ## write what is made in the manifests and the chart, re
 
 links: $(VENV)/.dev ## write the addresses in [project.urls] of pyproject.toml to where else they belong
 	$(BIN)/python -m tools.links
-	$(BIN)/python -m deploy.prometheus.generate
 	$(BIN)/python -m deploy.generate
 
 release: $(VENV)/.release ## build sdist, wheel, image, chart, SBOM and checksums into dist/; RELEASE names some, TAG must match

@@ -1,6 +1,7 @@
 """Write the files of the deployments that are derived from others; a test holds every file to it.
 
-`make manifests` runs it. It writes
+`make manifests` and `make rules` run it. It writes
+- the alerts with the index of their runbooks, and the recording rules, from the tables in `prometheus`;
 - the options of `exporter.settings` and the types of values.yaml as the chart's schema;
 - the table of values in the chart's page, from the comments in values.yaml;
 - alerts, recording rules and dashboards as files of the chart and of the kustomize components: each folder
@@ -17,14 +18,13 @@ from typing import Any
 
 import yaml
 
-from deploy.prometheus import recording
-from deploy.prometheus.generate import DEFAULTS, TEMPLATE
+from deploy.prometheus import recording, rules
 from exporter.settings import Option, options
 
 DEPLOY = Path(__file__).parent
 CHART = DEPLOY / "helm/cohere-finetune-exporter"
 README = DEPLOY / "helm/README.md"
-RULES = DEPLOY / "prometheus/cohere-finetuning.rules.yml"
+RULES = rules.RULES
 DASHBOARDS = DEPLOY.parent / "grafana/dashboards"
 UNIT = DEPLOY / "systemd/cohere-finetune-exporter.service"
 
@@ -129,10 +129,16 @@ RENAMED: dict[str, Mapping[str, Any]] = {
 
 def files() -> Iterator[tuple[Path, str]]:
     """Return every generated file with its content."""
+    yield from rules.files()
+    yield from recording.files()
     yield CHART / "values.schema.json", schema()
     yield CHART / "files/options.json", _json(dict(_bounds()))
     yield README, readme()
-    for file, name in ((TEMPLATE, "template"), (DEFAULTS, "defaults"), (recording.TEMPLATE, "recording")):
+    for file, name in (
+        (rules.TEMPLATE, "template"),
+        (rules.DEFAULTS, "defaults"),
+        (recording.TEMPLATE, "recording"),
+    ):
         yield CHART / f"files/rules.{name}.yml", file.read_text(encoding="utf-8")
     components = DEPLOY / "kubernetes/components"
     yield components / "rules/prometheusrule.yaml", prometheus_rule("cohere-finetuning", RULES)
@@ -179,7 +185,7 @@ def table() -> Iterator[tuple[str, str, str]]:
 
 def prometheus_rule(name: str, file: Path) -> str:
     """Return the PrometheusRule of a name with the groups of a rules file."""
-    rules = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
     head = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -191,7 +197,7 @@ def prometheus_rule(name: str, file: Path) -> str:
             },
         },
     }
-    groups = indent(rules[rules.index("groups:\n") :], "  ")
+    groups = indent(text[text.index("groups:\n") :], "  ")
     comment = f"# Written by `make manifests` from {file.name}; do not edit.\n"
     return f"{comment}{yaml.safe_dump(head)}spec:\n{groups}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.prometheus.generate import RULES
+from deploy.prometheus.rules import RULES
 from exporter.cohere.wire import REJECTED_KINDS
 from tests.editions import every_edition
 from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always

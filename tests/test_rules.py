@@ -14,7 +14,7 @@ import promql_parser
 import pytest
 import yaml
 
-from deploy.prometheus.generate import (
+from deploy.prometheus.rules import (
     DEFAULTS,
     INDEX,
     RULES,

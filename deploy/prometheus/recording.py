@@ -6,6 +6,7 @@ account count as one. `make rules` writes the template that the package and the 
 rules as rendered without a selector; a test holds both to this table.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
@@ -106,14 +107,15 @@ RULES = (
 )
 
 
+def files() -> Iterator[tuple[Path, str]]:
+    """Return each file with its content; the rules follow from the template as written before them."""
+    yield TEMPLATE, template()
+    yield FILE, render_recording()
+
+
 def template() -> str:
     """Return the template of the recording rules."""
     return _HEADER + "".join(
         f"      # {rule.why}\n      - record: {rule.record}\n        expr: |\n{indent(rule.expr, ' ' * 10)}\n"
         for rule in RULES
     )
-
-
-if __name__ == "__main__":
-    TEMPLATE.write_text(template(), encoding="utf-8")
-    FILE.write_text(render_recording(), encoding="utf-8")

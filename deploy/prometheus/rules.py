@@ -1,11 +1,11 @@
-"""Write the rules from their tables: template, defaults, default rules file, index of the runbooks.
+"""The rules from their tables: template, defaults, default rules file, index of the runbooks.
 
-Run it as `make rules`; a test holds all four to the tables. The template and the defaults are part of the
+`make rules` writes them; a test holds all four to the tables. The template and the defaults are part of the
 installed package and of the Helm chart, which render them for an installation (`exporter.rules`).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
 
@@ -93,6 +93,14 @@ Without a URL, the annotations `runbook` and `dashboard` name the page and the d
 """
 
 
+def files() -> Iterator[tuple[Path, str]]:
+    """Return each file with its content; the rules follow from the two before them, as they are on disk."""
+    yield TEMPLATE, template()
+    yield DEFAULTS, default_values()
+    yield RULES, rules_file()
+    yield INDEX, index_page()
+
+
 def template() -> str:
     """Return the template of the rules."""
     groups = [f"  - name: {name}\n    rules:\n{''.join(map(_rule, rows))}" for name, rows in GROUPS.items()]
@@ -166,15 +174,3 @@ def _for_people(text: str) -> str:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def main() -> None:
-    """Write the four files."""
-    TEMPLATE.write_text(template(), encoding="utf-8")
-    DEFAULTS.write_text(default_values(), encoding="utf-8")
-    RULES.write_text(rules_file(), encoding="utf-8")
-    INDEX.write_text(index_page(), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
