@@ -1,8 +1,8 @@
 """The Helm chart: linted and rendered over a matrix of values, and held to what it is made from.
 
 The matrix is the chart's folder `ci`; every value is changed in one of its cases at least. Where chart and
-kustomization mean the same they must render the same; UNEQUAL and DEFAULTS are all they may differ in. With a
-newer Helm installed as `helm4`, both render.
+kustomization mean the same they must render the same; UNEQUAL and DEFAULTS are all they may differ in. Where
+`tools/programs/build.sh helm` has built a current Helm, both render.
 """
 
 import json
@@ -27,6 +27,7 @@ from deploy.prometheus.recording import FILE as RECORDING
 from exporter import __version__
 from exporter.rules import defaults, rules
 from exporter.settings import Settings, SettingsError, load, options
+from tests.editions import CURRENT
 from tests.manifests import (
     NEWEST,
     OLDEST,
@@ -49,7 +50,8 @@ from tests.programs import KEY, ROOT, program
 NAME = "cohere-finetune-exporter"
 ALERTS, RECORDED = "cohere-finetuning", "cohere-finetuning-recording"  # PrometheusRules
 IMAGE = "registry.example.com/cohere-finetune-exporter"
-HELMS = ["helm", *(["helm4"] if shutil.which("helm4") else [])]
+NEWER_HELM = CURRENT / "helm"
+HELMS = ["helm", *([str(NEWER_HELM)] if NEWER_HELM.exists() else [])]
 CASES: dict[str, dict[str, Any]] = {
     file.name.removesuffix("-values.yaml"): yaml.safe_load(file.read_text(encoding="utf-8"))
     for file in sorted(CHART.glob("ci/*-values.yaml"))
@@ -405,7 +407,7 @@ def test_every_helm_renders_the_same(values: dict[str, Any]) -> None:
         manifests = parsed(text_of(values, version=version))
         return sorted(manifests, key=lambda one: (one["kind"], one["metadata"]["name"]))
 
-    assert objects("helm4") == objects("helm")
+    assert objects(HELMS[1]) == objects("helm")
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])

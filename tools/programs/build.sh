@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the current releases of the programs that the tests run against, at the versions pinned in each go.mod, into
-# $PROGRAMS (a cache outside the checkout). What is there already at that version is not built again.
+# $PROGRAMS (a cache outside the checkout). What is there already at that version is not built again. Helm is built only
+# when named: it takes longer than all others, for one test.
 set -euo pipefail
 cd "$(dirname "$0")"
 programs=${PROGRAMS:-${XDG_CACHE_HOME:-$HOME/.cache}/cohere-finetune-exporter/programs}
@@ -24,6 +25,7 @@ build() { # FOLDER [FLAG...] PACKAGE...: each package's last element names its b
 [ $# -gt 0 ] || set -- prometheus alertmanager json_exporter
 for folder in "$@"; do
     case $folder in
+        helm) build helm helm.sh/helm/v4/cmd/helm ;;
         prometheus) build prometheus github.com/prometheus/prometheus/cmd/{prometheus,promtool} ;;
         alertmanager)
             # Its module lacks the built web interface, which no test opens; an empty page takes its place in a copy.

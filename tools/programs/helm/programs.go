@@ -1,0 +1,8 @@
+//go:build programs
+
+// Package programs names what is built, so that `go mod tidy` keeps what it needs.
+package programs
+
+import (
+	_ "helm.sh/helm/v4/cmd/helm"
+)
