@@ -180,9 +180,8 @@ class Engine:
     async def pod(self, manifests: Iterable[Manifest], port: int, probes: int) -> AsyncIterator["Container"]:
         """Run the pod of a Deployment with its ConfigMap and Secret; its ports are published as these.
 
-        Its claims stay for the next pod.
+        Its volumes stay for the next pod.
         """
-        manifests = list(manifests)
         file = self.folder / "pod.yaml"
         file.write_text(yaml.safe_dump_all(_playable(manifests, port, probes)), encoding="utf-8")
         await self.podman("play", "kube", f"--network={NETWORK}", str(file))
@@ -192,10 +191,6 @@ class Engine:
                 yield container
         finally:
             await self.podman("play", "kube", "--down", str(file))
-            # Podman would give the next pod this one's.
-            for secret in (one["metadata"]["name"] for one in manifests if one["kind"] == "Secret"):
-                await self.podman("secret", "rm", secret)
-                await self.podman("volume", "rm", "--force", secret)
 
     @asynccontextmanager
     async def _watched(self, container: "Container") -> AsyncIterator["Container"]:
