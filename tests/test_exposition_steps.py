@@ -23,6 +23,8 @@ from exporter.exposition.steps import AHEAD, OLDEST, VALUES_LIMIT, StepExpositio
 from exporter.families import STEP_FAMILIES
 from exporter.model import FinetunedModel, StepRow, StepRows
 from tests.conftest import FakeClock
+from tests.editions import every_edition
+from tests.programs import program, run
 
 pytestmark = pytest.mark.anyio
 
@@ -116,6 +118,20 @@ async def test_the_bytes_are_those_of_the_formats(exposed: Exposed) -> None:
     assert f'step_metric{{metric="loss",{labels}}} NaN 1700000000.250\n' in openmetrics
     assert openmetrics.endswith("# EOF\n")
     assert "EOF" not in text
+
+
+@every_edition
+async def test_promtool_finds_nothing_to_say(exposed: Exposed) -> None:
+    """That of Prometheus 3 wants a series once on a page, which Prometheus itself does not."""
+    await exposed.arrive(row(1, loss=0.5, f1=math.nan))
+    await exposed.arrive(row(2), model=FinetunedModel(id="m2", name="rerank"))
+    code, out, err = await run(
+        program("promtool"),
+        "check",
+        "metrics",
+        stdin=b"".join(exposed.steps.chunks(Format.TEXT, gzipped=False)),
+    )
+    assert (code, out, err) == (0, "", "")
 
 
 @given(at=st.integers(1_500_000_000_000, 2_500_000_000_000))
