@@ -60,8 +60,8 @@ def failed(metrics: str) -> set[str]:
 
 
 async def until(ask: Callable[[], Awaitable[Alerts]], condition: Callable[[Alerts], bool]) -> Alerts:
-    """Ask until `condition` holds for the answer, for a minute at most."""
-    async with asyncio.timeout(60):
+    """Ask until `condition` holds for the answer, for three minutes at most."""
+    async with asyncio.timeout(180):
         while not condition(answer := await ask()):  # noqa: ASYNC110 - other processes change it
             await asyncio.sleep(0.2)
     return answer
