@@ -7,10 +7,10 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
+.PHONY: help demo test test-programs nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime ## serve /metrics on :10220 from the simulated API; ARGS adds flags
 	@exec $(BIN)/python -m exporter demo $(ARGS)
@@ -21,6 +21,12 @@ test: lint ## lint, then run every test; ARGS adds pytest's flags
 nightly: $(VENV)/.dev ## live through thousands of random worlds and conversations; ARGS adds pytest's flags
 	CONVERSATIONS=1000 $(BIN)/python -m pytest tests/test_polling_properties.py tests/test_conversations.py \
 	    --hypothesis-profile=nightly $(ARGS)
+
+PROGRAM_TESTS := $(addprefix tests/test_,scrapers.py tls_end_to_end.py training_curves.py end_to_end.py exposition.py alerts.py \
+    alerts_victoria.py recording.py dashboards_queries.py dashboards_values.py notifications.py alerting_end_to_end.py)
+test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
+	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility --cache-clear $(PROGRAM_TESTS) $(ARGS)
+	$(BIN)/python -m docs.generate
 
 lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 	$(BIN)/ruff format --check --quiet .

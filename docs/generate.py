@@ -4,6 +4,7 @@ Run it as `make docs`. Everything that names a metric or an option comes from th
 telemetry's registry and the declaration of the options; only the sentences around them stand here.
 """
 
+import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from prometheus_client import Metric
 
 from docs.calls import calls_page
+from docs.compatibility import compatibility_page, tested_with
 from docs.failure_modes import failure_modes_page
 from docs.tables import markdown
 from docs.training_curves import training_curves_page
@@ -311,11 +313,19 @@ PAGES = {
     "calls.md": calls_page,
     "failure-modes.md": failure_modes_page,
     "training-curves.md": training_curves_page,
+    "compatibility.md": compatibility_page,
 }
 
 
+def readme(text: str) -> str:
+    """Return the README with the sentence about what was tested as it is now."""
+    return re.sub(r"^Tested with .*?\)\.$", tested_with(), text, flags=re.DOTALL | re.MULTILINE)
+
+
 def main() -> None:
-    """Write the pages beside this file."""
+    """Write the pages beside this file, and one sentence of the README."""
+    file = _HERE.parent / "README.md"
+    file.write_text(readme(file.read_text(encoding="utf-8")), encoding="utf-8")
     for name, page in PAGES.items():
         (_HERE / name).write_text(page(), encoding="utf-8")
 

@@ -7,6 +7,7 @@ kustomization mean the same they must render the same; UNEQUAL and DEFAULTS are 
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -888,3 +889,24 @@ def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart
     assert the("ServiceMonitor", manifests)["spec"]["endpoints"][0]["scheme"] == "https"
     for one in (the("ServiceMonitor", manifests), named(ALERTS, manifests)):
         assert one["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_the_readme_s_command_brings_all_that_kube_prometheus_stack_looks_for() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\$ helm install ((?:.*\\\n)*.*)$", readme, re.MULTILINE)
+    arguments = shlex.split(command.replace("\\\n", " "))
+    done = helm("template", *arguments, f"--kube-version={NEWEST}", values={})
+    assert done.returncode == 0, done.stderr
+    manifests = parsed(done.stdout)
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        found = of_kind(manifests, kind)
+        assert found, kind
+        assert {one["metadata"]["labels"].get("release") for one in found} == {"kube-prometheus-stack"}, kind
+    uids = [
+        json.loads(text)["uid"]
+        for one in of_kind(manifests, "ConfigMap")
+        if one["metadata"]["labels"].get("grafana_dashboard") == "1"
+        for text in one["data"].values()
+    ]
+    assert f"http://localhost:3000/d/{uids[uids.index('cohere-finetuning-fleet')]}>" in readme
+    assert custom_resource_errors(manifests) == []

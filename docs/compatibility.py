@@ -1,0 +1,99 @@
+"""docs/compatibility.md: which programs the tests ran with, from what `make test-programs` wrote down."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from docs.tables import markdown
+
+RESULTS = Path(__file__).with_name("compatibility.json")
+
+_PAGE = """<!-- Written by `make docs` from compatibility.json of `make test-programs`; do not edit. -->
+# Compatibility
+
+What the exporter, its rules and its dashboards were tried with. Each figure is the number of tests that
+ended so in the last run of `make test-programs`.
+
+## Prometheus and Alertmanager, two editions each
+
+Debian 12 has the older; `tools/programs/build.sh` builds the newer at the versions pinned in its modules.
+Rules and dashboards need Prometheus 2.40 or later.
+
+{editions}
+
+## Other scrapers and databases
+
+{others}
+
+## The alerts, scenario by scenario
+
+Each scenario states everything that fires at given moments, and nothing else may. On VictoriaMetrics run
+those that are scraped every minute and take no more than four and a half hours.
+
+{scenarios}
+
+## Judged, not run
+
+- Kubernetes {kubernetes}: manifests and chart are checked by the published schemas of the oldest and the
+  newest, and by the Prometheus Operator's; no API server runs in the tests.
+- Grafana 11.6 and 13.2: every panel is valid by the types that Grafana publishes; no Grafana runs.
+- Mimir and Thanos evaluate rules with Prometheus' own engine; neither was run.
+"""
+
+
+def compatibility_page() -> str:
+    """Return docs/compatibility.md."""
+    content = _read()
+    versions, trials = content["versions"], content["trials"]
+    each = [trial for trial in trials if "" not in trial["results"]]
+    alone = [trial for trial in trials if "" in trial["results"]]
+    return _PAGE.format(
+        editions=markdown(
+            ("tried", "with", *(_edition(versions, number) for number in (0, 1))),
+            [_row(trial, "debian", "current") for trial in each],
+        ),
+        others=markdown(
+            ("tried", "with", "result"),
+            [_row({**trial, "programs": _named(versions, trial["programs"])}, "") for trial in alone],
+        ),
+        scenarios=markdown(
+            ("scenario", *(f"promtool {one}" for one in versions["Prometheus"]), "VictoriaMetrics"),
+            _scenarios(content),
+        ),
+        kubernetes=" to ".join(versions["Kubernetes"]),
+    )
+
+
+def tested_with() -> str:
+    """Return the README's sentence about what was tested."""
+    versions = _read()["versions"]
+    programs = ("Prometheus", "Alertmanager", "VictoriaMetrics", "OpenTelemetry Collector")
+    named = [f"{program} {' and '.join(versions[program])}" for program in programs]
+    return f"Tested with {', '.join(named)}: [what was tried, and the results](docs/compatibility.md)."
+
+
+def _read() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return content
+
+
+def _edition(versions: dict[str, list[str]], number: int) -> str:
+    return ", ".join(f"{program} {versions[program][number]}" for program in ("Prometheus", "Alertmanager"))
+
+
+def _named(versions: dict[str, list[str]], program: str) -> str:
+    return f"{program} {versions[program][0]}" if program in versions else program
+
+
+def _row(trial: dict[str, Any], *editions: str) -> tuple[str, ...]:
+    cells = (_cell(trial["results"].get(edition, {})) for edition in editions)
+    return trial["what"], trial["programs"], *cells
+
+
+def _cell(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts.items()) or "not run"
+
+
+def _scenarios(content: dict[str, Any]) -> list[tuple[str, ...]]:
+    engines = ("debian", "current", "victoria")
+    return [(one["name"], *(one[engine] for engine in engines)) for one in content["scenarios"]]

@@ -1,0 +1,197 @@
+"""Which programs of which versions the tests ran with, and how it went: a pytest plugin that writes it down.
+
+`make test-programs` runs the tests of TRIALS with it. It writes docs/compatibility.json, of which `make docs`
+makes docs/compatibility.md and the sentence in the README. A part may run again by itself: of the other tests
+pytest's cache remembers how they ended.
+"""
+
+import json
+import re
+import subprocess
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.editions import DEBIAN, EDITIONS, pinned, version
+from tests.manifests import NEWEST, OLDEST
+
+FILE = Path(__file__).parents[1] / "docs/compatibility.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was tried, with which programs, by which tests; of each edition, or of one program by itself."""
+
+    what: str
+    programs: str
+    tests: tuple[str, ...]
+    each_edition: bool = True
+
+
+TRIALS = (
+    Trial(
+        "Scrapes negotiated by itself: what is stored equals what prometheus_client's parser reads; "
+        "Prometheus 3 also with protobuf first or alone, native histograms on, text 1.0.0, 0.0.4 or "
+        "OpenMetrics 0.0.1 alone, every kind of names, without compression",
+        "Prometheus",
+        ("test_scrapers.py::test_prometheus_stores_what_the_parser_reads",),
+    ),
+    Trial(
+        "Scrapes through TLS, with basic auth and client certificates, and refused ones",
+        "Prometheus",
+        ("test_tls_end_to_end.py::test_a_real_prometheus_comes_in_by_password_or_certificate_and_only_so",),
+    ),
+    Trial(
+        "`/metrics/steps` with and without an out-of-order window: every step is stored once, at its time",
+        "Prometheus",
+        ("test_training_curves.py::test_every_step_that_the_api_shows_is_stored_at_its_time",),
+    ),
+    Trial(
+        "Blocks made of what `history` writes are queried back",
+        "promtool, Prometheus",
+        ("test_training_curves.py::test_the_history_becomes_blocks_that_are_queried_back",),
+    ),
+    Trial(
+        "`promtool check metrics` finds nothing to say",
+        "promtool",
+        (
+            "test_end_to_end.py::test_promtool_finds_nothing_to_say_about_the_metrics",
+            "test_exposition.py::test_text_with_telemetry_is_clean_to_promtool",
+        ),
+    ),
+    Trial(
+        "The alerts, all scenarios below",
+        "promtool",
+        ("test_alerts.py::test_the_alerts_fire_when_they_should_and_nothing_else",),
+    ),
+    Trial(
+        "The recording rules and the questions of [reading the numbers](reading-the-numbers.md)",
+        "promtool",
+        ("test_recording.py::test_the_ten_questions_have_the_right_answers",),
+    ),
+    Trial(
+        "Every query of the dashboards is understood",
+        "Prometheus",
+        ("test_dashboards_queries.py::test_every_query_is_understood_by_old_and_new_servers",),
+    ),
+    Trial(
+        "Queries of the dashboards give known answers",
+        "promtool",
+        ("test_dashboards_values.py::test_the_queries_answer_what_is_known",),
+    ),
+    Trial(
+        "Notifications to Slack, PagerDuty and by e-mail for 1 and 40 failures, firing, half ended and ended",
+        "Alertmanager",
+        ("test_notifications.py::test_",),
+    ),
+    Trial(
+        "From a model that fails to the alert that names it",
+        "Prometheus, Alertmanager",
+        ("test_alerting_end_to_end.py::test_a_failed_model_is_an_alert",),
+    ),
+    Trial(
+        "vmagent scrapes and delivers to VictoriaMetrics: as the parser reads, but for NaN, which it drops, "
+        "and the last of 16 digits",
+        "VictoriaMetrics",
+        ("test_scrapers.py::test_vmagent_delivers_what_the_parser_reads_but_nan",),
+        each_edition=False,
+    ),
+    Trial(
+        "What `history` writes is imported",
+        "VictoriaMetrics",
+        ("test_training_curves.py::test_victoria_metrics_imports_the_history",),
+        each_edition=False,
+    ),
+    Trial(
+        "The alerts: vmalert accepts the rules, and the expressions are asked minute by minute in the "
+        "scenarios below",
+        "VictoriaMetrics",
+        ("test_alerts_victoria.py::test_",),
+        each_edition=False,
+    ),
+    Trial(
+        "A collector of the prometheus receiver and the file exporter stores what the parser reads",
+        "OpenTelemetry Collector",
+        ("test_scrapers.py::test_the_opentelemetry_collector_stores_what_the_parser_reads",),
+        each_edition=False,
+    ),
+    Trial(
+        "The `Accept` headers of Telegraf 1.37, Grafana Alloy 1 (native histograms too) and Prometheus 3 "
+        "with OpenMetrics 2.0 first, replayed: the same series",
+        "headers",
+        ("test_scrapers.py::test_the_headers_of_other_scrapers_bring_the_same_series",),
+        each_edition=False,
+    ),
+)
+
+_outcomes: dict[str, str] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how a test ended."""
+    if report.when == "call" or report.outcome != "passed":
+        _outcomes[report.nodeid.removeprefix("tests/")] = report.outcome
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down what was tried."""
+    cache = session.config.cache
+    assert cache is not None
+    before = cache.get("compatibility", {})
+    _outcomes.update({test: outcome for test, outcome in before.items() if test not in _outcomes})
+    cache.set("compatibility", _outcomes)
+    # Needs the tests, which import this module's kin in turn.
+    from tests.test_alerts import AREAS  # noqa: PLC0415
+    from tests.test_alerts_victoria import CHOSEN  # noqa: PLC0415
+
+    scenarios = [
+        {"name": one.name, **_engines(area, asked=one in CHOSEN[area])}
+        for area, scenarios in AREAS.items()
+        for one in scenarios
+    ]
+    trials = [_result(trial) for trial in TRIALS]
+    content = {"versions": versions(), "trials": trials, "scenarios": scenarios}
+    FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _engines(area: str, *, asked: bool) -> dict[str, str]:
+    """Return how the scenarios of an area ended on each engine, which run together."""
+    promtool = "test_alerts.py::test_the_alerts_fire_when_they_should_and_nothing_else"
+    victoria = "test_alerts_victoria.py::test_the_alerts_hold_on_victoria_metrics"
+    found = {one.name: _outcomes.get(f"{promtool}[{area}-{one.name}]", "not run") for one in EDITIONS}
+    return found | {"victoria": _outcomes.get(f"{victoria}[{area}]", "not run") if asked else ""}
+
+
+def versions() -> dict[str, list[str]]:
+    """Return the versions of each program, oldest first."""
+    return {
+        "Prometheus": [version(DEBIAN, "prometheus") or "", pinned("prometheus")],
+        "Alertmanager": [version(DEBIAN, "alertmanager") or "", pinned("alertmanager")],
+        "VictoriaMetrics": [_packaged("victoria-metrics")],
+        "OpenTelemetry Collector": [pinned("otelcol")],
+        "Kubernetes": [OLDEST, NEWEST],
+    }
+
+
+def _packaged(package: str) -> str:
+    done = subprocess.run(
+        ["dpkg-query", "--show", "--showformat=${Version}", package],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return re.split(r"[+~-]", done.stdout)[0]
+
+
+def _result(trial: Trial) -> dict[str, Any]:
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for test, outcome in _outcomes.items():
+        names = set(test.partition("[")[2].rstrip("]").split("-"))
+        edition = next((one.name for one in EDITIONS if one.name in names), "")
+        if test.startswith(trial.tests) and bool(edition) == trial.each_edition:
+            counts[edition][outcome] += 1
+    return {"what": trial.what, "programs": trial.programs, "results": counts}
