@@ -115,7 +115,8 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { name=python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv; \
 	    echo "needs the package $$name: sudo apt install $$name" >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+	    { echo "creating $(VENV) ..." && $(PYTHON) -m venv --clear $(VENV); } || { rm -rf $(VENV); exit 1; }
 	@touch $@
 
 $(VENV)/.runtime: requirements.lock | $(VENV)/.created

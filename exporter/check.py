@@ -6,18 +6,20 @@ says. A number is shown whole or not at all: half of it would be another number.
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from textwrap import fill
 from typing import Any
 
-from exporter.columns import Column, fit, join, lines
+from exporter.columns import Column, fit, join, lines, shorten
 from exporter.families import bounded_counts
 from exporter.model import ModelState, PollOutcome, Snapshot
 from exporter.triage import Tone, by_urgency, loss_of, score_of, short_status, tone
 
 _PAINTS = {Tone.ALARM: "1;31", Tone.BUSY: "36", Tone.WARN: "33", Tone.GOOD: "32", Tone.QUIET: "2"}
+LONGEST_STATUS = 40  # columns in the line that counts the models
 _TIMES = ("created_at", "updated_at", "completed_at", "last_used", "step_at")
 
 
@@ -90,13 +92,18 @@ def _api(asked: Asked) -> dict[str, Any]:
 
 def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
     bounded = bounded_counts(snapshot.status_counts)
-    counted = [f"{bounded[status]} {short_status(status)}" for status in bounded if bounded[status]]
-    counts = _printable(", ".join(counted))
+    counted = [
+        f"{count} {shorten(short_status(status), LONGEST_STATUS)}"
+        for status, count in bounded.items()
+        if count
+    ]
+    # A number stays on one line with its status.
+    counts = re.sub(r"(^|, )(\d+) ", "\\1\\2\xa0", _printable(", ".join(counted)))
     total = sum(snapshot.status_counts.values())
     summary = f"{total} model{'' if total == 1 else 's'} at {asked}{': ' if counts else ''}{counts}"
     if snapshot.dropped:
         summary += f"; {snapshot.dropped} of them left out by --models.limit"
-    return summary if room is None else fill(summary, room)
+    return (summary if room is None else fill(summary, room)).replace("\xa0", " ")
 
 
 def _columns(states: Sequence[ModelState], now: float, *, in_full: bool) -> list[Column]:

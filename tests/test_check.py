@@ -71,8 +71,8 @@ def test_at_80_columns_names_are_shortened_and_the_least_important_columns_dropp
         "TEMPORARILY…  sales-chat-v9-wi…  560   cross_entropy=1.239  accuracy=0.6966  2h",
         "READY         support-chat-v12   560   cross_entropy=1.239  accuracy=0.6966  2h",
         "",
-        "4 models at https://api.cohere.com: 1 READY, 1 TEMPORARILY_OFFLINE, 1 QUEUED, 1",
-        "FAILED",
+        "4 models at https://api.cohere.com: 1 READY, 1 TEMPORARILY_OFFLINE, 1 QUEUED,",
+        "1 FAILED",
     ]
 
 
@@ -156,3 +156,11 @@ def test_a_failure_says_which_api_was_asked_why_and_what_to_do() -> None:
         "api": {"url": "https://api.cohere.com"},
         "error": {"reason": "gone", "message": "HTTP 404", "advice": "Look."},
     }
+
+
+@pytest.mark.parametrize("room", range(30, 100))
+def test_a_number_stays_with_its_status(room: int) -> None:
+    counts = {"STATUS_READY": 12, "STATUS_FAILED": 3, "STATUS_TEMPORARILY_OFFLINE": 41}
+    summary = table(Snapshot(states=(), status_counts=counts), ASKED, NOW, room=room).splitlines()
+    for part in ("12 READY", "3 FAILED", "41 TEMPORARILY_OFFLINE"):
+        assert any(part in line for line in summary)
