@@ -3,10 +3,12 @@
 Two exporters poll the same simulated API every 30 s, one of them with `--training.steps-window=0`. Models in
 training have a row of five values every 10 s, and had an hour's worth of them before the exporters started,
 which is more than may be on offer. Memory is looked at two minutes later, the peak being that of the whole
-life; CPU is that of the minute after, without scrapes, and then that of scrapes one after the other.
+life; CPU is that of the minute after, without scrapes, and then that of scrapes one after the other. What
+the most values on offer take is measured in this process.
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +17,10 @@ from dataclasses import replace
 from functools import partial
 
 from exporter.app import serve_api
+from exporter.clock import SystemClock
+from exporter.exposition import Format
+from exporter.exposition.steps import VALUES_LIMIT, StepExposition
+from exporter.model import FinetunedModel, StepRow, StepRows
 from exporter.simulator import Job, Plan, Simulator, at_rest, start_job
 from exporter.simulator.catalogue import CHAT
 from exporter.web.server import listen
@@ -29,11 +35,34 @@ TRAINING, AT_REST = 1_000, 10_000
 WITHOUT = "without /metrics/steps"
 _ROW_SECONDS = 10.0
 _HOUR = 3600.0
+_NAMES = ("accuracy", "cross_entropy", "generation_accuracy", "generation_cross_entropy")
 
 
 def run() -> Iterator[Result]:
-    """Measure a large fleet."""
-    return measure(TRAINING, AT_REST)
+    """Measure as many values as are ever on offer, and a large fleet."""
+    yield asyncio.run(bound())
+    yield from measure(TRAINING, AT_REST)
+
+
+async def bound() -> Result:
+    """Measure what the most values that are held take in this process, with their pages in both formats."""
+    clock = SystemClock()
+    steps = StepExposition(clock=clock, window=_HOUR, worker=asyncio.to_thread, on_missed=lambda _: None)
+    for format_ in Format:
+        steps.chunks(format_, gzipped=True)  # from now on it is kept up to date
+    before, _ = memory(os.getpid())
+    for number in range(1_000):
+        rows = [
+            StepRow(row, clock.time() - 10 * row, {name: number + row / len(name) for name in _NAMES})
+            for row in range(VALUES_LIMIT // 5_000)
+        ]
+        steps.offer(StepRows(model=FinetunedModel(id=f"{number:036}", name=f"chat-v{number}"), rows=rows))
+    held, _ = memory(os.getpid())
+    await steps.publish()
+    after, _ = memory(os.getpid())
+    others = (Figure.of("the rows without the pages", [held - before]),)
+    case = f"memory of {VALUES_LIMIT:,} values, the most on offer"
+    return Result(NAME, case, "MiB", Figure.of("rows, and pages in both formats", [after - before]), others)
 
 
 def measure(
