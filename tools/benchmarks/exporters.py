@@ -87,6 +87,6 @@ def polled(
                 shown = fleet.count if fleet.kind == FULL else 0  # lean models have none to show
                 wait_until(lambda: pair.served("steps") >= fleet.count and shows_steps(process) >= shown, 240)
             pair.control("hold=1")  # on a slow machine, one poll would follow the other
-            process.settle(240)
+            process.settle()
             pair.control("hold=0")
             yield pair

@@ -54,7 +54,7 @@ def measure(case: Case, polls: int = 2) -> Result:
             pair.control("changing=1&hold=0")
             pair.wait_for_list()
             pair.control("hold=1")  # on a slow machine, one poll would follow the other
-            pair.exporter.settle(240)
+            pair.exporter.settle()
             for wanted in (headers(PLAIN), headers(GZIP), OPENMETRICS):
                 fetch(pair.exporter.url, wanted)
         ours, our_peak = memory(pair.exporter.pid)

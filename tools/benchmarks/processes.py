@@ -46,7 +46,7 @@ class Process:
         """Return the CPU seconds it has used."""
         return cpu_seconds(self.pid)
 
-    def settle(self, seconds: float = 60.0) -> None:
+    def settle(self, seconds: float = 240.0) -> None:
         """Wait until it has nothing left to do."""
 
         def is_quiet() -> bool:
