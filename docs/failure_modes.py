@@ -32,7 +32,8 @@ a quota, it uses calls that the exporter does not count.)
   ended.
 - A failure on any page of the list fails the whole poll: `cohere_up` is 0,
   `cohere_exporter_poll_failures_total` increments for the reason, and the last good data is served until it
-  is older than `--poll.stale-after`. Stale data is dropped rather than served as current. The log has one
+  is older than `--poll.stale-after` and the backoff in force. Stale data is dropped rather than served as
+  current, and stays dropped until a poll succeeds. The log has one
   line, `poll failed`, and another only when the reason changes or the data becomes stale; the landing page
   says the same.
 - A failure on step metrics affects only that model: `cohere_up` stays 1,
@@ -80,6 +81,42 @@ Step metrics:
 `/-/healthy` and `/-/ready` return 200 throughout.
 
 {scenarios}
+
+## What the log looks like
+
+Lines are shortened and wrapped here.
+
+A key that is refused, for as long as it is refused:
+
+```text
+level=error msg="poll failed" reason=unauthorized error="HTTP 401: unauthorized"
+  trace_id=1d2a4226… advice="…" next_poll_seconds=60
+```
+
+An API that is not reachable, at the start:
+
+```text
+level=warn msg="first API request failed; retrying" reason=connection
+  error="cannot connect to api:443: Connection refused"
+level=error msg="poll failed" reason=connection error="cannot connect to api:443: Connection refused"
+  advice="…" next_poll_seconds=59
+```
+
+One model whose step metrics are gone, while all others are read:
+
+```text
+level=warn msg="step metrics cannot be read; last good values stay" model_id=ca99ddfc-… reason=gone
+  error="HTTP 404: not found" trace_id=b233b902… advice="…"
+```
+
+A thousand models that go offline at once: a hundred lines, and one for the rest of the minute:
+
+```text
+level=info msg="model status changed" model_id=668ee713-… model_name=chat-v1
+  status=STATUS_TEMPORARILY_OFFLINE was=STATUS_READY
+…
+level=info msg="more models appeared, changed their status or left" models=900
+```
 """
 
 
