@@ -3,7 +3,10 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from structlog.testing import capture_logs
 from exporter.errors import QuotaSpent
 from exporter.polling.quota import MONTH, BudgetFile, Quota
 from tests.conftest import FakeClock
+from tests.programs import ROOT
 
 HOUR = 3_600.0
 DAY = 86_400.0
@@ -280,3 +284,40 @@ class TestTheBudgetFile:
         assert failures == [1]
         assert path.read_text() == before
         assert stat.S_ISREG(path.stat().st_mode)
+
+
+# Makes calls as the transport does, each told by a full stop, until the quota is spent.
+CALLER = """
+import asyncio, sys
+from pathlib import Path
+from exporter.clock import SystemClock
+from exporter.polling.quota import BudgetFile, Quota
+async def main():
+    quota = Quota(100, SystemClock(), BudgetFile(Path(sys.argv[1]), lambda: sys.exit("cannot be saved")))
+    while True:
+        quota.spend(discretionary=False)
+        await quota.remember()
+        sys.stdout.write(".")
+        sys.stdout.flush()
+asyncio.run(main())
+"""
+
+
+def test_a_quota_is_kept_over_kills_at_any_moment(tmp_path: Path) -> None:
+    path, made, starts = tmp_path / "budget.json", 0, 0
+    while True:
+        starts += 1
+        command = (sys.executable, "-c", CALLER, str(path))
+        with subprocess.Popen(command, cwd=ROOT, stdout=PIPE, stderr=PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            made += len(process.stdout.read(11 * starts))
+            process.kill()
+            made += len(process.stdout.read())
+            errors = process.stderr.read().decode()
+        json.loads(path.read_text())
+        if "QuotaSpent" in errors:
+            break
+        assert not errors
+    assert starts >= 4
+    assert 100 - starts <= made <= 100, "each kill loses a call at most, and none is made twice"

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import ApiError, QuotaSpent, RateLimited, Timeout, Unauthorized
+from exporter.errors import (
+    ApiError,
+    ConnectionFailed,
+    InvalidResponse,
+    QuotaSpent,
+    RateLimited,
+    ServerError,
+    Timeout,
+    Unauthorized,
+)
 from exporter.model import FinetunedModel, Status
 from exporter.polling.quota import MONTH, Quota
 from exporter.polling.schedule import PASSES, PAUSES, UNDER_WAY
@@ -352,6 +361,31 @@ def test_a_budget_that_cannot_pay_for_the_list_makes_its_interval_longer(clock: 
     assert polls.stale_after == pytest.approx(5 * MONTH / 1000)
     polls.failed(QuotaSpent("x"))
     assert polls.stale_after == pytest.approx(6 * MONTH / 1000)
+
+
+@pytest.mark.parametrize(
+    "error", [ServerError("x"), Timeout("x"), ConnectionFailed("x"), InvalidResponse("x"), RateLimited("x")]
+)
+@pytest.mark.parametrize("interval", [5.0, 60.0, 900.0, 6 * HOUR])
+def test_what_time_ends_is_tried_again_after_a_minute_and_then_ever_later_up_to_the_interval(
+    error: ApiError, interval: float
+) -> None:
+    polls = Polls(interval)
+    for tries in range(12):
+        polls.failed(error)
+        assert polls.schedule.interval == min(interval, 60.0 * 2**tries)
+    polls.listed(fleet(), pages=1, readings=0)
+    polls.failed(error)
+    assert polls.schedule.interval == min(interval, 60.0)
+
+
+def test_a_quota_pays_for_tries_after_a_failure_and_keeps_what_lists_need(clock: FakeClock) -> None:
+    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
+    polls.failed(ServerError("x"))
+    assert polls.schedule.interval == 60.0 < polls.interval
+    polls = Polls(60.0, quota=Quota(2, clock), clock=clock)
+    polls.failed(ServerError("x"))
+    assert polls.schedule.interval == polls.interval
 
 
 @pytest.mark.parametrize("error", [Timeout("x"), RateLimited("x"), QuotaSpent("HTTP 429", status=429)])
