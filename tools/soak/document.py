@@ -27,7 +27,8 @@ _PAGE = """<!-- Written by `python -m tools.soak --write` from soak.json; do not
 # Soak
 
 A month of the exporter's life among faults and clients, in minutes. `make soak` runs it; the tests
-run a day of it, `python -m tools.soak --days 1`. It ends with 1 when anything below does not hold.
+run its first hours, or with `SOAK_DAYS=1` in the environment a day of it. It ends with 1 when anything below
+does not hold.
 
 The figures below are of one run of {days} days on {machine}.
 
@@ -66,7 +67,7 @@ three hours. Each scrape is read strictly, one of forty by prometheus_client's p
   meets no fault fails, and none within a fault is good; the reason counted is the one of the fault.
 - **Truth.** Each scrape shows exactly the models, names and statuses that the API listed at the last good
   poll, each with exactly one status, and the steps that the API gave; past five minutes without a good poll,
-  none.
+  and the backoff in force, none.
 - **Training steps.** Each sample of `/metrics/steps` and of a history is a step of its model at its own time.
   What `/metrics` shows as the highest step of a model comes on a page of steps in time, or is counted in
   `cohere_exporter_training_steps_missed_total`. A history that the API does not refuse is whole.
