@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.compatibility import tested_with
+from docs import compatibility
 from docs.generate import PAGES, complete_file
 from exporter.settings import Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
@@ -20,7 +20,8 @@ def test_a_generated_page_is_as_the_code_would_write_it(name: str) -> None:
 
 
 def test_the_readme_names_what_was_tested() -> None:
-    assert f"\n{tested_with()}\n" in (ROOT / "README.md").read_text(encoding="utf-8"), "run `make docs`"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n{compatibility.tested_with()}\n" in readme, "run `make docs`"
 
 
 def test_the_complete_file_is_one_and_holds_the_defaults(tmp_path: Path) -> None:
