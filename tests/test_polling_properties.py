@@ -359,6 +359,8 @@ def test_the_rows_of_a_run_an_hour_after_its_end_are_shown_for_ever(
     was_updated: bool,
     like: World,
 ) -> None:
+    nothing = [one for one in odd if one[1] in (EMPTY_ANSWER, NOTHING_THERE)]
+    odd = [one for one in odd if one not in nothing[1:]]  # twice in a row it is believed
     run = Run(queued=rests - 5100, trains=rests - 5000, rests=rests, every=100.0, late=late)
     model = Model(index=0, id=ID.format(0), name="a", runs=[run], was_updated=was_updated)
     seen = max(rests, 0.0) + 3600 + 2 * interval + 3600
