@@ -382,7 +382,7 @@ async def test_check_does_what_it_can_with_the_streams_it_has() -> None:
     async with simulated_api(jobs=at_rest(2)) as (_, api):
         results = await asyncio.gather(*map(result, (">/dev/full", ">&-", "2>&-", "2>/dev/full <&-")))
     assert results[0] == (1, "", "cannot write to standard output: No space left on device\n")
-    assert results[1:] == [(0, "", ""), (0, "NAME", ""), (0, "NAME", "")]
+    assert results[1:] == [(0, "", ""), (0, "STATUS", ""), (0, "STATUS", "")]
 
 
 async def test_a_check_that_fails_says_so_even_when_nobody_listens() -> None:
