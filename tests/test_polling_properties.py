@@ -25,13 +25,13 @@ from tests.talking_api import Fault
 
 NIGHTLY = settings.get_current_profile_name() == "nightly"
 PROPERTY = settings(
-    max_examples=400 if NIGHTLY else 14,
+    max_examples=200 if NIGHTLY else 14,
     derandomize=not NIGHTLY,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[phase for phase in Phase if phase is not Phase.explain],
 )
-MOST_CALLS = 1000 if NIGHTLY else 70
+MOST_CALLS = 500 if NIGHTLY else 70
 
 ID = "model-{}-of-the-world"
 DAY = 86_400.0
