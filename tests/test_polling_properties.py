@@ -505,9 +505,11 @@ def test_after_an_outage_that_passes_the_next_poll_comes_soon(world: World, outa
 
 
 @PROPERTY
-@given(world=worlds())
-def test_the_interval_and_the_next_poll_are_as_they_were_exposed(world: World) -> None:
-    life = Life(world).live()
+@given(world=worlds(most_calls=2 * MOST_CALLS), outages=st.lists(outages(FAULTS), min_size=1, max_size=2))
+def test_the_interval_and_the_next_poll_are_as_they_were_exposed(
+    world: World, outages: list[Trouble]
+) -> None:
+    life = Life(replace(world, troubles=scaled(outages, world.interval))).live()
     for poll, following in pairwise(life.polls):
         assert following.began == near(poll.next_at)
         assert following.began - poll.began == near(poll.interval)
