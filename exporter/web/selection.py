@@ -28,7 +28,7 @@ class Selection:
             return cls()
         text, status, page = (given.get(name, [""])[0] for name in ("q", "status", "page"))
         number = int(page) if page.isascii() and page.isdigit() and len(page) <= 6 else 1
-        return cls(text[:_LONGEST].strip(), status[:_LONGEST], max(number, 1))
+        return cls(text[:_LONGEST].strip(), status, max(number, 1))
 
     def __bool__(self) -> bool:
         return bool(self.text or self.status)
