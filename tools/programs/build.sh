@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 build() { # FOLDER [FLAG...] PACKAGE...: each package's last element names its binary
     local folder=$1 stamp
     shift
-    stamp="$programs/$folder.$(cat "$folder"/go.mod "$folder"/go.sum | sha256sum | cut -c1-16)"
+    stamp="$programs/$folder.$({ cat "$folder"/go.mod "$folder"/go.sum; printf '%s ' "${@/$work/}"; } | sha256sum | cut -c1-16)"
     [ -e "$stamp" ] && return
     mkdir -p "$programs/bin"
     (cd "$folder" && go build -ldflags='-s -w' -o "$programs/bin/" "$@")
@@ -26,7 +26,8 @@ build() { # FOLDER [FLAG...] PACKAGE...: each package's last element names its b
 for folder in "$@"; do
     case $folder in
         helm) build helm helm.sh/helm/v4/cmd/helm ;;
-        prometheus) build prometheus github.com/prometheus/prometheus/cmd/{prometheus,promtool} ;;
+        prometheus) # without the service discoveries of clouds, which are most of what there is to compile
+            build prometheus -tags remove_all_sd github.com/prometheus/prometheus/cmd/{prometheus,promtool} ;;
         alertmanager)
             # Its module lacks the built web interface, which no test opens; an empty page takes its place in a copy.
             cp -R --no-preserve=mode "$(cd alertmanager && go mod download && go list -m -f '{{.Dir}}' \
