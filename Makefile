@@ -7,7 +7,7 @@ IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-programs nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
+.PHONY: help demo test test-fast test-programs nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ PROGRAM_TESTS := $(addprefix tests/test_,scrapers.py tls_end_to_end.py training_
 test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
 	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility --cache-clear $(PROGRAM_TESTS) $(ARGS)
 	$(BIN)/python -m docs.generate
+
+test-fast: $(VENV)/.dev ## the tests of the core alone: no other process, two files at a time; ARGS adds pytest's flags
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 	$(BIN)/ruff format --check --quiet .

@@ -14,7 +14,7 @@ from tests.editions import every_edition
 from tests.monitoring import prometheus, serving
 from tests.programs import ROOT, exporter
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DEPLOY = ROOT / "deploy/prometheus"
 # A model fails every few seconds, and the fleet is so small that it leaves the list half a minute later.

@@ -15,7 +15,7 @@ from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
 from tests.firing import Fires, Scenario, fires, promtool
 from tests.programs import program
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 NOTHING: Sequence[frozenset[tuple[str, str]]] = ()
 UNSEEN = fires("CohereFleetUnseen")

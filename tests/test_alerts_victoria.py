@@ -23,6 +23,7 @@ from tests.test_alerts import AREAS
 from tests.test_scrapers import victoria
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.anyio,
     pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it"),
 ]

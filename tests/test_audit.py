@@ -7,6 +7,8 @@ import pytest
 
 from tests import audit
 
+pytestmark = pytest.mark.slow
+
 GOOD = {"name": "h11", "version": "0.16.0", "vulns": []}
 BAD = {"name": "h11", "version": "0.15.0", "vulns": [{"id": "GHSA-1", "fix_versions": ["0.16.0"]}]}
 UNKNOWN = {

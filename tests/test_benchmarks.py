@@ -48,6 +48,8 @@ from tools.benchmarks.processes import Missing, fetch
 from tools.benchmarks.results import Figure, Goal, Result, goal_text, lines, number, percentile
 from tools.benchmarks.table import BENCHMARKS
 
+pytestmark = pytest.mark.slow
+
 FEW = Fleet(LEAN, 12)
 
 

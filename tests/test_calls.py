@@ -13,6 +13,8 @@ from docs.world import World, naive_poll
 from exporter.polling.quota import MONTH
 from exporter.simulator import LIST_MODELS, LIST_STEPS
 
+pytestmark = pytest.mark.slow
+
 ROWS = ("idle", 0), ("one training", 1), ("all training", 3)
 
 

@@ -20,7 +20,7 @@ from tests.editions import every_edition
 from tests.monitoring import serving
 from tests.programs import ROOT, eventually, exporter, program, run, unused_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FOLDER = ROOT / "deploy/compose"
 FILES = ("compose.yml", "compose.real.yml")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.programs import run, unused_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def check(*flags: str, host: str = "127.0.0.1", **environ: str) -> tuple[int, str, str]:

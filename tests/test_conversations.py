@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import httpx
+import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -41,6 +42,8 @@ from tests.leaping import LeapingLoop, LoopClock
 from tests.strategies import json_values
 from tests.talking_api import Fault, Job, Reading, TalkingApi, readable
 from tests.test_properties import Series, of, series
+
+pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 Labels: TypeAlias = tuple[tuple[str, str], ...]

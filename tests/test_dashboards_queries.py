@@ -21,7 +21,7 @@ from tests.editions import every_edition
 from tests.monitoring import prometheus
 from tests.programs import KEY, Running, exporter, simulated_api
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 EMPTY_WHEN_ALL_IS_WELL = {
     "fleet: Alerts that fire A",

@@ -11,7 +11,7 @@ from tests.dashboards import QUERIES
 from tests.editions import every_edition
 from tests.programs import program, run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOUR = 3600
 DAYS = 20

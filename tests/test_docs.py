@@ -11,6 +11,8 @@ from exporter.settings import Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -32,7 +32,7 @@ from tests.programs import (
     unused_port,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def page(url: str, **headers: str) -> str:

@@ -7,7 +7,7 @@ from tests.hostile.server import TRACE, FaultServer, Place
 from tests.hostile.stage import HURRIED, HURRY, Series, Stage, on_stage
 from tests.hostile.witness import models
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 POLL_FAILURES = "cohere_exporter_poll_failures_total"
 READING_FAILURES = "cohere_exporter_training_metrics_failures_total"

@@ -11,6 +11,8 @@ from tools.fuzz.__main__ import main
 from tools.fuzz.mutation import mutated
 from tools.fuzz.targets import CORPUS, JSON_TARGETS, SECRET, TARGETS, models
 
+pytestmark = pytest.mark.slow
+
 INPUTS = [path for target in TARGETS for path in sorted((CORPUS / target).iterdir())]
 MODEL = {"id": "m", "name": "n", "settings": {"wandb": {"api_key": SECRET}}}
 

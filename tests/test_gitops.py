@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from deploy import generate
 from tests.manifests import NEWEST, Manifest, of_kind, parsed, pod_of, schema_errors, the
 from tests.programs import ROOT
 from tests.test_helm import LEAST, helm
+
+pytestmark = pytest.mark.slow
 
 
 def examples(page: str, file: str) -> list[Any]:

@@ -48,6 +48,8 @@ from tests.manifests import (
 from tests.pod_security import pod_security_violations
 from tests.programs import KEY, ROOT, program
 
+pytestmark = pytest.mark.slow
+
 NAME = "cohere-finetune-exporter"
 ALERTS, RECORDED = "cohere-finetuning", "cohere-finetuning-recording"  # PrometheusRules
 IMAGE = "registry.example.com/cohere-finetune-exporter"

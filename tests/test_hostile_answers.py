@@ -45,6 +45,8 @@ from tests.hostile.oddities import MODELS, NONSENSE, STEPS, Nonsense, Oddity
 from tests.hostile.server import Fault, FaultServer, Place
 from tests.hostile.stage import Series, Stage, on_stage
 
+pytestmark = pytest.mark.slow
+
 LISTS = (Place.LIST, Place.LATER_PAGE)
 GOOD = {"waiting", "training"}
 UNLIMITED = "--cohere.requests-per-minute=100000"  # the ceiling is not the matter here

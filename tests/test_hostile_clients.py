@@ -19,6 +19,7 @@ from tests.hostile_clients import ATTACKS
 from tests.programs import KEY, ROOT, Running, environment, exporter, simulated_api
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.anyio,
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="memory and sockets are read from /proc"),
 ]

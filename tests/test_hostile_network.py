@@ -36,7 +36,7 @@ from tests.hostile.stage import HURRIED, on_stage
 from tests.hostile.witness import Witness
 from tests.programs import missing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DAY = timedelta(days=1)
 COOKIE = "session=a-cookie-of-the-api"

@@ -2,8 +2,12 @@
 
 from inspect import getmembers, isfunction, signature
 
+import pytest
+
 from tests import test_hostile_network, test_hostile_times
 from tests.hostile.scenarios import NETWORK, SCENARIOS, TIMES
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_row_is_lived_through_by_the_test_that_it_names() -> None:

@@ -17,7 +17,7 @@ from tests.hostile.fields import LONG, PLAIN_ROWS, Json, changed
 from tests.hostile.server import Exchange, FaultServer, Place
 from tests.hostile.stage import on_stage
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 GOOD = 2  # models of the good API
 

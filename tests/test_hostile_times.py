@@ -21,7 +21,7 @@ from tests.hostile.stage import HURRIED, INTERVAL, Stage, on_stage
 from tests.hostile.witness import UP, Witness, models
 from tests.programs import KEY
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOUR = 3600.0
 YEAR = 365 * 86_400.0

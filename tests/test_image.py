@@ -25,7 +25,7 @@ from tests.containers import DOCKERFILE, HOST, Container, Engine, base_image
 from tests.manifests import Manifest, kustomized, parsed, pod_of, the, with_components
 from tests.programs import KEY, ROOT, program, run, simulated_api, unused_port, wait_for
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 IMAGE = f"{PROGRAM}:{__version__}"  # as the manifests have it
 DIGEST = f"sha256:{'0' * 64}"

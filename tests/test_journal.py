@@ -12,6 +12,8 @@ from exporter.runtime import journal
 from exporter.settings.flags import PROGRAM
 from tests.programs import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("level", "prefix"),

@@ -35,6 +35,8 @@ from tests.manifests import (
 from tests.pod_security import pod_security_violations
 from tests.programs import ROOT, program
 
+pytestmark = pytest.mark.slow
+
 KUBERNETES = ROOT / "deploy/kubernetes"
 README = KUBERNETES / "README.md"
 NAME = {"app.kubernetes.io/name": "cohere-finetune-exporter"}

@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
+
 from tests.programs import ROOT
+
+pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
 

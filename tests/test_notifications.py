@@ -19,7 +19,7 @@ from tests.manifests import Manifest, custom_resource_errors
 from tests.monitoring import serving
 from tests.programs import ROOT
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DEPLOY = ROOT / "deploy/prometheus"
 ENDED = "Not necessarily repaired: its status changed, it was deleted, or the failure is a day old."

@@ -23,6 +23,8 @@ from tests.leaping import START, UNIX_OFFSET
 from tests.polling_worlds import EPSILON, LIST, Life, Model, Row, Run, Trouble, World, held, texts_held_by
 from tests.talking_api import Fault
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = settings.get_current_profile_name() == "nightly"
 PROPERTY = settings(
     max_examples=200 if NIGHTLY else 14,

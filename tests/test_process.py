@@ -40,7 +40,7 @@ from tests.programs import (
     wait_for_line,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 API_KEY = {"COHERE_API_KEY": KEY}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -27,6 +28,8 @@ from exporter.polling.poller import Poller
 from exporter.telemetry import Telemetry
 from tests.conftest import HastyClock
 from tests.schedules import allowance_of, schedule_of
+
+pytestmark = pytest.mark.slow
 
 SECRET = "wandb-live-secret-0123456789abcdef"
 PROPERTY = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -17,7 +17,7 @@ from exporter.rules import render_recording
 from tests.editions import every_edition
 from tests.programs import ROOT, program, run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PAGE = (ROOT / "docs/reading-the-numbers.md").read_text(encoding="utf-8")
 QUESTIONS = {

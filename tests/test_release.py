@@ -10,6 +10,8 @@ import yaml
 from exporter import __version__
 from tools.release import CHART, dependencies, section
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -35,7 +35,7 @@ from exporter.telemetry import Telemetry
 from tests.exporter_model import Exporter, Model, always
 from tests.programs import program, run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DEPLOY = RULES.parent
 RUNBOOKS = INDEX.parent

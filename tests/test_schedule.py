@@ -26,6 +26,8 @@ from exporter.polling.schedule import PASSES, PAUSES, UNDER_WAY
 from tests.conftest import FakeClock
 from tests.schedules import schedule_of
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3_600.0
 DAY = 86_400.0
 

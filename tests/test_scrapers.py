@@ -22,7 +22,7 @@ from tests.editions import EDITIONS, every_edition
 from tests.monitoring import prometheus, target
 from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, unused_port, wait_for
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 Stored = dict[Series, str]

@@ -37,6 +37,8 @@ from tests.programs import ROOT, Running, environment, eventually, exporter, run
 from tests.schedules import allowance_of
 from tests.test_redaction import SPELLINGS
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
 KEY = 'Ab9/x"K+never-SHOWN&7'

@@ -12,7 +12,7 @@ import pytest
 from exporter.runtime.service_manager import ServiceManager
 from tests.programs import exporter
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture

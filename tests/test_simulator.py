@@ -26,7 +26,7 @@ from exporter.simulator import (
 from exporter.simulator.curves import Curve
 from tests.simulated import transport_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 START = 1_760_000_000.25
 MODELS = "/v1/finetuning/finetuned-models"

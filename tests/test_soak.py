@@ -38,7 +38,7 @@ from tools.soak.schedule import LATER, LIST, ROWS, STEPS, between
 from tools.soak.virtual import VirtualLoop
 from tools.soak.watch import KEY_PREFIX, MOST, Findings, LogReader
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import yaml
 from exporter.simulator import DEMO_API_KEY, Simulator, Status
 from tests.simulated import transport_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 START = 1_760_000_000.25
 MOMENTS = (0.0, 20.0, 47.5, 100.0, 130.0, 3_600.0, 1_000_000.0)  # seconds after the start

@@ -28,7 +28,7 @@ from exporter.polling.changes import Unexpected
 from exporter.polling.step_metrics import LONGEST_BACKOFF, REREAD, StepMetrics
 from tests.conftest import FakeClock, settle
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 INTERVAL = 60.0
 HOUR = 3600.0

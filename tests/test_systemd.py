@@ -16,7 +16,7 @@ from exporter.settings import load
 from tests.booted import PATHS, System, booted
 from tests.programs import KEY, ROOT, eventually, missing, program, run
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FOLDER = ROOT / "deploy/systemd"
 UNIT = "cohere-finetune-exporter.service"

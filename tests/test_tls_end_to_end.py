@@ -17,7 +17,7 @@ from tests.editions import every_edition
 from tests.monitoring import scraping, target
 from tests.programs import Running, eventually, exporter, run, unused_port
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 USER = "the-user-of-prometheus"
 AUTH = (USER, PASSWORD)

@@ -19,7 +19,7 @@ from tests.monitoring import prometheus
 from tests.programs import ROOT, eventually, exporter
 from tests.test_helm import LEAST, helm
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ACCOUNTS = ("research", "production")
 

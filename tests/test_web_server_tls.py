@@ -23,7 +23,7 @@ from tests.certificates import Authority
 from tests.conftest import settle, until
 from tests.test_web_server import BAD_REQUESTS, GET, LARGE, Connection, asking, connected, echo, large
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 VERIFY = "RequireAndVerifyClientCert"
 
