@@ -2,12 +2,17 @@
 
 import asyncio
 import heapq
+import os
 from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 
 from tests import editions
+
+# pytest-xdist tells its workers the size of its terminal, to which `check` would fit its table.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 # Many more worlds, and larger ones, which `make nightly` lives through.
 settings.register_profile("nightly")

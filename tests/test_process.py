@@ -222,7 +222,7 @@ async def test_a_signal_ends_the_process_while_a_large_fleet_is_rendered(tmp_pat
 async def test_a_signal_ends_scrapes_that_nobody_reads_and_a_second_one_ends_all_at_once() -> None:
     async def stop(*numbers: int, code: int, most: float) -> None:
         async with (
-            exporter(f"--cohere.base-url={api}", *STATUSES_ONLY, environ=API_KEY) as running,
+            exporter(f"--cohere.base-url={api}", *flags, environ=API_KEY) as running,
             silent(httpx.URL(running.url).port or 0, 20, SCRAPE) as clients,
         ):
             await until(lambda: all(map(is_answered, clients)))
@@ -234,7 +234,9 @@ async def test_a_signal_ends_scrapes_that_nobody_reads_and_a_second_one_ends_all
             assert asyncio.get_running_loop().time() - asked < most
         assert running.events[-1]["msg"] == "stopping"
 
-    async with simulated_api(jobs=at_rest(500)) as (_, api):
+    # A page larger than what the kernel takes for a client, or the responses would be over at once.
+    flags = ("--models.limit=0", "--cohere.page-size=1000", *STATUSES_ONLY)
+    async with simulated_api(jobs=at_rest(2_000)) as (_, api):
         await asyncio.gather(stop(TERM, code=0, most=5), stop(HUP, INT, code=130, most=1))
         await stop(TERM, TERM, code=143, most=1)
 

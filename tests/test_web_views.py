@@ -3,22 +3,22 @@
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import httpx
 import pytest
 
 from exporter.exposition import Format
-from exporter.web.landing import content_security_policy
+from exporter.web.landing import Overview, content_security_policy
 from exporter.web.limits import LENIENCE, InFlight
 from exporter.web.messages import Request
 from exporter.web.server import WebServer, listen
 from exporter.web.views import View, create_views, route
 from tests.conftest import until
 from tests.served import client_of
-from tests.test_web_landing import OVERVIEW
+from tests.test_web_landing import NOW, OVERVIEW
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,7 @@ class Exporter:
     ready: bool = True
     scrapes: list[tuple[Format, bool]] = field(default_factory=list)
     overviews: int = 0
+    overview: Overview = OVERVIEW
     rejected: int = 0
     in_flight: InFlight = field(default_factory=InFlight)
 
@@ -55,9 +56,9 @@ class Exporter:
         self.scrapes.append((fmt, gzipped))
         return self.pieces
 
-    def _overview(self) -> Any:
+    def _overview(self) -> Overview:
         self.overviews += 1
-        return OVERVIEW
+        return self.overview
 
     def _reject(self) -> None:
         self.rejected += 1
@@ -171,6 +172,26 @@ async def test_the_landing_page_comes_with_its_safety_headers(client: httpx.Asyn
     assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert OVERVIEW.name in answer.text
+
+
+@pytest.mark.parametrize(
+    ("change", "is_shared"),
+    [
+        ({"now": NOW + 0.9}, True),
+        ({"now": NOW + 1}, False),
+        ({"now": NOW - 1}, False),
+        ({"snapshot": None}, False),
+    ],
+)
+async def test_the_landing_page_is_shared_for_a_second_unless_something_changed(
+    exporter: Exporter, change: Mapping[str, Any], is_shared: bool
+) -> None:
+    view = exporter.app()
+    request = Request(method="GET", path="/", query="", headers={})
+    first = view(request)
+    exporter.overview = replace(OVERVIEW, **change)
+    assert (view(request) is first) == is_shared
+    assert view(replace(request, query="q=x")) is not first
 
 
 async def test_metrics_may_take_the_place_of_the_landing_page(exporter: Exporter) -> None:

@@ -4,7 +4,6 @@ Paths are exact and few, so a dictionary finds them: no redirects, no patterns, 
 calls the API or waits for it; each view shows what the callables handed in return at that moment.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 
@@ -79,17 +78,26 @@ class LandingView:
             "Referrer-Policy": "no-referrer",
             **NO_STORE,
         }
-        self._query: str | None = None
+        self._query = ""
+        self._shown: Overview | None = None
         self._page = _NOT_FOUND
-        self._until = 0.0
 
     def __call__(self, request: Request) -> Response:
         """Return the page that the query asks for."""
-        now = time.monotonic()
-        if request.query != self._query or now > self._until:
-            self._page = Response(200, self._headers, (render(self._overview(), request.query),))
-            self._query, self._until = request.query, now + SHARED_FOR
+        overview = self._overview()
+        if request.query != self._query or not self._is_shown(overview):
+            self._page = Response(200, self._headers, (render(overview, request.query),))
+            self._query, self._shown = request.query, overview
         return self._page
+
+    def _is_shown(self, overview: Overview) -> bool:
+        shown = self._shown
+        return (
+            shown is not None
+            and shown.outcome is overview.outcome
+            and shown.snapshot is overview.snapshot
+            and 0 <= overview.now - shown.now < SHARED_FOR
+        )
 
 
 class MetricsView:
