@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from exporter.web.connection import Connection
 
 PACE = 1024 * 1024  # bytes a second; a client that takes less lags behind
-LENIENCE = 0.1  # seconds by which a client may lag although others wait for its place
+LENIENCE = 0.02  # seconds by which a client may lag although others wait for its place
 STALLED = 1.0  # seconds without any room, after which a response may make way for a connection
 
 
