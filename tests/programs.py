@@ -190,23 +190,26 @@ async def wait_for(url: str, seconds: float = 30.0, client: Mapping[str, Any] | 
             await asyncio.sleep(0.05)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[object]], seconds: float = 30.0) -> None:
     """Ask again and again, until `condition` holds or the time is over."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - other processes make it hold
             await asyncio.sleep(0.1)
 
 
+_OF_THE_RUNNER = {"COLUMNS", "LINES", "NO_COLOR", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+
+
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     """Return this process's environment without what would configure the exporter.
 
-    COLUMNS and LINES come and go with the terminal library that some test runners load.
+    COLUMNS and LINES come from pytest-xdist, MAKEFLAGS and its kin from the `make` that runs the tests.
     """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("COHERE_", "CO_API_"))
         and not name.lower().endswith("_proxy")
-        and name not in ("COLUMNS", "LINES", "NO_COLOR")
+        and name not in _OF_THE_RUNNER
     }
     return {**kept, **(extra or {})}

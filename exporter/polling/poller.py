@@ -188,7 +188,7 @@ class Poller:
     async def finish(self) -> None:
         """Read the step metrics that are due, and publish them."""
         await self._step_metrics.drain()
-        if self._news.is_set():
+        if self._news.is_set() or self._publishing.locked():
             await self._publish_now()
 
     def _listed(self, listing: Listing, began: float) -> None:

@@ -72,9 +72,10 @@ class Stage:
         async with asyncio.timeout(30):
             due = poller.next_poll_at or 0.0
             while (outcome := poller.outcome) is before:
-                # While a poll waits for the network only its own retries may pass, not its neighbours' hours.
-                is_polling = self.clock.time() >= due
-                await self._pass_time(until=self.clock.time() + longest_wait if is_polling else None)
+                # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
+                # retries may pass, not its neighbours' hours.
+                now = self.clock.time()
+                await self._pass_time(until=now + longest_wait if now >= due else due + 1.5)
             finishing = asyncio.create_task(poller.finish())
             idle = 0
             while not finishing.done() and idle < _MOST_IDLE:
