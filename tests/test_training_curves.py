@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.editions import EDITIONS, Edition
 from tests.monitoring import text_pages
@@ -48,8 +50,16 @@ BACKFILL = "backfill"
 MISSED = "cohere_exporter_training_steps_missed_total"
 WARNED = "prometheus_target_scrapes_sample_out_of_order_total"
 STORED_LATE = "prometheus_tsdb_head_out_of_order_samples_appended_total"
+INFO = "cohere_finetuned_model_info"
 Points = set[tuple[str, int, float]]
 """Model id, milliseconds of Unix time, step."""
+
+
+class Backfilled(NamedTuple):
+    """What the API had when its history was written, and the lines about the models on /metrics then."""
+
+    points: Points
+    info: bytes
 
 
 @dataclass
@@ -180,12 +190,12 @@ def within(points: Points, start: float, end: float) -> Points:
 
 
 @pytest.fixture(scope="module")
-def backfilled(servers: Sequence[Server], tmp_path_factory: pytest.TempPathFactory) -> Points:
-    """Move blocks made of a history into the servers while they run; give what the API had."""
+def backfilled(servers: Sequence[Server], tmp_path_factory: pytest.TempPathFactory) -> Backfilled:
+    """Move blocks made of a history into the servers while they run."""
     return asyncio.run(backfill(servers, tmp_path_factory.mktemp("history")))
 
 
-async def backfill(servers: Sequence[Server], folder: Path) -> Points:
+async def backfill(servers: Sequence[Server], folder: Path) -> Backfilled:
     file = folder / "steps.om"
     async with simulated_api(speed=60) as (simulator, api):
         at = simulator.clock()
@@ -195,7 +205,7 @@ async def backfill(servers: Sequence[Server], folder: Path) -> Points:
             sys.executable, "-m", "exporter", *command, environ={"COHERE_API_KEY": KEY}
         )
         assert (code, out) == (0, ""), err
-        truth = await api_points(api)
+        truth = Backfilled(await api_points(api), await info_of(api))
     for edition in EDITIONS:
         blocks = folder / edition.name
         create = ("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=200h")
@@ -208,6 +218,21 @@ async def backfill(servers: Sequence[Server], folder: Path) -> Points:
     return truth
 
 
+async def info_of(api: str) -> bytes:
+    """Return what /metrics says about the models of an API."""
+    async with (
+        exporter(f"--cohere.base-url={api}", environ={"COHERE_API_KEY": KEY}) as running,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+
+        async def lines() -> list[str]:
+            page = (await client.get(f"{running.url}/metrics")).text
+            return [line for line in page.splitlines() if line.startswith(f"{INFO}{{")]
+
+        await eventually(lines)
+        return "".join(f"{line}\n" for line in await lines()).encode()
+
+
 @asynccontextmanager
 async def everywhere(servers: Sequence[Server], *jobs: dict[str, Any]) -> AsyncIterator[None]:
     """Let all servers scrape some jobs."""
@@ -218,7 +243,7 @@ async def everywhere(servers: Sequence[Server], *jobs: dict[str, Any]) -> AsyncI
 
 
 async def test_every_server_stores_every_step_that_the_api_shows_at_its_time(
-    ready: Sequence[Server], backfilled: Points
+    ready: Sequence[Server], backfilled: Backfilled
 ) -> None:
     async with simulated_api(speed=240) as (simulator, api):
         flags = ("--poll.interval=2s", "--training.steps-window=4s", f"--cohere.base-url={api}")
@@ -344,15 +369,35 @@ async def test_victoria_metrics_imports_the_history(tmp_path: Path) -> None:
         await process.wait()
 
 
-async def test_the_history_s_blocks_are_queried_back_from_running_servers(
-    ready: Sequence[Server], backfilled: Points
+async def test_the_history_s_blocks_are_queried_back_from_running_servers_and_joined(
+    ready: Sequence[Server], backfilled: Backfilled
 ) -> None:
     """Servers look for new blocks once a minute; they have been running for most of one."""
-    selector = f'{{job="{BACKFILL}"}}[{365 * 86_400}s]'
-    expected = {(model, at, float(step)) for model, at, step in backfilled}
+    ever = f"[{365 * 86_400}s]"
+    selector = f'{{job="{BACKFILL}"}}{ever}'
+    expected = {(model, at, float(step)) for model, at, step in backfilled.points}
     for server in ready:
         await eventually(partial(has_points, server, selector), seconds=90)
         assert await server.points(selector) == expected
+    labels = ({**sample.labels} for sample in samples(backfilled.info))
+    types = {one["model_id"]: one["base_type"] for one in labels}
+    last = f"last_over_time({STEP}{selector})"
+    joined = f'{last} * on (model_id) group_left (base_type) {INFO}{{job="models"}}'
+    async with (
+        text_pages({"/metrics": backfilled.info}.__getitem__) as target,
+        everywhere(ready, job_of("models", f"http://{target}")),
+    ):
+        for server in ready:
+            await eventually(partial(server.ask, joined))
+            found = {
+                one["metric"]["model_id"]: one["metric"]["base_type"] for one in await server.ask(joined)
+            }
+            assert found == {model: types[model] for model, _, _ in backfilled.points}
+
+
+def samples(page: bytes) -> list[Sample]:
+    """Read a page as prometheus_client does."""
+    return [sample for family in text_string_to_metric_families(page.decode()) for sample in family.samples]
 
 
 @pytest.mark.parametrize("number", [2, 6])
