@@ -1,9 +1,11 @@
 """TLS to the API over real handshakes: whom it trusts, what it reloads, and what it says of certificates."""
 
+import asyncio
 import ipaddress
 import socket
 import ssl
 import threading
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,7 @@ from exporter.cohere.connection import ConnectionTrace
 from exporter.cohere.tls import Authorities, ClientCertificate, TlsContexts, UnusableTlsFile
 from exporter.errors import ApiError
 from tests.clients import open_client
-from tests.programs import no_descriptors
+from tests.programs import no_descriptors, program, unused_port
 
 pytestmark = pytest.mark.anyio
 
@@ -213,6 +215,37 @@ async def test_a_certificate_that_is_refused_is_told_for_what_it_is(
     for says, context in cases.items():
         async with serving(context) as url:
             assert says in await ask_once(url, trusted)
+
+
+async def test_a_gateway_that_speaks_http2_only_refuses_the_handshake_and_is_named(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    """As RFC 7301, 3.2 asks of a server, by an alert for which Python's ssl has no name."""
+    leaf, port = authority.issue_cert(HOST), unused_port()
+    leaf.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    command = (
+        "s_server",
+        "-quiet",
+        "-alpn",
+        "h2",
+        "-accept",
+        f"{HOST}:{port}",
+        "-cert",
+        tmp_path / "server.pem",
+    )
+    server = await asyncio.create_subprocess_exec(
+        program("openssl"), *map(str, command), stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
+    )
+    try:
+        said = "Connection refused"
+        async with asyncio.timeout(10):
+            while "Connection refused" in said:  # until it listens
+                said = await ask_once(f"https://{HOST}:{port}", bundle(tmp_path / "ca.pem", authority))
+        assert f"cannot connect to {HOST}:{port}: it speaks HTTP/2 only" in said
+        assert "Have the gateway offer HTTP/1.1 as well as HTTP/2." in said
+    finally:
+        server.kill()
+        await server.wait()
 
 
 async def test_the_dot_of_an_absolute_name_is_not_looked_for_in_the_certificate(

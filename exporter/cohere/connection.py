@@ -91,6 +91,9 @@ _HANDSHAKES: Mapping[str, _Fault] = MappingProxyType(
         ),
     }
 )
+_OPENSSL_WORDS = re.compile(
+    r"\[SSL\] ([a-z0-9 ]+)"
+)  # "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)"
 _NO_HTTP = _Fault("it does not speak HTTP", "Correct scheme, host and port in --cohere.base-url.")
 _BINARY = {
     "https": _Fault("it speaks HTTP/2 only", _HTTP2_ONLY),
@@ -207,12 +210,19 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
         cause = group[-1] if group else cause.__cause__ or cause.__context__
 
 
+def _reason(error: ssl.SSLError) -> str:
+    """Return the name of sslerr.h; where Python knows none for an alert, that of OpenSSL's words for it."""
+    named = getattr(error, "reason", None)
+    words = _OPENSSL_WORDS.match(str(error.args[-1]) if error.args else "")
+    return named or (words[1].strip().replace(" ", "_").upper() if words else "")
+
+
 def _fault_of(cause: BaseException) -> _Fault | None:
     if isinstance(cause, ssl.SSLCertVerificationError):
         unknown = _Fault(f"its certificate is not valid: {cause.verify_message}", _TRUST)
         return _CERTIFICATES.get(cause.verify_code, unknown)
     if isinstance(cause, ssl.SSLError):
-        reason = getattr(cause, "reason", None) or ""  # Python's own have none
+        reason = _reason(cause)
         words = f"TLS failed: {reason.replace('_', ' ').lower()}".removesuffix(": ")
         return _HANDSHAKES.get(reason, _Fault(words))
     if isinstance(cause, httpx.ProxyError):
