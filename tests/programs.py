@@ -197,7 +197,7 @@ async def eventually(condition: Callable[[], Awaitable[object]], seconds: float 
             await asyncio.sleep(0.1)
 
 
-_OF_THE_RUNNER = {"COLUMNS", "LINES", "NO_COLOR", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+_OF_THE_RUNNER = {"ARGS", "COLUMNS", "LINES", "NO_COLOR", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
 
 
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
