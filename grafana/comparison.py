@@ -71,7 +71,7 @@ def curves_by_step() -> Panel:
     value = f"({value})\nand on (model_id) ({_drawn()})"
     step = either(of("step_number"), of("training_metric_step", metric))
     return by_step(
-        "One metric by training step",
+        "One evaluation metric by training step",
         f"The chosen metric of this model and of up to {COMPARED} chosen to compare, over the training step "
         "instead of the time. The time range must reach back to the training of all of them.",
         _shown(f"({step})\nand on (model_id) ({value})"),

@@ -39,12 +39,14 @@ def pace(window: str) -> str:
 def build() -> Dashboard:
     """Build the dashboard."""
     losses = _curves(
-        "Losses: lower is better",
+        "Evaluation losses: lower is better",
         "Evaluation metrics that fall, by name: loss, entropy, perplexity, error.",
         "=~",
     )
     scores = _curves(
-        "Scores: higher is better", "All other evaluation metrics, such as accuracy, F1, MRR and nDCG.", "!~"
+        "Evaluation scores: higher is better",
+        "All other evaluation metrics, such as accuracy, F1, MRR and nDCG.",
+        "!~",
     )
     return dashboard(
         BOARD,

@@ -91,8 +91,8 @@ def best_of_datasets(name: Column) -> Panel:
     highest = f"topk {by} (1, {rising}\n{joined})"
     return listing(
         "Best of each dataset",
-        "The run that reached the best value of each metric on each dataset, at any step. Runs of one base "
-        "type are compared with each other only.",
+        "The run that reached the best value of each evaluation metric on each dataset, at any step. Runs of "
+        "one base type are compared with each other only.",
         named(f"({lowest}\nor {highest})"),
         columns=[
             Column(field="dataset_id", title="Dataset"),

@@ -291,3 +291,10 @@ def known_metrics() -> set[str]:
 
 def load(file: Path) -> Any:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("name", "panel"), PANELS, ids=PANEL_IDS)
+def test_values_of_metrics_are_said_to_be_of_evaluation(name: str, panel: dict[str, Any]) -> None:
+    values = re.compile(r"_training_metric(_min|_max)?\{|_step_metric\{")
+    if any(values.search(target["expr"]) for target in panel["targets"]):
+        assert "evaluat" in (panel["title"] + panel.get("description", "")).lower(), name

@@ -167,7 +167,7 @@ CASES = [
     ),
     Case(
         "of the models to compare the five created last are drawn, and the model itself",
-        "model: One metric by training step B",
+        "model: One evaluation metric by training step B",
         {
             **{model("training_metric", each, model_name=each, metric="loss"): 0.5 for each in "bcdefgh"},
             **{model("info", each, model_name=each): 1.0 for each in "bcdefgh"},

@@ -316,6 +316,10 @@ def test_its_policy_allows_its_own_style_sheet_only() -> None:
     assert 'style="' not in render(OVERVIEW)
 
 
+def test_the_metrics_are_said_to_be_of_evaluation() -> None:
+    assert "losses and scores are of evaluation" in Page(render(OVERVIEW)).text
+
+
 def test_a_clock_that_went_back_gives_no_negative_age() -> None:
     assert "0 s ago" in Page(render(replace(OVERVIEW, now=NOW - 1_000))).text
 

@@ -25,7 +25,7 @@ def models_table(
     part = f"; {first:,} to {first + len(shown) - 1:,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
     rows = "\n".join(_row(state, curves.get(state.model.id), now) for state in shown)
-    yield f"<table>\n<caption>Failed models first{part}</caption>"
+    yield f"<table>\n<caption>Failed models first; losses and scores are of evaluation{part}</caption>"
     yield f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
     yield from _pages(selection, len(found))
 
