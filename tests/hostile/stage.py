@@ -75,7 +75,8 @@ class Stage:
                 # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
                 # retries may pass, not its neighbours' hours.
                 now = self.clock.time()
-                await self._pass_time(until=now + longest_wait if now >= due else due + 1.5)
+                begins = max(due, poller.next_poll_at or 0.0)
+                await self._pass_time(until=now + longest_wait if now >= due else begins + 1.5)
             finishing = asyncio.create_task(poller.finish())
             idle = 0
             while not finishing.done() and idle < _MOST_IDLE:
