@@ -34,7 +34,7 @@ ALL_THE_TIME = Plan(queue=3, silence=10, training=100 * 24 * 60)
 
 
 def fleet(models: int, training: int) -> list[Job]:
-    """Give models at rest and models that have been in training for a day."""
+    """Return models at rest and models that have been in training for a day."""
     begun = [
         start_job(CHAT, ALL_THE_TIME, version=number, created_at=START - DAY - number)
         for number in range(training)
@@ -73,7 +73,7 @@ async def naive_calls(models: int) -> int:
 
 
 def calls_per_day(fleets: Sequence[int] = (3, 15, 300)) -> Iterator[tuple[str, ...]]:
-    """Give the rows of the table of calls per day, three for each fleet of so many models."""
+    """Yield the rows of the table of calls per day, three for each fleet of so many models."""
     for models in fleets:
         naive = _run(naive_calls(models)) * _polls(INTERVAL)
         for state, training in (("idle", 0), ("one training", 1), ("all training", models)):
@@ -102,7 +102,7 @@ class Example:
     ascending_steps: bool = False
 
     def jobs(self) -> list[Job]:
-        """Give the models: one of them is trained anew each time, the others rest."""
+        """Return the models: one of them is trained anew each time, the others rest."""
         # Not in step with the polls: each begins a little later in the day than the one before.
         count = int(MONTH / DAY / self.every) if self.every else 0
         moments = [START + (number * self.every * 1.003 + 0.4) * DAY for number in range(count)]
@@ -136,7 +136,7 @@ async def live(example: Example) -> World:
 
 
 def freshness() -> Iterator[tuple[str, ...]]:
-    """Give the rows of the table of freshness: a month of each example."""
+    """Yield the rows of the table of freshness: a month of each example."""
     for example in EXAMPLES:
         world = _run(live(example))
         idle, busy = (_gaps(world.listed, is_busy=state) for state in (False, True))
@@ -160,13 +160,13 @@ def _gaps(listed: Sequence[tuple[float, bool]], *, is_busy: bool) -> list[float]
 
 
 def end_of_training(job: Job) -> float:
-    """Give the seconds from the start to the end of a training, the end of the month at most."""
+    """Return the seconds from the start to the end of a training, the end of the month at most."""
     end = next(later for (_, status), (later, _) in pairwise(job.history) if status == Status.FINETUNING)
     return min(end - START, MONTH)
 
 
 def _unread(job: Job, world: World) -> list[float]:
-    """Give the times between readings of a training, from when it was first seen to its end."""
+    """Return the times between readings of a training, from when it was first seen to its end."""
     if job.id not in world.in_training:
         return []
     times = [world.in_training[job.id], *world.read.get(job.id, []), end_of_training(job)]
@@ -174,13 +174,13 @@ def _unread(job: Job, world: World) -> list[float]:
 
 
 def _wait(job: Job, world: World) -> float:
-    """Give the seconds from a job's creation to the poll that saw it."""
+    """Return the seconds from a job's creation to the poll that saw it."""
     created_at = job.created_at - START
     return next(at for at, _ in world.listed if at >= created_at) - created_at
 
 
 def _ages(gaps: Sequence[float]) -> str:
-    """Give mean and greatest age of data that is renewed with these gaps, looked at at any moment."""
+    """Return mean and greatest age of data that is renewed with these gaps, looked at at any moment."""
     if not gaps:
         return ""
     at_any_moment = sum(gap**2 for gap in gaps) / 2 / sum(gaps)
@@ -217,7 +217,7 @@ TABLES = {
 
 
 def calls_page() -> str:
-    """Give docs/calls.md with its tables as measured now; all else stays as it is written there."""
+    """Return docs/calls.md with its tables as measured now; all else stays as it is written there."""
     page = (Path(__file__).parent / "calls.md").read_text(encoding="utf-8")
     for name, (header, rows) in TABLES.items():
         lines = [header, ("---", "---", *["---:"] * (len(header) - 2)), *rows()]

@@ -150,7 +150,7 @@ _BACKOFF = (
 
 
 def failure_modes_page() -> str:
-    """Give docs/failure-modes.md."""
+    """Return docs/failure-modes.md."""
     modes = (
         (mode.name, f"`{mode.reason}`", mode.says.format(api="api:443", timeout="30 s", size="16 MiB"))
         for mode in MODES

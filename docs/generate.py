@@ -195,7 +195,7 @@ key may be left out.
 
 
 def metrics_page() -> str:
-    """Give docs/metrics.md."""
+    """Return docs/metrics.md."""
     families, steps = (
         [(f"`{family.name}`", _labels(family.labels), family.help) for family in table]
         for table in (FAMILIES, STEP_FAMILIES)
@@ -243,7 +243,7 @@ def _sample() -> str:
 
 
 def configuration_page() -> str:
-    """Give docs/configuration.md."""
+    """Return docs/configuration.md."""
     sections = []
     for name, group in groups().items():
         rows = [_option_row(option) for option in options() if option.group == name]
@@ -292,7 +292,7 @@ def _own_row(metric: Metric) -> tuple[str, ...]:
 
 
 def _values(label: str, metrics: Iterable[Metric]) -> list[str]:
-    """Give the values of a label that are known in advance."""
+    """Return the values of a label that are known in advance."""
     samples = (sample for metric in metrics for sample in metric.samples)
     return list(dict.fromkeys(sample.labels[label] for sample in samples if label in sample.labels))
 

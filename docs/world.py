@@ -37,11 +37,11 @@ class StoppedClock:
         self.now = 0.0
 
     def monotonic(self) -> float:
-        """Give seconds since the start."""
+        """Return seconds since the start."""
         return self.now
 
     def time(self) -> float:
-        """Give Unix seconds."""
+        """Return Unix seconds."""
         return START + self.now
 
     async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the signature is that of a clock

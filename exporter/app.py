@@ -174,7 +174,7 @@ class Exporter:
         )
 
     def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
-        """Give /metrics as it is now."""
+        """Return /metrics as it is now."""
         return self.exposition.page(format_, self.live.page(format_), gzipped=gzipped)
 
     def scrape_steps(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
@@ -182,7 +182,7 @@ class Exporter:
         return self.steps.chunks(format_, gzipped=gzipped)
 
     def overview(self) -> Overview:
-        """Give what the landing page shows."""
+        """Return what the landing page shows."""
         return Overview(
             name=NAME,
             version=__version__,
@@ -391,7 +391,7 @@ def _server(
 
 
 def _url(host: str, port: int, scheme: str) -> str:
-    """Give an address that opens in a browser on this machine."""
+    """Return an address that opens in a browser on this machine."""
     if host in ("", "::", "0.0.0.0"):  # noqa: S104 - compared, not bound
         host = "localhost"
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"

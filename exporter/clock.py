@@ -14,11 +14,11 @@ class Clock(Protocol):
     """The times the exporter reads and the one way it waits."""
 
     def monotonic(self) -> float:
-        """Give seconds since some fixed moment; never goes back."""
+        """Return seconds since some fixed moment; never goes back."""
         ...
 
     def time(self) -> float:
-        """Give Unix seconds; may jump."""
+        """Return Unix seconds; may jump."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -32,7 +32,7 @@ class SystemClock:
     time = staticmethod(time.time)
 
     def monotonic(self) -> float:
-        """Give seconds since the machine started, its sleep included."""
+        """Return seconds since the machine started, its sleep included."""
         return time.clock_gettime(_STEADY)
 
     async def sleep(self, seconds: float) -> None:

@@ -48,12 +48,12 @@ class ApiError(Exception):
         self.advice = advice or type(self).advice
 
     def kept(self) -> Self:
-        """Give it as it may be kept: the frames of a traceback hold the whole answer that failed."""
+        """Return it as it may be kept: the frames of a traceback hold the whole answer that failed."""
         self.__traceback__ = self.__context__ = self.__cause__ = None
         return self
 
     def fields(self) -> dict[str, str]:
-        """Give what a log line says of it."""
+        """Return what a log line says of it."""
         fields = {"reason": self.reason, "error": self.message}
         return {**fields, "trace_id": self.trace_id} if self.trace_id else fields
 

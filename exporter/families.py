@@ -114,7 +114,7 @@ def _by_metric(
 
 
 def bounded_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """Give the numbers of models with so many unknown statuses by name, and the rest in one."""
+    """Return the numbers of models with so many unknown statuses by name, and the rest in one."""
     # Every model may have a status of its own, those left out by a limit, too.
     unknown = [status for status in counts if status not in _KNOWN_STATUSES]
     bounded = Counter(counts)

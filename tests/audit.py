@@ -39,7 +39,7 @@ def code() -> list[str]:
 
 
 def advisories(report: dict[str, Any] | None) -> Iterator[str]:
-    """Give one line for each known vulnerability, and one when advisories could not be had."""
+    """Yield one line for each known vulnerability, and one when advisories could not be had."""
     packages = report["dependencies"] if report else []
     for package in packages:
         for known in package.get("vulns", ()):
@@ -52,7 +52,7 @@ def advisories(report: dict[str, Any] | None) -> Iterator[str]:
 
 
 def unexplained(report: dict[str, Any] | None) -> Iterator[str]:
-    """Give one line for each finding that has no reason beside it, and for what bandit cannot read."""
+    """Yield one line for each finding that has no reason beside it, and for what bandit cannot read."""
     if report is None:
         yield "bandit gave no report"
         return
@@ -78,7 +78,7 @@ def _tools() -> dict[str, Any]:
 
 
 def _report(tool: str, *options: str) -> dict[str, Any] | None:
-    """Give a tool's report; None, and what the tool said instead, when it made none."""
+    """Return a tool's report; None, and what the tool said instead, when it made none."""
     done = subprocess.run([sys.executable, "-m", tool, *options], cwd=ROOT, capture_output=True, check=False)
     try:
         report: dict[str, Any] = json.loads(done.stdout)

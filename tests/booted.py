@@ -67,7 +67,7 @@ class System:
         return await self.output("systemctl is-system-running || true") in ("running", "degraded")
 
     async def page(self, path: str, trusted: Path | None = None) -> str:
-        """Give a page that is served on the system's loopback, over TLS if `trusted`; "" if nobody does."""
+        """Return a page that is served on the system's loopback, over TLS if `trusted`; "" if nobody does."""
         url = f"{'https' if trusted else 'http'}://localhost:10220{path}"
         command = (*self._enter("--net"), sys.executable, "-c", PAGE, url, str(trusted or ""))
         process = await asyncio.create_subprocess_exec(

@@ -32,7 +32,7 @@ class Authority:
         return certificate, key
 
     def trusting(self, client: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-        """Give a client's context that trusts this CA, with the client's own certificate if it has one."""
+        """Return a client's context that trusts this CA, with the client's own certificate if it has one."""
         context = ssl.create_default_context(cafile=str(self.file))
         if client:
             context.load_cert_chain(*client)
@@ -40,5 +40,5 @@ class Authority:
 
 
 def chain(issued: trustme.LeafCert) -> bytes:
-    """Give a certificate and what leads to its CA."""
+    """Return a certificate and what leads to its CA."""
     return b"".join(blob.bytes() for blob in issued.cert_chain_pems)

@@ -64,7 +64,7 @@ runroot = "{folder}/run"
 
 
 def base_image() -> str:
-    """Give the name of the base image, as the Dockerfile has it."""
+    """Return the name of the base image, as the Dockerfile has it."""
     (name,) = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
     return str(name)
 
@@ -207,7 +207,7 @@ class Engine:
 
 
 def _playable(manifests: Iterable[Manifest], *ports: int) -> list[Manifest]:
-    """Give what podman can run of the manifests, changed only where podman is no Kubernetes."""
+    """Return what podman can run of the manifests, changed only where podman is no Kubernetes."""
     kept = [deepcopy(one) for one in manifests if one["kind"] in ("Secret", "ConfigMap", "Deployment")]
     pod = pod_of(kept)
     (container,) = pod["containers"]
@@ -234,12 +234,12 @@ class Container:
     address: str
 
     async def inspect(self) -> dict[str, Any]:
-        """Give what podman knows of it."""
+        """Return what podman knows of it."""
         found: list[dict[str, Any]] = json.loads(await self.engine.podman("inspect", self.name))
         return found[0]
 
     async def status(self) -> dict[str, str]:
-        """Give what the kernel says of its first process, seen from outside: users, capabilities, memory."""
+        """Return what the kernel says of its first process, seen outside: users, capabilities, memory."""
         lines = (line.partition(":") for line in await self._kernel_says("status"))
         return {name: value.strip() for name, _, value in lines}
 
@@ -256,7 +256,7 @@ class Container:
         await asyncio.to_thread((Path(source) / Path(path).name).write_text, text, "utf-8")
 
     async def logs(self) -> str:
-        """Give what it printed, on standard error too."""
+        """Return what it printed, on standard error too."""
         _, out, err = await self.engine.run("podman", "logs", self.name)
         return out + err
 

@@ -28,7 +28,7 @@ class Query:
 
 
 def _queries() -> Iterator[Query]:
-    """Give the queries of all panels and annotations."""
+    """Yield the queries of all panels and annotations."""
     for name, panel in PANELS:
         for target in panel["targets"]:
             place = f"{name}: {panel['title']} {target['refId']}"
@@ -42,12 +42,12 @@ QUERIES = tuple(_queries())
 
 
 def variables(name: str) -> dict[str, dict[str, Any]]:
-    """Give the variables of a dashboard by their names."""
+    """Return the variables of a dashboard by their names."""
     return {variable["name"]: variable for variable in BOARDS[name]["templating"]["list"]}
 
 
 def everywhere(value: Any) -> Iterator[dict[str, Any]]:
-    """Give every object within a JSON value."""
+    """Yield every object within a JSON value."""
     if isinstance(value, dict):
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():

@@ -49,29 +49,29 @@ def with_components(folder: Path, *parts: str) -> str:
 
 @cache
 def parsed(text: str) -> tuple[Manifest, ...]:
-    """Give the manifests of a rendered text; they are shared, so copy one before you change it."""
+    """Return the manifests of a rendered text; they are shared, so copy one before you change it."""
     return tuple(document for document in yaml.load_all(text, yaml.CSafeLoader) if document)
 
 
 def of_kind(manifests: Iterable[Manifest], kind: str) -> list[Manifest]:
-    """Give the manifests of one kind."""
+    """Return the manifests of one kind."""
     return [manifest for manifest in manifests if manifest["kind"] == kind]
 
 
 def the(kind: str, manifests: Iterable[Manifest]) -> Manifest:
-    """Give the only manifest of one kind."""
+    """Return the only manifest of one kind."""
     (found,) = of_kind(manifests, kind)
     return found
 
 
 def named(name: str, manifests: Iterable[Manifest]) -> Manifest:
-    """Give the only manifest of a name."""
+    """Return the only manifest of a name."""
     (found,) = (manifest for manifest in manifests if manifest["metadata"]["name"] == name)
     return found
 
 
 def pod_of(manifests: Iterable[Manifest]) -> Manifest:
-    """Give the pod's specification in the one Deployment."""
+    """Return the pod's specification in the one Deployment."""
     pod: Manifest = the("Deployment", manifests)["spec"]["template"]["spec"]
     return pod
 
@@ -101,7 +101,7 @@ def custom_resource_errors(manifests: Iterable[Manifest]) -> list[str]:
 
 
 def policy_findings(files: Iterable[Path]) -> set[str]:
-    """Give what the policy scan finds in manifests: the numbers of the checks."""
+    """Return what the policy scan finds in manifests: the numbers of the checks."""
     command = (
         program("checkov"),
         "--framework",
@@ -134,7 +134,7 @@ def settings_of(manifests: Sequence[Manifest], folder: Path) -> tuple[Command, S
 
 
 def mounted(manifests: Sequence[Manifest], path: Path) -> str:
-    """Give the text that a container of the Deployment finds at `path`, from a ConfigMap."""
+    """Return the text that a container of the Deployment finds at `path`, from a ConfigMap."""
     volume = volume_at(manifests, path.parent)
     name = volume["configMap"]["name"]
     (source,) = (one for one in of_kind(manifests, "ConfigMap") if one["metadata"]["name"] == name)

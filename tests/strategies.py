@@ -32,7 +32,7 @@ def _perhaps(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Give objects that have any of these fields."""
+    """Return objects that have any of these fields."""
     return st.fixed_dictionaries({}, optional={name: _perhaps(values) for name, values in fields.items()})
 
 

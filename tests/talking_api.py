@@ -163,7 +163,7 @@ def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None
 
 
 def readable(text: str) -> str:
-    """Give text as it must be seen: cut, and without what UTF-8 cannot carry."""
+    """Return text as it must be seen: cut, and without what UTF-8 cannot carry."""
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text[:1024])
 
 

@@ -53,7 +53,7 @@ async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list
 
 
 def failed(metrics: str) -> set[str]:
-    """Give the names of the models that an exposition shows as failed."""
+    """Return the names of the models that an exposition shows as failed."""
     return set(
         re.findall(r'_status{.*model_name="(.*?)".*status="STATUS_FAILED".* 1\.0$', metrics, re.MULTILINE)
     )
@@ -68,7 +68,7 @@ async def until(ask: Callable[[], Awaitable[Alerts]], condition: Callable[[Alert
 
 
 def config(*, scraped: str, told: str) -> dict[str, Any]:
-    """Give the example for Prometheus, with the addresses of this test and at its pace."""
+    """Return the example for Prometheus, with the addresses of this test and at its pace."""
     example: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
     example["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     example["rule_files"] = [str(DEPLOY / file) for file in example["rule_files"]]

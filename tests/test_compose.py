@@ -33,7 +33,7 @@ every_service = pytest.mark.parametrize("name", SERVICES)
 
 
 def mounts(service: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Give what a service mounts: target → source and mode."""
+    """Return what a service mounts: target → source and mode."""
     parts = [(*volume.split(":"), "rw")[:3] for volume in service.get("volumes", [])]
     return {target: (source, mode) for source, target, mode in parts}
 

@@ -468,7 +468,7 @@ class Conversations(RuleBasedStateMachine):
         return progress.step >= 0 if name.endswith("_step") else progress.metrics is not None
 
     def expected(self) -> dict[str, dict[Labels, str]]:
-        """Give what must be seen of some families: of what makes a series its own, and its value."""
+        """Return what must be seen of some families: of what makes a series its own, and its value."""
         expected: dict[str, dict[Labels, str]] = defaultdict(dict)
         counts = Counter({status.value: 0 for status in Status})
         counts.update(job.status for job in self.listed.values())
@@ -529,7 +529,7 @@ class Conversations(RuleBasedStateMachine):
 
 
 def labels_of(labels: dict[str, str]) -> Labels:
-    """Give what makes a series its own: its labels, but for what only describes."""
+    """Return what makes a series its own: its labels, but for what only describes."""
     return tuple(
         sorted(
             (name, labels[name]) for name in ("model_id", "model_name", "status", "metric") if name in labels
@@ -544,7 +544,7 @@ def falling(reading: Reading) -> bool:
 
 
 def measured(reading: Reading) -> dict[str, float]:
-    """Give the latest value of each metric that makes sense."""
+    """Return the latest value of each metric that makes sense."""
     meaning = {repr(value): seen for value, seen in VALUES}
     latest = {}
     for _, metrics in sorted(reading.rows, key=lambda row: row[0]):

@@ -265,7 +265,7 @@ def test_grafana_is_provisioned_with_the_dashboards_and_a_prometheus() -> None:
 
 
 def problems(schema: str, value: object) -> list[str]:
-    """Give what is wrong with a value by one of the schemas that grafana/schemas/make.sh made."""
+    """Return what is wrong with a value by one of the schemas that grafana/schemas/make.sh made."""
     file = ROOT / "tests" / "data" / "grafana" / f"{schema}.json"
     validator = Draft7Validator(json.loads(file.read_text(encoding="utf-8")))
     return [f"{list(error.path)}: {error.message}" for error in validator.iter_errors(value)]
@@ -277,7 +277,7 @@ def metrics_shown() -> set[str]:
 
 
 def known_metrics() -> set[str]:
-    """Give the names of all series that the exporter serves."""
+    """Return the names of all series that the exporter serves."""
     telemetry = Telemetry(
         version="0", revision="", endpoints=["any"], rejected_kinds=["any"], calls_left=lambda: 0.0
     )

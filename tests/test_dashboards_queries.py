@@ -67,7 +67,7 @@ class Prometheus:
         self.variables = WINDOWS | CHOICES
 
     async def ask(self, query: Query) -> list[Series]:
-        """Give the series; a query that Prometheus refuses is an AssertionError."""
+        """Return the series; a query that Prometheus refuses is an AssertionError."""
         now = time.time()
         when = {"start": now - 60, "end": now, "step": 1} if query.is_range else {"time": now}
         api = "query_range" if query.is_range else "query"
@@ -247,7 +247,7 @@ async def an_exporter_of_an_account_of_its_own(
 
 
 async def a_model_in_training(asked: Prometheus) -> str:
-    """Give the model that has trained least of those with steps: it goes on until the test has ended."""
+    """Return the model that has trained least of those with steps: it goes on until the test has ended."""
     query = (
         "bottomk(1, cohere_finetuned_model_training_step and on (model_id) "
         '(cohere_finetuned_model_status{status="STATUS_FINETUNING"} == 1) '

@@ -51,7 +51,7 @@ async def until_page(url: str, condition: Callable[[str], bool]) -> str:
 
 
 def command_line(pid: int) -> str:
-    """Give what a process list shows, where there is /proc to read it from."""
+    """Return what a process list shows, where there is /proc to read it from."""
     file = Path(f"/proc/{pid}/cmdline")
     return file.read_text() if file.exists() else ""
 

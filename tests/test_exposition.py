@@ -80,12 +80,12 @@ def page(subject: Exposition, format_: Format, live: bytes = b"", *, gzipped: bo
 
 
 def families_on(text: bytes) -> list[str]:
-    """Give the families of a page in order, by their HELP lines."""
+    """Return the families of a page in order, by their HELP lines."""
     return re.findall(r"^# HELP (\S+)", text.decode(), re.MULTILINE)
 
 
 def samples(subject: Exposition) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Give the samples by family, as a strict reader of OpenMetrics finds them."""
+    """Return the samples by family, as a strict reader of OpenMetrics finds them."""
     text = page(subject, Format.OPENMETRICS, b"# EOF\n").decode()
     return {
         family.name: [(sample.labels, sample.value) for sample in family.samples]

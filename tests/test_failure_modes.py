@@ -14,7 +14,7 @@ READING_FAILURES = "cohere_exporter_training_metrics_failures_total"
 
 
 def failures(series: Series) -> dict[tuple[str, str], float]:
-    """Give what has been counted: family and reason."""
+    """Return what has been counted: family and reason."""
     return {
         (family, dict(labels)["reason"]): value
         for (family, labels), value in series.items()

@@ -124,13 +124,13 @@ def family(name: str) -> Family:
 
 
 def values(name: str, *models: ModelState) -> dict[tuple[str, ...], float]:
-    """Give the values of one family by the label values that follow the model's own."""
+    """Return the values of one family by the label values that follow the model's own."""
     snapshot = Snapshot(states=models, status_counts={})
     return {labels[2:]: value for labels, value in samples_of(family(name), snapshot)}
 
 
 async def rendered(name: str, format_: Format) -> bytes:
-    """Give the exposition of FLEET with every family but one left out."""
+    """Return the exposition of FLEET with every family but one left out."""
     others = re.compile(rf"(?!{name}$).*")
     exposition = Exposition(is_fresh=lambda _: True, exclude=others)
     await exposition.publish(FLEET)

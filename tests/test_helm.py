@@ -211,7 +211,7 @@ def _text(values: str, chart: Path, arguments: Sequence[str], version: str) -> s
 
 
 def render(values: Mapping[str, Any]) -> tuple[Manifest, ...]:
-    """Give the manifests that the chart becomes."""
+    """Return the manifests that the chart becomes."""
     return parsed(text_of(values))
 
 
@@ -226,7 +226,7 @@ def read_settings(manifests: Sequence[Manifest], folder: Path) -> Settings:
 
 
 def changed(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Give the values with another one at `path`; None takes it away."""
+    """Return the values with another one at `path`; None takes it away."""
     copy = deepcopy(dict(values))
     *parents, last = path.split(".")
     group = copy
@@ -239,7 +239,7 @@ def changed(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def meaning(value: Any) -> Any:
-    """Give a manifest, or a part of one, without what may differ between kustomization and chart."""
+    """Return a manifest, or a part of one, without what may differ between kustomization and chart."""
     if isinstance(value, dict):
         pairs = {name: meaning(member) for name, member in value.items() if name not in UNEQUAL}
         return {
@@ -255,7 +255,7 @@ def meaning(value: Any) -> Any:
 
 
 def by_kind(manifests: Sequence[Manifest]) -> dict[str, list[Any]]:
-    """Give the meaning of the manifests by kind."""
+    """Return the meaning of the manifests by kind."""
     kinds = sorted({manifest["kind"] for manifest in manifests})
     return {kind: [meaning(manifest) for manifest in of_kind(manifests, kind)] for kind in kinds}
 
@@ -314,7 +314,7 @@ def test_values_and_schema_name_the_same_and_each_has_a_meaning() -> None:
 
 
 def declared_paths(declared: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Give every value that the schema knows; each group must refuse what it does not know."""
+    """Yield every value that the schema knows; each group must refuse what it does not know."""
     assert declared["additionalProperties"] is False, prefix
     for name, below in declared["properties"].items():
         if "properties" in below and name != "config":
@@ -355,7 +355,7 @@ def test_the_chart_monitors_as_the_kustomization_does(tmp_path: Path) -> None:
 
 
 def dashboards(manifests: Sequence[Manifest]) -> dict[str, str]:
-    """Give the text of each dashboard by its file's name, from ConfigMaps that the sidecar finds."""
+    """Return the text of each dashboard by its file's name, from ConfigMaps that the sidecar finds."""
     found: dict[str, str] = {}
     for manifest in of_kind(manifests, "ConfigMap"):
         if manifest["metadata"]["labels"].get("grafana_dashboard") == "1":

@@ -76,12 +76,12 @@ class Played:
     log: Sequence[dict[str, Any]]
 
     def newly(self, family: str) -> dict[str, float]:
-        """Give what a family of counters has counted."""
+        """Return what a family of counters has counted."""
         return dict(Counter(counted(self.during, family)) - Counter(counted(self.before, family)))
 
     @property
     def counted(self) -> dict[str, float]:
-        """Give the parts that were skipped, by their kind."""
+        """Return the parts that were skipped, by their kind."""
         return dict(Counter(counted(self.during)) - Counter(counted(self.before)))
 
 
@@ -309,7 +309,7 @@ def assert_shown(played: Played, expected: Mapping[str, Mapping[str, Any]]) -> N
 
 
 def row_facts(path: str, rule: str, value: str) -> Facts:
-    """Give how a model differs from a plain one when its newer row has this value."""
+    """Return how a model differs from a plain one when its newer row has this value."""
     shown = RULES[rule].get(value)
     if path == "created_at":
         return {"step recorded": shown}
@@ -320,7 +320,7 @@ def row_facts(path: str, rule: str, value: str) -> Facts:
 
 
 def answer_becomes(field: str, value: str, place: Place) -> tuple[str, set[str]]:
-    """Give the error that a poll ends with, or "", and then the models that are listed."""
+    """Return the error that a poll ends with, or "", and then the models that are listed."""
     one_page = {"waiting" if place is Place.LATER_PAGE else "training"}
     if field == "total_size":
         return "", GOOD

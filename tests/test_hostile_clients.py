@@ -136,7 +136,7 @@ def descriptors(running: Running) -> int:
 
 
 def peak(running: Running) -> int:
-    """Give the most memory, in KiB, that the process has had since it was last asked to forget it."""
+    """Return the most memory, in KiB, that the process has had since it was last asked to forget it."""
     status = Path(f"/proc/{running.process.pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0])
 

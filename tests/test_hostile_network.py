@@ -54,7 +54,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(autouse=True)
 def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """Give the authority that the environment names."""
+    """Return the authority that the environment names."""
     file = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(file)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))

@@ -134,7 +134,7 @@ def rows_of(page: str) -> list[list[str]]:
 
 
 def segment(target: str) -> str:
-    """Give the id that a request for step metrics asks for, as a server reads it."""
+    """Return the id that a request for step metrics asks for, as a server reads it."""
     assert target.isascii()
     assert target.isprintable()
     url = urlsplit(target)
@@ -246,7 +246,7 @@ class TestTokens:
 
 
 def numbers() -> Iterator[str]:
-    """Give tokens without an end."""
+    """Return tokens without an end."""
     return map(str, count(2))
 
 

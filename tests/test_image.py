@@ -112,7 +112,7 @@ async def until_metrics(address: str, pattern: str, count: int = 1, tls: SSLCont
 
 
 def outside(url: str) -> str:
-    """Give a URL of this machine's loopback as a container sees it."""
+    """Return a URL of this machine's loopback as a container sees it."""
     return url.replace("127.0.0.1", HOST)
 
 
@@ -155,7 +155,7 @@ async def test_nothing_but_the_package_enters_the_build(
 
 
 async def contents(engine: Engine, image: str, folder: Path) -> set[str]:
-    """Give the names of the files in an image."""
+    """Return the names of the files in an image."""
     name = await engine.podman("create", image, "/none")
     await engine.podman("export", f"--output={folder}/image.tar", name)
     with tarfile.open(folder / "image.tar") as archive:
@@ -371,7 +371,7 @@ def calls_left(metrics: str) -> float:
 
 
 def of_an_api(base_url: str, folder: Path) -> list[Manifest]:
-    """Give the manifests with a claim for the record of calls, a quota and another address of the API."""
+    """Return the manifests with a claim for the record of calls, a quota and another address of the API."""
     manifests = deepcopy(list(parsed(with_components(folder, "components/quota"))))
     config = {"cohere": {"base-url": base_url, "calls-per-month": 100_000}}
     the("ConfigMap", manifests)["data"]["config.yml"] = yaml.safe_dump(config)

@@ -77,7 +77,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Render:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """Give a copy of the example in a tree of its own, with a key, as a user makes it."""
+    """Return a copy of the example in a tree of its own, with a key, as a user makes it."""
     tree = tmp_path / "project"
     shutil.copytree(KUBERNETES, tree / "deploy/kubernetes")
     copied = tree / "deploy/kubernetes/own"

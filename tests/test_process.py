@@ -92,7 +92,7 @@ async def has_ended_well(running: Running) -> None:
 
 
 def site(directory: Path, text: str) -> dict[str, str]:
-    """Give the environment in which the interpreter runs `text` before anything else."""
+    """Return the environment in which the interpreter runs `text` before anything else."""
     (directory / "sitecustomize.py").write_text(text)
     return {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -176,12 +176,12 @@ times = st.sampled_from(
 
 
 def often(good: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Give what is right four times, and anything once in five."""
+    """Return what is right four times, and anything once in five."""
     return st.integers(0, 4).flatmap(lambda die: json_values if die == 0 else good)
 
 
 def nearly(fields: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
-    """Give an object in which any field may be absent or anything else."""
+    """Return an object in which any field may be absent or anything else."""
     return st.fixed_dictionaries({}, optional={name: often(good) for name, good in fields.items()})
 
 
@@ -231,7 +231,7 @@ rows = nearly(
 
 
 def lists(key: str, items: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
-    """Give one or two pages; a token, if any, leads from one to the next."""
+    """Return one or two pages; a token, if any, leads from one to the next."""
     page = nearly(
         {key: st.lists(often(items), max_size=14), "next_page_token": st.sampled_from(["", "t", None])}
     )

@@ -13,7 +13,7 @@ from exporter.model import FinetunedModel, ModelState, Snapshot
 
 
 def fleet(*ids: int, name: str = "") -> Snapshot:
-    """Give models by number, the newest, which has the highest, first."""
+    """Return models by number, the newest, which has the highest, first."""
     numbers = sorted(ids, reverse=True)
     states = (ModelState(FinetunedModel(id=str(i), name=name, created_at=float(i))) for i in numbers)
     return Snapshot(states=tuple(states), status_counts={})

@@ -55,14 +55,14 @@ def streamed(*chunks: bytes, encoding: str | None = None) -> httpx.Response:
 
 
 def failure(status: int, body: bytes = b"", content_type: str = "", **headers: str) -> ApiError:
-    """Give the error for an answer; `_` stands for `-` in the names of headers."""
+    """Return the error for an answer; `_` stands for `-` in the names of headers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     response = httpx.Response(status, headers=named | {"content-type": content_type})
     return error_of(response, body, secret=KEY, now=NOW)
 
 
 def said(message: str, status: int = 400) -> str:
-    """Give the error's text when the API says `message`."""
+    """Return the error's text when the API says `message`."""
     return str(failure(status, json.dumps({"message": message}).encode(), "application/json"))
 
 

@@ -152,7 +152,7 @@ def leaks(seen: str) -> list[str]:
 
 
 async def everything_shown(running: Running, client: httpx.AsyncClient) -> str:
-    """Give all pages, the log, and what the process list shows."""
+    """Return all pages, the log, and what the process list shows."""
     pages = [(await client.get(f"{running.url}{path}")).text for path in ("/", "/metrics", "/-/ready", "/no")]
     return "\n".join([*pages, command_line(running.process.pid), *running.lines])
 

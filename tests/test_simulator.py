@@ -112,7 +112,7 @@ def moments(hours: float, every: float) -> Iterator[float]:
 
 
 def messages(value: Any) -> Iterator[Any]:
-    """Give every field of every message in an answer, but not the entries of the map `metrics`."""
+    """Yield every field of every message in an answer, but not the entries of the map `metrics`."""
     if isinstance(value, dict):
         for name, field in value.items():
             yield field

@@ -181,7 +181,7 @@ async def test_the_answers_use_every_field_and_every_enumerated_value_specified(
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Give every field of an answer with its value, None for a message or a list."""
+    """Yield every field of an answer with its value, None for a message or a list."""
     if isinstance(value, dict):
         yield name, None
         for field, inner in value.items():

@@ -45,7 +45,7 @@ UNSEEN = {
 
 
 def commands(section: str) -> list[str]:
-    """Give the blocks of shell commands in a section of the README."""
+    """Return the blocks of shell commands in a section of the README."""
     text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
@@ -104,7 +104,7 @@ def test_the_unit_has_limits_that_no_analysis_asks_for() -> None:
 
 @pytest.fixture(scope="module")
 def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder to be /opt, with the program installed as the README tells, by the system's Python."""
+    """Return a folder to be /opt, with the program installed as the README tells, by the system's Python."""
     program("systemd-nspawn")
     if os.geteuid() != 0:
         missing("only root may boot a container")
@@ -142,7 +142,7 @@ async def installed(opt: Path, key: str = KEY) -> AsyncIterator[System]:
 
 
 async def properties(system: System, *names: str) -> dict[str, str]:
-    """Give properties of the service as systemd tells them."""
+    """Return properties of the service as systemd tells them."""
     shown = await system.output(f"systemctl show {UNIT} --property={','.join(names)}")
     return dict(line.split("=", 1) for line in shown.splitlines())
 

@@ -202,7 +202,7 @@ async def test_hundreds_of_slow_handshakes_take_little_memory_and_leave_a_scrape
 
 
 def most_memory(running: Running) -> int:
-    """Give the most memory that the process has had so far, in KiB."""
+    """Return the most memory that the process has had so far, in KiB."""
     status = Path(f"/proc/{running.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 

@@ -128,7 +128,7 @@ async def silence(request: httpx.Request) -> httpx.Response:
 
 
 def script(*answers: httpx.Response | Exception) -> Handler:
-    """Give these answers one after the other, and none after the last."""
+    """Return these answers one after the other, and none after the last."""
     left = iter(answers)
 
     def handle(request: httpx.Request) -> httpx.Response:

@@ -29,7 +29,7 @@ def read(file: Path, text: str) -> WebConfig:
 
 
 def refusal(file: Path, text: str) -> str:
-    """Give the message, without the name of the file that stands before it."""
+    """Return the message, without the name of the file that stands before it."""
     with pytest.raises(ReloadError) as refused:
         read(file, text)
     message = str(refused.value)

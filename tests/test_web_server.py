@@ -70,7 +70,7 @@ class Connection:
             return await self._reader.readexactly(count)
 
     async def read_all(self) -> bytes:
-        """Give what comes until the server ends the connection, politely or not."""
+        """Return what comes until the server ends the connection, politely or not."""
         received = bytearray()
         async with asyncio.timeout(10):
             with suppress(ConnectionError):
@@ -102,7 +102,7 @@ async def connected(server: WebServer, *, receive_buffer: int | None = None) -> 
 
 
 async def dripped_on(server: WebServer, head: bytes, drops: bytes) -> bytes:
-    """Give what a client receives that sends a head at once and the rest in drops, for ever if it may."""
+    """Return what a client receives that sends a head at once and the rest in drops, for ever if it may."""
     async with connected(server) as client:
         await client.send(head)
         dripping = asyncio.create_task(client.drip(drops))

@@ -53,7 +53,7 @@ class ApiResponse(NamedTuple):
 
 
 def debug_trace_id(response: httpx.Response) -> str | None:
-    """Give the API's `x-debug-trace-id`, which comes with every answer of its own."""
+    """Return the API's `x-debug-trace-id`, which comes with every answer of its own."""
     trace_id: str | None = response.headers.get("x-debug-trace-id")
     return trace_id and trace_id[:_TRACE_LIMIT]
 
@@ -123,7 +123,7 @@ class _Inflater:
 
 
 def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) -> ApiError:
-    """Give the error that a response without success stands for; `now` is in Unix seconds."""
+    """Return the error that a response without success stands for; `now` is in Unix seconds."""
     status = response.status_code
     words = _shown(_words(response, body), secret)
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else InvalidResponse)
@@ -138,7 +138,7 @@ def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) 
 
 
 def _words(response: httpx.Response, body: bytes) -> str:
-    """Give the API's own words: the message of a JSON object, or a plain text; "" for anything else."""
+    """Return the API's own words: the message of a JSON object, or a plain text; "" for anything else."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -150,7 +150,7 @@ def _words(response: httpx.Response, body: bytes) -> str:
 
 
 def _shown(text: str, secret: str) -> str:
-    """Give one line of at most 300 characters that no terminal acts on, without the secret."""
+    """Return one line of at most 300 characters that no terminal acts on, without the secret."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(redact(printable, [secret]).split())[:_MESSAGE_LIMIT]
 

@@ -98,7 +98,7 @@ def _read_list(body: bytes, key: str, values_limit: int) -> tuple[list[Any], str
 
 
 def most_values(body: bytes) -> int:
-    """Give the most values that this JSON can hold: each stands first in something, or behind a comma."""
+    """Return the most values that this JSON can hold: each stands first in something, or behind a comma."""
     return 1 + body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
@@ -150,7 +150,7 @@ def _read_flag(value: object) -> bool:
 
 
 def _one_nan(number: float) -> float:
-    """Give one and the same NaN, which compares equal inside containers: a snapshot may hold it unchanged."""
+    """Return one NaN for all, which compares equal inside containers: a snapshot may hold it unchanged."""
     return math.nan if math.isnan(number) else number
 
 
@@ -167,7 +167,7 @@ _datetime = TypeAdapter(datetime)
 
 
 def _read_time(value: object) -> object:
-    """Give Unix seconds, None for what Go and protobuf write for "no time": the years 1 and 1970."""
+    """Return Unix seconds, None for what Go and protobuf write for "no time": the years 1 and 1970."""
     if value == "":
         return None
     moment = _datetime.validate_python(_no_boolean(value))
@@ -206,7 +206,7 @@ class _Hyperparameters(_Wire):
     lora_target_modules: Enum = None
 
     def numbers(self) -> dict[str, float]:
-        """Give each numeric hyperparameter that is there, by its API name."""
+        """Return each numeric hyperparameter that is there, by its API name."""
         return {name: value for name, value in self if isinstance(value, float)}
 
 

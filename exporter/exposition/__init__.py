@@ -48,7 +48,7 @@ class Live:
         self._rendered: dict[Format, tuple[float, bytes]] = {}
 
     def page(self, format_: Format) -> bytes:
-        """Give a whole exposition, at most a second old."""
+        """Return a whole exposition, at most a second old."""
         now = self._clock.monotonic()
         at, page = self._rendered.get(format_, (-math.inf, b""))
         if now - at > SHARED_FOR:
@@ -101,7 +101,7 @@ class Exposition:
             self._pages.clear()  # else a page that nobody asks for again would keep its snapshot
 
     def page(self, format_: Format, live: bytes, *, gzipped: bool) -> Sequence[bytes]:
-        """Give the pieces of a whole page that ends with `live`, an exposition in the same format."""
+        """Return the pieces of a whole page that ends with `live`, an exposition in the same format."""
         block = self._block if self._is_shown() else _NOTHING
         page = self._pages.get((format_, gzipped))
         if page is None or page.block is not block or page.live is not live:

@@ -41,7 +41,7 @@ class Block:
             self._checksum = zlib.crc32(plain, self._checksum)
 
     def page(self, rest: bytes, *, gzipped: bool) -> Sequence[bytes]:
-        """Give the pieces of the page that this block and `rest` make together."""
+        """Return the pieces of the page that this block and `rest` make together."""
         if not gzipped:
             return *self._plain, rest
         size = (self._size + len(rest)) & 0xFFFF_FFFF

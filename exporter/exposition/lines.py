@@ -81,7 +81,7 @@ def label_pairs(labels: Mapping[str, str]) -> list[str]:
 
 
 def _around(labels: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, str]]:
-    """Give a function of a family's own values → its labels before the identity, and behind it."""
+    """Return a function of a family's own values → its labels before the identity, and behind it."""
     count_before = sum(label < IDENTITY[0] for label in labels)  # none sorts between the two of the identity
 
     @cache  # models share the few statuses and names of metrics

@@ -14,12 +14,12 @@ class Unreadable(Exception):
 
 
 def read_again(path: Path, largest: int) -> bytes:
-    """Give the content of a file that can be read any number of times; Unreadable beyond `largest` bytes."""
+    """Return the content of a file that can be read many times; raise Unreadable beyond `largest` bytes."""
     return _read(path, largest, os.O_NONBLOCK)
 
 
 def read_once(path: Path, largest: int) -> bytes:
-    """Give the same of a file that is read but once, and may be the pipe a shell makes of `<(…)`."""
+    """Return the same of a file that is read but once, and may be the pipe a shell makes of `<(…)`."""
     return _read(path, largest, 0)
 
 

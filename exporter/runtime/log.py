@@ -172,7 +172,7 @@ def _render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> st
 
 
 def _logfmt(value: object) -> str:
-    """Give the value bare, or quoted and escaped as JSON is."""
+    """Return the value bare, or quoted and escaped as JSON is."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if _BARE.fullmatch(text):
         return text

@@ -17,7 +17,7 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Give `text` with `[redacted]` in the place of each secret."""
+    """Return `text` with `[redacted]` in the place of each secret."""
     # The longest first: a secret may be the beginning of another.
     for secret in sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True):
         text = _pattern(secret).sub(REDACTED, text.replace(secret, REDACTED))
@@ -30,7 +30,7 @@ def _pattern(secret: str) -> re.Pattern[str]:
 
 
 def _spelled(secret: str) -> str:
-    """Give the pattern of a secret with blanks and line breaks anywhere; it never tries a text twice."""
+    """Return the pattern of a secret with blanks and line breaks anywhere; it never tries a text twice."""
     return r"\s*+".join(map(_spellings, secret))
 
 
@@ -43,7 +43,7 @@ def _spellings(char: str) -> str:
 
 
 def _in_base64(secret: str) -> Iterator[str]:
-    """Give what base64 makes of a secret at each of the three places where it may begin in a longer text."""
+    """Yield what base64 makes of a secret at each of the three places where it may begin in a longer text."""
     for before, mixed in enumerate((0, 2, 3)):
         text = b64encode(bytes(before) + secret.encode()).decode()
         # The digits at both ends hold bits of the neighbours too.

@@ -16,7 +16,7 @@ class Worker(Protocol):
     """Calls a function in another thread, as `asyncio.to_thread` does."""
 
     async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
-        """Give what the function returns; raise what it raises."""
+        """Return what the function returns; raise what it raises."""
         ...
 
 
@@ -27,5 +27,5 @@ class WorkerThread:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
 
     async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
-        """Give what the function returns; raise what it raises."""
+        """Return what the function returns; raise what it raises."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)

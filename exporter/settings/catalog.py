@@ -51,12 +51,12 @@ class Option:
 
 
 def groups() -> dict[str, type[BaseModel]]:
-    """Give the class of each group by its name, in the order of the declaration."""
+    """Return the class of each group by its name, in the order of the declaration."""
     return {name: type(field.default) for name, field in Settings.model_fields.items()}
 
 
 def options() -> Iterator[Option]:
-    """Give one row per option, in the order of the declaration."""
+    """Yield one row per option, in the order of the declaration."""
     for group, declared in groups().items():
         for name, field in declared.model_fields.items():
             yield Option(

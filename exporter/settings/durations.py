@@ -23,7 +23,7 @@ _ALLOWED = "must be a duration such as 45s, 1m30s or 2h, or plain seconds"
 
 
 def parse_duration(value: str | float) -> float:
-    """Give the seconds in a text such as "1m30s" or "90", or in a number; ValueError when it is neither."""
+    """Return the seconds in a text such as "1m30s" or "90", or in a number; ValueError when it is neither."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(_ALLOWED)  # noqa: TRY004 - pydantic collects ValueErrors only
     seconds = _parse_text(value.strip()) if isinstance(value, str) else value
@@ -42,7 +42,7 @@ def _parse_text(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Give the shortest Prometheus text of `seconds`, to the millisecond: 90.0 is "1m30s"."""
+    """Return the shortest Prometheus text of `seconds`, to the millisecond: 90.0 is "1m30s"."""
     rest = round(seconds * 1000)
     parts = []
     for unit, size in _MILLISECONDS.items():

@@ -19,7 +19,7 @@ _LARGEST = 1 << 20  # bytes
 
 
 def read_file(path: str) -> dict[str, dict[str, Any]]:
-    """Give the values of the file, by group and field; SettingsError names the file and what is wrong in it.
+    """Return the values of the file, by group and field; SettingsError names the file and what is wrong.
 
     An empty group, and an option that is null, count as not given.
     """
@@ -77,7 +77,7 @@ def _by_field(path: str, group: str, members: Mapping[object, Any]) -> dict[str,
 
 
 def _flat(members: Mapping[object, Any], known: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Give each member by its name: `config: {file: …}` is `config.file`."""
+    """Yield each member by its name: `config: {file: …}` is `config.file`."""
     nested = {key.split(".")[1] for key in known if key.count(".") > 1}
     for member, value in members.items():
         if member in nested and isinstance(value, dict):

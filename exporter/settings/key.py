@@ -44,13 +44,13 @@ class ApiKey:
         return f"ApiKey({'no key' if not self._value else self._file or 'fixed'})"
 
     def read(self) -> str:
-        """Give the key as it is now; never raises."""
+        """Return the key as it is now; never raises."""
         if self._file is not None:
             self._refresh(self._file)
         return self._value
 
     def secrets(self) -> tuple[str, ...]:
-        """Give what the log must not show: the key, and the one before it, which may still be under way."""
+        """Return what the log must not show: the key, and the one before it, which may still be under way."""
         return tuple(key for key in (self._value, self._previous) if key)
 
     def _refresh(self, file: Path) -> None:

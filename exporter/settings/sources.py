@@ -117,7 +117,7 @@ def _sdk_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 
 def _join(layers: Sequence[_Layer]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Give the values by group and field, and by key what the source of each calls it; first layer wins."""
+    """Return the values by group and field, and by key what the source of each calls it; first layer wins."""
     values: dict[str, dict[str, Any]] = {}
     origins: dict[str, str] = {}
     for option in options():

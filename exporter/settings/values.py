@@ -116,7 +116,7 @@ def _pattern(value: object) -> re.Pattern[str] | None:
 
 
 def _base_url(value: object) -> str:
-    """Give the URL without what users copy along with it: a `/`, `/v1` or `/v1/` at its end."""
+    """Return the URL without what users copy along with it: a `/`, `/v1` or `/v1/` at its end."""
     text = _text(value, "must be a URL such as https://api.cohere.com")
     try:
         url = urlsplit(text)

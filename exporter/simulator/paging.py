@@ -30,7 +30,7 @@ def page_size(text: str) -> int:
 def cut(
     ascending: Sequence[Item], key: Callable[[Item], Key], *, after: Key | None, size: int, descending: bool
 ) -> tuple[Sequence[Item], bool]:
-    """Give the `size` items that follow the key `after`, and whether there are more.
+    """Return the `size` items that follow the key `after`, and whether there are more.
 
     `ascending` is ordered by `key`; `descending` walks it from its end.
     """
@@ -49,7 +49,7 @@ def seal(scope: str, key: Key) -> str:
 
 
 def unseal(scope: str, token: str) -> Key | None:
-    """Give the key in a token, None for no token; ValueError when it was not made for `scope`."""
+    """Return the key in a token, None for no token; ValueError when it was not made for `scope`."""
     if not token:
         return None
     # Not only bad base64 raises ValueError here: so does text that is not ASCII.

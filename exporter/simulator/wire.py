@@ -16,7 +16,7 @@ from exporter.simulator.jobs import STEPS_PER_ROW, Job, Recipe
 
 
 def model(job: Job, now: float) -> dict[str, Any]:
-    """Give the `FinetunedModel` of the specification."""
+    """Return the `FinetunedModel` of the specification."""
     return without_zeros(
         {
             "id": job.id,
@@ -34,7 +34,7 @@ def model(job: Job, now: float) -> dict[str, Any]:
 
 
 def step_metrics(job: Job, row: int) -> dict[str, Any]:
-    """Give the `TrainingStepMetrics` of the specification for row `row`."""
+    """Return the `TrainingStepMetrics` of the specification for row `row`."""
     step = row * STEPS_PER_ROW
     zeroless = without_zeros({"created_at": timestamp(job.row_at(row), digits=9), "step_number": step})
     metrics = {name: _double(value) for name, value in job.curve.metrics(row).items()}

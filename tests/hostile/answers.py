@@ -83,12 +83,12 @@ def pages_of(rows: Sequence[Sequence[Json]]) -> list[Json]:
 
 
 def models(series: Series) -> Series:
-    """Give what is told of single models."""
+    """Return what is told of single models."""
     return {key: value for key, value in series.items() if "model_id" in dict(key[1])}
 
 
 def told(series: Series) -> dict[str, dict[str, Any]]:
-    """Give what is told of each model, by its id; exactly one status must be 1."""
+    """Return what is told of each model, by its id; exactly one status must be 1."""
     found: dict[str, dict[str, Any]] = {}
     for (name, pairs), value in models(series).items():
         labels, family = dict(pairs), name.removeprefix("cohere_finetuned_model_")
@@ -106,7 +106,7 @@ def told(series: Series) -> dict[str, dict[str, Any]]:
 
 
 def differing(facts: Facts) -> dict[str, Any]:
-    """Give what is told of a model that differs from the plain one."""
+    """Return what is told of a model that differs from the plain one."""
     return {name: value for name, value in {**PLAIN_FACTS, **facts}.items() if value is not None}
 
 
@@ -116,7 +116,7 @@ def same(one: object, other: object) -> bool:
 
 
 def counted(series: Series, family: str = REJECTED) -> dict[str, float]:
-    """Give what a family counts, by its only label."""
+    """Return what a family counts, by its only label."""
     return {
         next(iter(labels))[1]: value for (name, labels), value in series.items() if name == family and value
     }

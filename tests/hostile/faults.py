@@ -172,7 +172,7 @@ def gzipped(content: bytes) -> bytes:
 
 
 def zeros(gigabytes: int) -> bytes:
-    """Give a gzip stream of so many gigabytes of zeros, about a thousandth of their size."""
+    """Return a gzip stream of so many gigabytes of zeros, about a thousandth of their size."""
     compress = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     # What is flushed in full refers to nothing before it, so it can be repeated.
     one = compress.compress(bytes(MIB)) + compress.flush(zlib.Z_FULL_FLUSH)

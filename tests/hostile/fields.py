@@ -119,13 +119,13 @@ PARTS: Mapping[str, Facts] = {
 
 
 def changed(path: str, value: Json, base: Mapping[str, Json] = PLAIN) -> dict[str, Json]:
-    """Give the plain model, or another object, with another value at a path of dots."""
+    """Return the plain model, or another object, with another value at a path of dots."""
     name, _, rest = path.partition(".")
     return {**base, name: changed(rest, value, base[name]) if rest else value}
 
 
 def without(path: str, base: Mapping[str, Json] = PLAIN) -> dict[str, Json]:
-    """Give the same without what stands at the path."""
+    """Return the same without what stands at the path."""
     name, _, rest = path.partition(".")
     if rest:
         return {**base, name: without(rest, base[name])}
@@ -241,7 +241,7 @@ DOCUMENTS = Path(__file__).parents[1] / "data" / "openapi"
 
 
 def fields_of(document: str, schema: str) -> Iterator[tuple[str, str]]:
-    """Give the path of each field of a schema, nested ones after what they stand in, and its rule."""
+    """Yield the path of each field of a schema, nested ones after what they stand in, and its rule."""
     text = (DOCUMENTS / f"{document}.yaml").read_text(encoding="utf-8")
     schemas = yaml.safe_load(text)["components"]["schemas"]
 
@@ -271,12 +271,12 @@ def _rule(path: str, described: Mapping[str, Any]) -> str:
 
 
 def with_value(path: str, value: str, base: Mapping[str, Json] = PLAIN) -> dict[str, Json]:
-    """Give the base with one of `VALUES`, by its name, at a path."""
+    """Return the base with one of `VALUES`, by its name, at a path."""
     return without(path, base) if VALUES[value] is ABSENT else changed(path, VALUES[value], base)
 
 
 def facts_of(path: str, rule: str, value: str) -> tuple[Facts, bool]:
-    """Give how a model with this value differs from a plain one, and whether that is counted."""
+    """Return how a model with this value differs from a plain one, and whether that is counted."""
     is_counted = value not in RULES[rule]
     if rule == "unread":
         return {}, False

@@ -60,7 +60,7 @@ class Resolver:
 
 
 def port_of_all() -> int:
-    """Give a port that is free on each address of the loopback that tests use."""
+    """Return a port that is free on each address of the loopback that tests use."""
     while True:
         with ExitStack() as stack:
             first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -141,7 +141,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def certified(
     authority: trustme.CA, *names: str, since: datetime | None = None, until: datetime | None = None
 ) -> ssl.SSLContext:
-    """Give a server's context with a certificate for these names."""
+    """Return a server's context with a certificate for these names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names, not_before=since, not_after=until).configure_cert(context)
     return context

@@ -228,7 +228,7 @@ NO_URL = "next_page_token does not fit into a URL"
 
 
 def list_of(good: Mapping[str, Json]) -> str:
-    """Give the name of the list in an answer."""
+    """Return the name of the list in an answer."""
     return next(key for key in good if key not in ("next_page_token", "total_size"))
 
 

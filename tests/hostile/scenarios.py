@@ -21,7 +21,7 @@ class Scenario:
 
 
 def scenario(test: str) -> Scenario:
-    """Give the row that a test function lives through."""
+    """Return the row that a test function lives through."""
     return next(row for row in SCENARIOS if row.test.endswith(f"::{test}"))
 
 

@@ -81,7 +81,7 @@ def head(length: int | None, *, status: int = 200, headers: Mapping[str, str] | 
 
 
 def model(model_id: str, **fields: Any) -> dict[str, Any]:
-    """Give a model as the API lists it, its user's secret among its settings."""
+    """Return a model as the API lists it, its user's secret among its settings."""
     return {
         "id": model_id,
         "name": f"model {model_id}",

@@ -96,7 +96,7 @@ class Stage:
         await asyncio.sleep(0.001)
 
     async def page(self, path: str = "/metrics") -> str:
-        """Give a page, which must be a good one and hold no secret."""
+        """Return a page, which must be a good one and hold no secret."""
         answer = await self.http.get(path)
         answer.raise_for_status()
         assert KEY not in answer.text
@@ -104,7 +104,7 @@ class Stage:
         return answer.text
 
     async def series(self) -> Series:
-        """Give /metrics as Prometheus would read it, each series once."""
+        """Return /metrics as Prometheus would read it, each series once."""
         answer = await self.http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
         found: Series = {}
         for family in text_string_to_metric_families(answer.text):  # type: ignore[no-untyped-call]
@@ -115,11 +115,11 @@ class Stage:
         return found
 
     async def probe(self, path: str) -> int:
-        """Give the status that a probe sees."""
+        """Return the status that a probe sees."""
         return (await self.http.get(path)).status_code
 
     def log(self) -> list[dict[str, Any]]:
-        """Give the lines written since it was last asked for."""
+        """Return the lines written since it was last asked for."""
         text = self.stream.getvalue()
         self.stream.seek(0)
         self.stream.truncate()

@@ -19,7 +19,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 
 def models(series: Series) -> Series:
-    """Give what is told of the models."""
+    """Return what is told of the models."""
     return {name: value for name, value in series.items() if name[0].startswith("cohere_finetuned")}
 
 
@@ -86,7 +86,7 @@ class Witness:
         self.seen.clear()
 
     def told(self) -> list[str]:
-        """Give the messages logged since the look before the last."""
+        """Return the messages logged since the look before the last."""
         return [line["msg"] for line in self.log]
 
     async def recovers(self) -> PollOutcome:
@@ -100,7 +100,7 @@ class Witness:
 
 
 def _text(page: str) -> str:
-    """Give the words of the landing page."""
+    """Return the words of the landing page."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", page.split("<main>")[1])).split())
 
 

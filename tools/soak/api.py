@@ -169,7 +169,7 @@ class Exchange:
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
-    """Give the head of the next request; b"" when there is none."""
+    """Return the head of the next request; b"" when there is none."""
     try:
         async with asyncio.timeout(_KEEP_ALIVE):
             return await reader.readuntil(b"\r\n\r\n")

@@ -134,7 +134,7 @@ def dump(data: Mapping[str, Any]) -> str:
 
 
 def files(data: Mapping[str, Any]) -> Mapping[Path, str]:
-    """Give the page and its charts as they follow from the data."""
+    """Return the page and its charts as they follow from the data."""
     long, budgeted = Report.from_data(data["long"]), Report.from_data(data["budgeted"])
     made = {DOCS / "soak.md": render(data["machine"], long, budgeted)}
     for name, (title, resources) in CHARTS.items():
@@ -143,7 +143,7 @@ def files(data: Mapping[str, Any]) -> Mapping[Path, str]:
 
 
 def render(machine_: Mapping[str, str], long: Report, budgeted: Report) -> str:
-    """Give the page."""
+    """Return the page."""
     return _PAGE.format(
         days=long.hours // 24,
         machine=", ".join(

@@ -51,7 +51,7 @@ class SoakFleet:
         self._fleet = Fleet(resting, Account(BEGIN, keep=COMING, period=PERIOD))
 
     def listing(self, at: float) -> Listing:
-        """Give the models at a Unix time."""
+        """Return the models at a Unix time."""
         jobs = sorted(self._fleet.listed(at), key=lambda job: (job.created_at, job.id))
         models = [self._model(job, at) for job in jobs]
         shown = {model["id"]: (model["name"], model["status"]) for model in models}

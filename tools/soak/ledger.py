@@ -64,7 +64,7 @@ class Ledger:
         return 0
 
     def counted(self) -> Counter[str]:
-        """Give what /metrics says, by endpoint."""
+        """Return what /metrics says, by endpoint."""
         counted: Counter[str] = Counter()
         for family in self._counted.collect():
             for sample in family.samples:

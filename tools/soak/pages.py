@@ -31,7 +31,7 @@ class Page:
     series: Mapping[str, float]
 
     def shown(self) -> Mapping[str, tuple[str, str]]:
-        """Give name and status of each model by its id; ValueError where one has not exactly one status."""
+        """Return name and status of each model by its id; ValueError where one has not exactly one status."""
         models: dict[str, tuple[str, str]] = {}
         for series, value in self.series.items():
             if series.startswith(STATUS) and value:
@@ -44,7 +44,7 @@ class Page:
         return models
 
     def steps(self) -> Mapping[str, float]:
-        """Give the highest step of each model that has one."""
+        """Return the highest step of each model that has one."""
         return {
             labels(series)["model_id"]: value
             for series, value in self.series.items()
@@ -81,7 +81,7 @@ def read_steps(text: str, *, is_openmetrics: bool, thoroughly: bool = False) -> 
 
 
 def labels(series: str) -> Mapping[str, str]:
-    """Give the labels of a series."""
+    """Return the labels of a series."""
     return {name: _ESCAPED.sub(_plain, value) for name, value in _LABEL.findall(series)}
 
 

@@ -128,7 +128,7 @@ class Referee:
             self._find(f"a poll was due at {earliest:.2f} and began at {started:.2f}, after {last}")
 
     def _due(self) -> float:
-        """Give when the next poll is due: an interval later, or a longer pause; at once when that is over.
+        """Return when the next poll is due: an interval later, or a longer pause; at once when that is over.
 
         A rest that the API asked for counts from its answer, everything else from the poll's beginning.
         """

@@ -31,7 +31,7 @@ class Resource:
     least: float = 0.0
 
     def allowed(self, first: float) -> float:
-        """Give the growth that is tolerated."""
+        """Return the growth that is tolerated."""
         return max(self.least, self.share * first)
 
 

@@ -29,7 +29,7 @@ class Report:
         return cls(**data)
 
     def as_data(self) -> dict[str, Any]:
-        """Give plain data."""
+        """Return plain data."""
         return asdict(self)
 
     @property

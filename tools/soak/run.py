@@ -145,7 +145,7 @@ class Soak:
         self.samples.take()
 
     def value(self, name: str, **labels: str) -> float:
-        """Give one of the exporter's own metrics."""
+        """Return one of the exporter's own metrics."""
         return self.exporter.telemetry.registry.get_sample_value(name, labels) or 0.0
 
 

@@ -89,7 +89,7 @@ ROWS: Sequence[Row] = (
 
 
 def between(begin: float, end: float) -> Iterator[tuple[float, float, Row]]:
-    """Give the rows in force at any time between two, each with its own begin and end; all in seconds."""
+    """Yield the rows in force at any time between two, each with its own begin and end; all in seconds."""
     for day in range(math.floor(begin / DAY), math.floor(end / DAY) + 1):
         for row in ROWS:
             own_begin = day * DAY + row.at * MINUTE

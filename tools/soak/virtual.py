@@ -66,7 +66,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual.is_busy, self._virtual.on_turn = is_busy, on_turn
 
     def time(self) -> float:
-        """Give the seconds since the beginning."""
+        """Return the seconds since the beginning."""
         return self._virtual.now
 
     def call_later(
@@ -105,15 +105,15 @@ class VirtualClock:
         self.jump = 0.0
 
     def monotonic(self) -> float:
-        """Give the seconds since the beginning."""
+        """Return the seconds since the beginning."""
         return self._loop.time()
 
     def time(self) -> float:
-        """Give Unix seconds as the machine believes them to be."""
+        """Return Unix seconds as the machine believes them to be."""
         return self.true_time() + self.jump
 
     def true_time(self) -> float:
-        """Give Unix seconds as everybody else knows them."""
+        """Return Unix seconds as everybody else knows them."""
         return self._unix + self._loop.time()
 
     async def sleep(self, seconds: float) -> None:

@@ -52,7 +52,7 @@ class Findings:
             self.texts.append(text[:2000])
 
     def told(self) -> list[str]:
-        """Give the findings, and how many more there were."""
+        """Return the findings, and how many more there were."""
         more = self.count - len(self.texts)
         return [*self.texts, f"and {more} more"] if more else self.texts
 
