@@ -115,6 +115,7 @@ class World:
         self.key = "first"
         self.published: list[Snapshot] = []
         self.publish_error: Exception | None = None
+        self.publish_takes = 0.0
         self.outcomes: list[PollOutcome] = []
         self.failures: list[str] = []
         self.times: list[tuple[float, float]] = []
@@ -133,6 +134,8 @@ class World:
     async def _publish(self, snapshot: Snapshot) -> None:
         if self.publish_error:
             raise self.publish_error
+        if self.publish_takes:
+            await self.clock.sleep(self.publish_takes)
         self.published.append(snapshot)
 
     def poll_ended(self, outcome: PollOutcome) -> None:
@@ -309,6 +312,23 @@ async def test_a_list_is_published_at_once_and_step_metrics_follow_together(cloc
         await clock.advance(2.0)
     assert [state.progress for state in world.published[-1].states] == list(world.api.progress.values())
     assert len(world.published) == 2
+
+
+async def test_to_finish_waits_for_what_is_being_published(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress["a"] = TrainingProgress(step=3)
+    world.api.progress_takes = 0.1
+    async with world.running():
+        await clock.advance(1.0)
+        world.publish_takes = 10.0
+        await clock.advance(2.0)  # the step is being published by the loop
+        assert world.published[-1].states[0].progress is None
+        finishing = asyncio.create_task(world.poller.finish())
+        await settle()
+        assert not finishing.done()
+        await clock.advance(20.0)
+        await finishing
+        assert world.published[-1].states[0].progress == TrainingProgress(step=3)
 
 
 async def test_every_status_is_counted_zeros_included(clock: FakeClock) -> None:
