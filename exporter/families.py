@@ -225,7 +225,7 @@ FAMILIES: tuple[Family, ...] = (
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metrics_non_finite",
-        "Number of training metrics (metrics) whose latest value is NaN or infinite.",
+        "Number of evaluation metrics (metrics) whose latest value is NaN or infinite.",
         (),
         _progress(lambda progress: sum(not isfinite(value) for value in progress.metrics.values())),
     ),
