@@ -83,10 +83,17 @@ def _own(labels: dict[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def serving(name: str, *flags: str, port: int = 0) -> AsyncIterator[str]:
-    """Run a program of the Prometheus family, by its Debian name, until it is ready; give its URL."""
+    """Run a program of the Prometheus family, by its Debian name; yield its URL once it is ready."""
+    async with running(program(name), *flags, port=port) as url:
+        yield url
+
+
+@asynccontextmanager
+async def running(path: str, *flags: str, port: int = 0) -> AsyncIterator[str]:
+    """Run a program of the Prometheus family; yield its URL once it is ready."""
     url = f"http://127.0.0.1:{port or unused_port()}"
     process = await asyncio.create_subprocess_exec(
-        program(name),
+        path,
         *flags,
         f"--web.listen-address={url.removeprefix('http://')}",
         stderr=asyncio.subprocess.DEVNULL,

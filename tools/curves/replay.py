@@ -18,14 +18,13 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from docs.world import START
 from tests.editions import DEBIAN, EDITIONS, Edition, version
-from tests.monitoring import text_pages
-from tests.programs import ROOT, unused_port, wait_for
+from tests.monitoring import running, text_pages
+from tests.programs import ROOT
 from tools.curves.scenarios import HOUR, SCRAPE, Lived, Point
 
 SPEED = 120
@@ -127,26 +126,18 @@ async def _prometheus(server: Server, config: Mapping[str, Any]) -> AsyncIterato
     program = server.edition.find("prometheus")
     if program is None:
         raise FileNotFoundError(f"no Prometheus of the edition {server.edition.name}")
-    url = f"http://127.0.0.1:{unused_port()}"
     with TemporaryDirectory() as folder:
         file = f"{folder}/prometheus.yml"
         Path(file).write_text(json.dumps(config))  # noqa: ASYNC240 - a moment before anything runs
         block = f"{BLOCK / SPEED:.0f}s"
-        process = await asyncio.create_subprocess_exec(
-            program,
+        flags = (
             f"--config.file={file}",
             f"--storage.tsdb.path={folder}/data",
             f"--storage.tsdb.min-block-duration={block}",
             f"--storage.tsdb.max-block-duration={block}",
-            f"--web.listen-address={urlsplit(url).netloc}",
-            stderr=asyncio.subprocess.DEVNULL,
         )
-        try:
-            await wait_for(f"{url}/-/ready")
+        async with running(str(program), *flags) as url:
             yield url
-        finally:
-            process.kill()
-            await process.wait()
 
 
 def _config(server: Server, target: str, runs: int) -> Mapping[str, Any]:
