@@ -62,8 +62,9 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
         if simulated:
             published = asyncio.create_task(exporter.published.wait())
             await asyncio.wait((*ends, published), return_when=asyncio.FIRST_COMPLETED)
-            if not published.cancel():  # it is done
+            if published.done():
                 show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
+            published.cancel()
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if running.polling.done():
             log.critical("polling ended unexpectedly", exc_info=running.polling.exception())

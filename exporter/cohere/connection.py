@@ -91,9 +91,8 @@ _HANDSHAKES: Mapping[str, _Fault] = MappingProxyType(
         ),
     }
 )
-_OPENSSL_WORDS = re.compile(
-    r"\[SSL\] ([a-z0-9 ]+)"
-)  # "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)"
+# As in "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)".
+_OPENSSL_WORDS = re.compile(r"\[SSL\] ([a-z0-9 ]*[a-z0-9])")
 _NO_HTTP = _Fault("it does not speak HTTP", "Correct scheme, host and port in --cohere.base-url.")
 _BINARY = {
     "https": _Fault("it speaks HTTP/2 only", _HTTP2_ONLY),
@@ -211,10 +210,10 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def _reason(error: ssl.SSLError) -> str:
-    """Return the name of sslerr.h; where Python knows none for an alert, that of OpenSSL's words for it."""
+    """Return the name of sslerr.h, made of OpenSSL's words where Python's ssl has none for an alert."""
     named = getattr(error, "reason", None)
     words = _OPENSSL_WORDS.match(str(error.args[-1]) if error.args else "")
-    return named or (words[1].strip().replace(" ", "_").upper() if words else "")
+    return named or (words[1].replace(" ", "_").upper() if words else "")
 
 
 def _fault_of(cause: BaseException) -> _Fault | None:
