@@ -203,7 +203,7 @@ _OF_THE_RUNNER = {"ARGS", "COLUMNS", "LINES", "NO_COLOR", "MAKEFLAGS", "MFLAGS",
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     """Return this process's environment without what would configure the exporter.
 
-    COLUMNS and LINES come from pytest-xdist, MAKEFLAGS and its kin from the `make` that runs the tests.
+    COLUMNS and LINES come from pytest-xdist, ARGS and MAKEFLAGS from the `make` that runs the tests.
     """
     kept = {
         name: value
