@@ -82,7 +82,7 @@ def _edition(versions: dict[str, list[str]], number: int) -> str:
 
 
 def _named(versions: dict[str, list[str]], program: str) -> str:
-    return f"{program} {versions[program][0]}" if program in versions else program
+    return f"{program} {' and '.join(versions[program])}" if program in versions else program
 
 
 def _row(trial: dict[str, Any], *editions: str) -> tuple[str, ...]:

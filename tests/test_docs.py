@@ -1,5 +1,6 @@
 """The pages under docs/ say what the code says."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from docs.generate import PAGES, complete_file
 from exporter.settings import Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
+from tests.compatibility import TRIALS
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +26,23 @@ def test_a_generated_page_is_as_the_code_would_write_it(name: str) -> None:
 def test_the_readme_names_what_was_tested() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"\n{compatibility.tested_with()}\n" in readme, "run `make docs`"
+
+
+def test_what_was_tried_is_what_the_tests_try_and_it_passed() -> None:
+    trials = json.loads(compatibility.RESULTS.read_text(encoding="utf-8"))["trials"]
+    assert [trial["what"] for trial in trials] == [trial.what for trial in TRIALS], "run `make test-programs`"
+    for trial in trials:
+        assert (
+            [list(counts) for counts in trial["results"].values()]
+            == [["passed"]] * len(trial["results"])
+            != []
+        )
+
+
+@pytest.mark.parametrize("test", [test for trial in TRIALS for test in trial.tests])
+def test_each_trial_names_tests_there_are(test: str) -> None:
+    file, _, name = test.partition("::")
+    assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
 def test_the_complete_file_is_one_and_holds_the_defaults(tmp_path: Path) -> None:
