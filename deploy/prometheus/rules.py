@@ -54,7 +54,7 @@ is about an exporter, identified by `cluster, namespace, job`, or about one of i
 {alerts}
 
 **Which alerts page?** `severity` is the label to route by: only `CohereFleetUnseen` is `critical` by default.
-With the [example receivers](../../deploy/prometheus/alertmanager-receivers.yml), `critical` alerts and
+With the [example for Alertmanager](../../deploy/prometheus/alertmanager.yml), `critical` alerts and
 `CohereModelFailed` page through PagerDuty, `info` goes to e-mail, and everything else to Slack. To be paged
 by another alert, raise its severity ([below](#settings)).
 
