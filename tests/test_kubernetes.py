@@ -330,7 +330,7 @@ def test_tls_serves_and_scrapes_over_https(rendered: Render, tmp_path: Path) -> 
     assert yaml.safe_load(made["data"][file.name]) == {
         "tls_server_config": {"cert_file": "tls.crt", "key_file": "tls.key"}
     }
-    assert secret == {"secret": {"name": "cohere-finetune-exporter-tls"}}
+    assert secret == {"secret": {"name": the("Service", manifests)["metadata"]["name"]}}
     endpoints = the("ServiceMonitor", manifests)["spec"]["endpoints"]
     assert [endpoint["scheme"] for endpoint in endpoints] == ["https"] * 2
     annotations = the("Deployment", manifests)["spec"]["template"]["metadata"]["annotations"]
@@ -340,7 +340,26 @@ def test_tls_serves_and_scrapes_over_https(rendered: Render, tmp_path: Path) -> 
 # Several accounts, remote bases.
 
 
-def test_two_accounts_share_a_namespace_without_sharing_anything_else(own: Path) -> None:
+def objects_used(manifests: Iterable[Manifest]) -> set[tuple[str, str]]:
+    """Return kind and name of each object that the pod mounts or the Service has made."""
+    found = set()
+    for volume in pod_of(manifests)["volumes"]:
+        for source in (volume, *volume.get("projected", {}).get("sources", [])):
+            for kind, key in (("secret", "secretName"), ("secret", "name"), ("configMap", "name")):
+                found.add((kind, source.get(kind, {}).get(key)))
+            found.add(("claim", source.get("persistentVolumeClaim", {}).get("claimName")))
+    made = the("Service", manifests)["metadata"].get("annotations", {})
+    found.add(("secret", made.get("service.beta.openshift.io/serving-cert-secret-name")))
+    return {(kind, name) for kind, name in found if name}
+
+
+@pytest.mark.parametrize("components", [{}, {"# - ../components/": "- ../components/"}], ids=["few", "all"])
+def test_two_accounts_share_a_namespace_without_sharing_anything_else(
+    components: dict[str, str], own: Path
+) -> None:
+    for written, wanted in components.items():
+        kustomization = (own / "kustomization.yaml").read_text(encoding="utf-8")
+        (own / "kustomization.yaml").write_text(kustomization.replace(written, wanted))
     other = own.with_name("other")
     shutil.copytree(own, other)
     kustomization = (other / "kustomization.yaml").read_text(encoding="utf-8")
@@ -351,6 +370,8 @@ def test_two_accounts_share_a_namespace_without_sharing_anything_else(own: Path)
         return {(one["kind"], one["metadata"]["name"]) for one in manifests}
 
     assert not names(ours) & names(theirs)
+    assert not objects_used(ours) & objects_used(theirs)
+    assert len(objects_used(ours)) == (5 if components else 2)
     for manifests, others in ((ours, theirs), (theirs, ours)):
         pod = the("Deployment", others)["spec"]["template"]["metadata"]["labels"].items()
         service = the("Service", others)["metadata"]["labels"].items()
@@ -538,3 +559,6 @@ def test_the_patches_on_the_page_apply(text: str, own: Path, tmp_path: Path) -> 
     settings_of(manifests, tmp_path)
     assert list(pod_security_violations(pod_of(manifests))) == []
     assert schema_errors(manifests, OLDEST) == []
+    for endpoint in the("ServiceMonitor", manifests)["spec"]["endpoints"]:
+        if name := endpoint.get("tlsConfig", {}).get("serverName"):
+            assert name == f"{the('Service', manifests)['metadata']['name']}.monitoring.svc"
