@@ -16,7 +16,7 @@ from typing import Any
 from exporter.columns import Column, fit, join, lines, shorten
 from exporter.families import bounded_counts
 from exporter.model import ModelState, PollOutcome, Snapshot
-from exporter.triage import Tone, by_urgency, loss_of, score_of, short_status, tone
+from exporter.triage import Tone, by_urgency, loss_of, score_of, short_status, statuses_by_urgency, tone
 
 _PAINTS = {Tone.ALARM: "1;31", Tone.BUSY: "36", Tone.WARN: "33", Tone.GOOD: "32", Tone.QUIET: "2"}
 LONGEST_STATUS = 40  # columns in the line that counts the models
@@ -93,9 +93,9 @@ def _api(asked: Asked) -> dict[str, Any]:
 def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
     bounded = bounded_counts(snapshot.status_counts)
     counted = [
-        f"{count} {shorten(short_status(status), LONGEST_STATUS)}"
-        for status, count in bounded.items()
-        if count
+        f"{bounded[status]} {shorten(short_status(status), LONGEST_STATUS)}"
+        for status in statuses_by_urgency(bounded)
+        if bounded[status]
     ]
     # A number stays on one line with its status.
     counts = re.sub(r"(^|, )(\d+) ", "\\1\\2\xa0", _printable(", ".join(counted)))
@@ -111,11 +111,11 @@ def _columns(states: Sequence[ModelState], now: float, *, in_full: bool) -> list
     progress = [state.progress for state in states]
     metrics = [latest.metrics if latest else {} for latest in progress]
     if in_full:
-        shown = [_column("LATEST METRICS", [_written(given, sorted(given)) for given in metrics], 5)]
+        shown = [_column("LATEST EVALUATION", [_written(given, sorted(given)) for given in metrics], 5)]
     else:
         shown = [
-            _column("LOSS", [_written(given, loss_of(given)) for given in metrics], 5),
-            _column("SCORE", [_written(given, score_of(given)) for given in metrics], 4),
+            _column("EVAL LOSS", [_written(given, loss_of(given)) for given in metrics], 5),
+            _column("EVAL SCORE", [_written(given, score_of(given)) for given in metrics], 4),
         ]
     ages = [_age(now - model.created_at) if model.created_at is not None else "" for model in models]
     return [

@@ -56,6 +56,12 @@ def by_urgency(states: Iterable[ModelState]) -> list[ModelState]:
     return [state for group in by_tone.values() for state in group]
 
 
+def statuses_by_urgency(statuses: Iterable[str]) -> list[str]:
+    """Return statuses in the order in which their models are shown."""
+    order = list(Tone)
+    return sorted(statuses, key=lambda status: order.index(tone(status)))
+
+
 def loss_of(metrics: Mapping[str, float]) -> Sequence[str]:
     """Return the name of the loss to show where there is room for one; empty when there is none."""
     return _first(name for name in metrics if _LOSS_LIKE.fullmatch(name))

@@ -48,7 +48,7 @@ FLEET = snapshot(
 
 def test_a_wide_table_shows_everything_failed_models_first() -> None:
     header, *rows = table(FLEET, ASKED, NOW, room=None).splitlines()
-    assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "METRICS", "AGE", "BASE", "MODEL", "ID"]
+    assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "EVALUATION", "AGE", "BASE", "MODEL", "ID"]
     assert " ".join(rows[0].split()) == (
         "FAILED intent-router-v5 560 accuracy=0.6966 cross_entropy=1.239 generation_accuracy=0.7 "
         "2h command-r 08-2024 id-of-intent-router-v5"
@@ -59,20 +59,20 @@ def test_a_wide_table_shows_everything_failed_models_first() -> None:
     assert [row.split()[0] for row in rows[2:4]] == ["TEMPORARILY_OFFLINE", "READY"]
     assert rows[4:] == [
         "",
-        "4 models at https://api.cohere.com: 1 READY, 1 TEMPORARILY_OFFLINE, 1 QUEUED, 1 FAILED",
+        "4 models at https://api.cohere.com: 1 FAILED, 1 QUEUED, 1 TEMPORARILY_OFFLINE, 1 READY",
     ]
 
 
 def test_at_80_columns_names_are_shortened_and_the_least_important_columns_dropped() -> None:
     assert table(FLEET, ASKED, NOW, room=80).splitlines() == [
-        "STATUS        NAME               STEP  LOSS                 SCORE            AGE",
+        "STATUS        NAME               STEP  EVAL LOSS            EVAL SCORE       AGE",
         "FAILED        intent-router-v5   560   cross_entropy=1.239  accuracy=0.6966  2h",
         "QUEUED        tool-use-chat-v3   -     -                    -                2h",
         "TEMPORARILY…  sales-chat-v9-wi…  560   cross_entropy=1.239  accuracy=0.6966  2h",
         "READY         support-chat-v12   560   cross_entropy=1.239  accuracy=0.6966  2h",
         "",
-        "4 models at https://api.cohere.com: 1 READY, 1 TEMPORARILY_OFFLINE, 1 QUEUED,",
-        "1 FAILED",
+        "4 models at https://api.cohere.com: 1 FAILED, 1 QUEUED, 1 TEMPORARILY_OFFLINE,",
+        "1 READY",
     ]
 
 

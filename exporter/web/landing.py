@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from exporter.families import bounded_counts
 from exporter.model import PollOutcome, Snapshot
-from exporter.triage import by_urgency, tone
+from exporter.triage import by_urgency, statuses_by_urgency, tone
 from exporter.web.recent import Curve
 from exporter.web.selection import Selection
 from exporter.web.table import models_table
@@ -176,9 +176,8 @@ def _remarks(overview: Overview, snapshot: Snapshot) -> Iterable[str]:
 
 def _statuses(counts: Mapping[str, int], selection: Selection) -> str:
     bounded = bounded_counts(counts)
-    order = list(type(tone("")))
     items = []
-    for status in sorted(bounded, key=lambda name: order.index(tone(name))):
+    for status in statuses_by_urgency(bounded):
         if bounded[status]:
             current = ' aria-current="true"' if status == selection.status else ""
             query = "" if current else urlencode({"status": status}, errors="replace")
