@@ -164,7 +164,7 @@ def test_models_are_shown_failed_first_with_their_latest_step_and_metrics() -> N
     assert Page(render(replace(OVERVIEW, snapshot=models))).rows == [
         ["Status", "Model", "Step", "Loss", "Score", "Age"],
         ["! FAILED", "model-3", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h"],
-        ["QUEUED", "id-2", "-", "", "", "-"],
+        ["QUEUED", "id-2", "", "", "", ""],
         ["READY", "model-1command-r 08-2024", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h"],
     ]
 

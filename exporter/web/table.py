@@ -38,10 +38,10 @@ def _row(state: ModelState, curve: Curve | None, now: float) -> str:
     return (
         f'<tr><td><span class="chip {tone(model.status)}">{status_words(model.status)}</span></td>'
         f'<th scope="row" title="{escape(model.id)}">{escape(model.name or model.id)}{beneath}</th>'
-        f"<td>{f'{progress.step:,}' if progress else '-'}</td>"
+        f"<td>{f'{progress.step:,}' if progress else ''}</td>"
         f"<td>{_metric(metrics, loss_of(metrics), curve)}</td>"
         f"<td>{_metric(metrics, score_of(metrics), curve)}</td>"
-        f"<td>{age(now - model.created_at) if model.created_at is not None else '-'}</td></tr>"
+        f"<td>{age(now - model.created_at) if model.created_at is not None else ''}</td></tr>"
     )
 
 
