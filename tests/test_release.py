@@ -1,6 +1,9 @@
 """What a release must agree on, and what the package's page may hold."""
 
 import re
+import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -46,6 +49,17 @@ def test_an_sbom_says_what_depends_on_what() -> None:
     assert found["root"] == sorted(f"ref-{re.split('[<>=]', line)[0]}" for line in direct)
     assert {"ref-certifi", "ref-httpcore"} <= set(found["ref-httpx"])
     assert set(found) == {"root", *(ref for needed in found.values() for ref in needed)}
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git lists the files")
+def test_the_sdist_holds_every_file_of_the_repository_and_no_other(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(git, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert packed == {"PKG-INFO", *(name for name in listed if (ROOT / name).exists())}
 
 
 def test_the_package_s_page_has_nothing_that_an_index_cannot_show() -> None:
