@@ -6,7 +6,7 @@ from grafana.looks import words
 from grafana.panels import single
 from grafana.promql import IDENTITY, age_of_data, chosen
 
-AGE_COLORS = {"fresh": "green", "late": "orange", "stale": "red"}
+AGE_COLORS = {"fresh": "green", "late": "orange", "stale": "red", "never": "red", "gone": "red"}
 
 
 def api(*matchers: str) -> Panel:
@@ -29,10 +29,12 @@ def age(*matchers: str) -> Panel:
     return single(
         "Age of data",
         "Time since a poll last listed every model; of several accounts the worst is shown. Fresh up to "
-        "half of --poll.stale-after, late beyond that, stale once the models' metrics have been dropped.",
+        "half of --poll.stale-after (green), late beyond that (orange), stale once the models' metrics have been "
+        "dropped. Red, too: an exporter that vanished within the time range, or that never succeeded.",
         (age_of_data(*matchers), "{{age}}"),
         unit="s",
         colors=AGE_COLORS,
+        mappings=words({"-1": ("no success yet", "red")}),
         filled=True,
         empty="no data",
     )

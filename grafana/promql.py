@@ -100,20 +100,30 @@ def new_failures() -> str:
 
 
 def age_of_data(*matchers: str) -> str:
-    """Return the seconds since the last success, labelled fresh, late or stale by the settings in force.
+    """Return the seconds since the last success, labelled by what they mean; -1 where there was none.
 
-    The best instance counts for its account, and the worst account is shown, also a vanished one.
+    The best instance counts for its account, and the worst account is shown. Only one that is scraped now can
+    be fresh: of one that vanished the last time is known, but no data is left.
     """
 
-    def last(family: str) -> str:
-        return f"max by ({IDENTITY}) (last_over_time({chosen(family, *matchers)}[$__range]))"
+    def now(family: str, window: str = "") -> str:
+        series = chosen(f"cohere_exporter_{family}_seconds", *matchers)
+        return f"max by ({IDENTITY}) ({f'last_over_time({series}{window})' if window else series})"
 
+    scraped = now("last_success_timestamp")
+    success = f"({scraped} or {now('last_success_timestamp', '[$__range]')})"
     # Before the first success the time is 0, and the age would be that of Unix. Clocks differ: clamp.
-    age = f"clamp_min(time() - ({last('cohere_exporter_last_success_timestamp_seconds')} > 0), 0)"
-    limit = last("cohere_exporter_stale_after_seconds")
-    worst_first = {"stale": f"{age} > {limit}", "late": f"{age} > {limit} / 2", "fresh": age}
+    age = f"clamp_min(time() - ({success} > 0), 0)"
+    limit = now("stale_after")
+    worst_first = {
+        "gone": f"{age} unless {scraped}",
+        "never": f"({success} == 0) - 1",
+        "stale": f"{age} > {limit}",
+        "late": f"{age} > {limit} / 2",
+        "fresh": age,
+    }
     return labelled(
-        "age", {state: f"max({exporters})" for state, exporters in worst_first.items()}, hide_by=""
+        "age", {state: f"max({accounts})" for state, accounts in worst_first.items()}, hide_by=""
     )
 
 

@@ -1,6 +1,7 @@
 """The committed dashboards as tests read them: as JSON, with every query that Grafana would send."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,3 +53,21 @@ def everywhere(value: Any) -> Iterator[dict[str, Any]]:
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from everywhere(part)
+
+
+def colors(panel: dict[str, Any], target: dict[str, Any], labels: dict[str, str], value: str) -> set[str]:
+    """Return the colors in which a stat or a table shows a number, as far as they do not depend on its size."""
+    own = panel["fieldConfig"]["defaults"]
+    ref_id = f" #{target['refId']}" if len(panel["targets"]) > 1 else ""
+    name = re.sub(r"{{(\w+)}}", lambda label: labels[label[1]], target["legendFormat"]) or f"Value{ref_id}"
+    values = {} if panel["type"] == "table" else {"mappings": own.get("mappings", [])}
+    for override in panel["fieldConfig"]["overrides"]:
+        pattern = override["matcher"]["options"]
+        if pattern == name or (pattern.startswith("/") and re.search(pattern.strip("/"), name)):
+            values |= {each["id"]: each["value"] for each in override["properties"]}
+    painted = {values["color"]["fixedColor"]} if "color" in values else set()
+    return painted | {
+        mapping["options"][value]["color"]
+        for mapping in values.get("mappings", [])
+        if value in mapping["options"]
+    }

@@ -16,7 +16,7 @@ import pytest
 from exporter.model import Status
 from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
-from tests.dashboards import QUERIES, Query, variables
+from tests.dashboards import PANELS, QUERIES, Query, colors, variables
 from tests.editions import every_edition
 from tests.monitoring import prometheus
 from tests.programs import KEY, Running, exporter, simulated_api
@@ -42,6 +42,15 @@ SOMETIMES = {
     "model: Weights & Biases A",
 }
 """Empty or not, as the simulated fleet happens to be."""
+GREEN_WHEN_ALL_IS_WELL = {
+    "fleet: API A",
+    "fleet: Age of data A",
+    "fleet: All models A",
+    "exporter: API A",
+    "exporter: Age of data A",
+    "exporter: Exporters A",
+    "exporter: Exporters B",
+}
 ALERT = {
     "alert": "CohereTest",
     "expr": 'cohere_finetuned_model_status{status="STATUS_FAILED"} == 1',
@@ -181,8 +190,12 @@ async def test_an_exporter_that_dies_stays_in_sight_and_the_api_is_not_shown_as_
         scraping(tmp_path, dead.url, up.url) as asked,
     ):
         await asked.until(f"({INSTANCES}) == 2 and min(cohere_up) == 1")
+        asked.variables |= {"job": "account-0", "model_id": await a_model_in_training(asked, 'job="account-0"')}
+        assert await what_is_green(asked) >= GREEN_WHEN_ALL_IS_WELL
         dead.process.kill()
         await asked.until(f"({INSTANCES}) == 1")
+        assert await what_is_green(asked) == set()
+        asked.variables["job"] = ".*"
         targets = await asked.ask(queried("exporter: Exporters A"))
         assert {each["metric"]["instance"]: each["value"][1] for each in targets} == {"0-0": "0", "1-0": "1"}
         gone = queried("exporter: Exporters A").expr.replace("(up{", "(no_target{")
@@ -191,6 +204,8 @@ async def test_an_exporter_that_dies_stays_in_sight_and_the_api_is_not_shown_as_
         for board in ("fleet", "exporter"):
             [api] = await asked.ask(queried(f"{board}: API A"))
             assert api["value"][1] == "-1"
+            [age] = await asked.ask(queried(f"{board}: Age of data A"))
+            assert age["metric"] == {"age": "gone"}
 
 
 async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_shown_as_fresh(
@@ -246,10 +261,22 @@ async def an_exporter_of_an_account_of_its_own(
         yield running, simulator
 
 
-async def a_model_in_training(asked: Prometheus) -> str:
+async def what_is_green(asked: Prometheus) -> set[str]:
+    """Return the stats and tables that show something in green, the color of what is well."""
+    green = set()
+    for board, panel in PANELS:
+        for target in panel["targets"] if panel["type"] in {"stat", "table"} else ():
+            place = f"{board}: {panel['title']} {target['refId']}"
+            for series in await asked.ask(queried(place)):
+                if "green" in colors(panel, target, series["metric"], series["value"][1]):
+                    green.add(place)
+    return green
+
+
+async def a_model_in_training(asked: Prometheus, matcher: str = "") -> str:
     """Return the model that has trained least of those with steps: it goes on until the test has ended."""
     query = (
-        "bottomk(1, cohere_finetuned_model_training_step and on (model_id) "
+        f"bottomk(1, cohere_finetuned_model_training_step{{{matcher}}} and on (model_id) "
         '(cohere_finetuned_model_status{status="STATUS_FINETUNING"} == 1) '
         'and on (model_id) cohere_finetuned_model_training_metric{metric=~".*loss|.*entropy"})'
     )

@@ -100,14 +100,39 @@ CASES = [
         {'age="stale"': 1800},
     ),
     Case(
-        "an account whose exporter vanished is stale",
+        "an account whose exporter vanished is worse than a stale one",
         "fleet: Age of data A",
         {
-            **FRESH,
+            LAST_SUCCESS % "a": ago(8),
+            STALE_AFTER % "a": 600.0,
             LAST_SUCCESS % "b": [(480, ago(6)), (5, None)],
             STALE_AFTER % "b": [(480, 600.0), (5, None)],
         },
-        {'age="stale"': 6 * HOUR},
+        {'age="gone"': 6 * HOUR},
+    ),
+    Case(
+        "data is not fresh once its exporter has vanished, however young it is",
+        "exporter: Age of data A",
+        {
+            LAST_SUCCESS % "a": [(480, ago(0.6)), (0.4, None)],
+            STALE_AFTER % "a": [(480, 36000.0), (0.4, None)],
+        },
+        {'age="gone"': 2160},
+    ),
+    Case(
+        "another instance of the account keeps its data fresh",
+        "fleet: Age of data A",
+        {
+            LAST_SUCCESS.replace("%s", "a\",instance=\"2"): [(480, ago(6)), (5, None)],
+            **FRESH,
+        },
+        {'age="fresh"': 36},
+    ),
+    Case(
+        "an account that never succeeded has no fresh data, whatever another one has",
+        "fleet: Age of data A",
+        {**FRESH, LAST_SUCCESS % "b": 0.0, STALE_AFTER % "b": 600.0},
+        {'age="never"': -1},
     ),
     Case(
         "a clock that is ahead makes no negative age",
