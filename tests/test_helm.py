@@ -893,22 +893,45 @@ def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart
         assert one["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_the_readme_s_command_brings_all_that_kube_prometheus_stack_looks_for() -> None:
+def test_the_readme_s_two_commands_lead_from_kube_prometheus_stack_to_a_page_and_a_panel() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^\$ helm install ((?:.*\\\n)*.*)$", readme, re.MULTILINE)
-    arguments = shlex.split(command.replace("\\\n", " "))
-    done = helm("template", *arguments, f"--kube-version={NEWEST}", values={})
+    text = readme.split("With an existing kube-prometheus-stack", 1)[1].split("\n## ", 1)[0]
+    install, forward = (
+        shlex.split(command.replace("\\\n", " "))
+        for command in re.findall(r"^\$ ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    )
+    assert (install[:2], forward[0]) == (["helm", "install"], "kubectl")
+    done = helm("template", *install[2:], f"--kube-version={NEWEST}", values={})
     assert done.returncode == 0, done.stderr
     manifests = parsed(done.stdout)
-    for kind in ("ServiceMonitor", "PrometheusRule"):
-        found = of_kind(manifests, kind)
-        assert found, kind
-        assert {one["metadata"]["labels"].get("release") for one in found} == {"kube-prometheus-stack"}, kind
-    uids = [
-        json.loads(text)["uid"]
-        for one in of_kind(manifests, "ConfigMap")
-        if one["metadata"]["labels"].get("grafana_dashboard") == "1"
-        for text in one["data"].values()
-    ]
-    assert f"http://localhost:3000/d/{uids[uids.index('cohere-finetuning-fleet')]}>" in readme
     assert custom_resource_errors(manifests) == []
+    assert {one["metadata"]["namespace"] for one in manifests} == {"monitoring"}
+
+    [container] = pod_of(manifests)["containers"]
+    assert container["image"] == f"{IMAGE}:{__version__}"
+    assert f"`{IMAGE}`" in text, "the image to replace"
+    assert "](deploy/kubernetes/README.md#the-image)" in text, "how to build it"
+
+    for kind in ("ServiceMonitor", "PrometheusRule"):  # selected by this label
+        labels = {one["metadata"]["labels"].get("release") for one in of_kind(manifests, kind)}
+        assert labels == {"kube-prometheus-stack"}, kind
+    monitor, service = the("ServiceMonitor", manifests), the("Service", manifests)
+    assert [one["path"] for one in monitor["spec"]["endpoints"]] == ["/metrics", "/metrics/steps"]
+    assert {one["port"] for one in monitor["spec"]["endpoints"]} == {service["spec"]["ports"][0]["name"]}
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+    alerts, shipped = (
+        {rule["alert"]: rule["annotations"] for group in groups for rule in group["rules"]}
+        for groups in (named(ALERTS, manifests)["spec"]["groups"], rules()["groups"])
+    )
+    assert set(alerts) == set(shipped)
+    boards = {json.loads(board)["uid"] for board in dashboards(manifests).values()}
+    assert len(boards) == len(list(DASHBOARDS.glob("*.json")))
+    service_of_grafana, ports = forward[-2:]
+    assert service_of_grafana == "service/kube-prometheus-stack-grafana"  # as its chart names it
+    grafana = f"http://localhost:{ports.removesuffix(':80')}/d/"
+    for name, annotations in alerts.items():
+        url = annotations["dashboard_url"]
+        assert url.startswith(grafana), name
+        assert url.removeprefix(grafana).split("?")[0] in boards, name
+    assert f"<{grafana}cohere-finetuning-fleet>" in text
