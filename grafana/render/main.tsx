@@ -13,6 +13,8 @@ type Json = any;
 declare const INPUT: { dashboard: Json; prometheus: string; from: number; to: number; variables: Record<string, string>; width: number; row: number };
 const theme = createTheme({ colors: { mode: 'dark' } });
 const { from, to, row: ROW } = INPUT;
+const late = Date.now() - to * 1000, wallClock = Date.now;
+Date.now = () => wallClock() - late; // "5 minutes ago" is seen from the end of the time range
 const step = Math.max(5, Math.ceil((to - from) / 700));
 const range = { from: dateTime(from * 1000), to: dateTime(to * 1000), raw: { from: 'now-1h', to: 'now' } };
 
@@ -118,6 +120,7 @@ function XY({ data, width, height }: any) {
   return <svg width={width} height={height} style={{ font: '12px Inter, sans-serif' }} fill={theme.colors.text.secondary}>
     {[0, 1, 2, 3, 4].map((i) => { const v = y0 + ((y1 - y0) * i) / 4, w = x0 + ((x1 - x0) * i) / 4; return <g key={i}><text x={left - 8} y={y(v) + 4} textAnchor="end">{v.toFixed(3)}</text><line x1={left} x2={width - 10} y1={y(v)} y2={y(v)} stroke={theme.colors.border.weak} /><text x={x(w)} y={bottom + 18} textAnchor="middle">{Math.round(w)}</text></g>; })}
     {data.map((f: any, i: number) => <g key={i}><polyline fill="none" stroke={color(i)} strokeWidth={2} points={f.fields[0].values.map((v: number, j: number) => (f.fields[1].values[j] == null ? '' : `${x(v)},${y(f.fields[1].values[j])}`)).join(' ')} />
+      {f.fields[0].values.map((v: number, j: number) => f.fields[1].values[j] != null && <circle key={j} cx={x(v)} cy={y(f.fields[1].values[j])} r={2} fill={color(i)} />)}
       <rect x={left + i * 230} y={height - 12} width={14} height={4} fill={color(i)} /><text x={left + i * 230 + 20} y={height - 6}>{getFieldDisplayName(f.fields[1], f, data)}</text></g>)}
   </svg>;
 }

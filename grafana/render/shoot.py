@@ -1,8 +1,8 @@
-"""Takes the pictures of the dashboards: `python shoot.py PROMETHEUS_URL MINUTES FOLDER [SCRAPE_INTERVAL]`.
+"""Takes the pictures of the dashboards: `python shoot.py PROMETHEUS_URL MINUTES FOLDER [INTERVAL [TIME]]`.
 
-Draws the panels of each committed dashboard from the last MINUTES of a Prometheus that scrapes the exporter
-every SCRAPE_INTERVAL seconds (5), in headless Chromium. Needs `npm install` and `npm run build` before; no
-other package of Python.
+Draws the panels of each committed dashboard from the last MINUTES before TIME (now) of a Prometheus that
+scrapes the exporter every INTERVAL seconds (5), in headless Chromium. Needs `npm install` and `npm run build`
+before; no other package of Python.
 """
 
 import json
@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,27 @@ PAGE = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{her
 LABELS = ("cluster", "namespace", "job", "instance", "base_type", "dataset", "creator")
 
 
-def asked(prometheus: str, query: str) -> list[dict[str, str]]:
+def asked(prometheus: str, query: str, now: int) -> list[dict[str, str]]:
     """Return the labels of the series that answer a query."""
-    url = f"{prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    url = f"{prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": query, "time": now})
     with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the caller's own Prometheus
         return [series["metric"] for series in json.load(answer)["data"]["result"]]
 
 
-def choices(prometheus: str) -> dict[str, str]:
+def choices(prometheus: str, now: int) -> dict[str, str]:
     """Return the variables: all accounts, the model in training that has come furthest, others beside it."""
+    ask = partial(asked, prometheus, now=now)
     chosen = dict.fromkeys(LABELS, ".*") | dict.fromkeys(
         ("model_id", "metric", "compare", "baseline"), "none"
     )
     far = "topk(1, cohere_finetuned_model_training_step and on (model_id) {})"
     training = far.format('cohere_finetuned_model_status{status="STATUS_FINETUNING"} == 1')
-    for model in asked(prometheus, f"{training} or {far.format('cohere_finetuned_model_info')}")[:1]:
+    for model in ask(f"{training} or {far.format('cohere_finetuned_model_info')}")[:1]:
         chosen["model_id"] = this = model["model_id"]
         same_metric = "cohere_finetuned_model_training_metric"
-        metrics = asked(prometheus, f'{same_metric}{{model_id="{this}"}}')
+        metrics = ask(f'{same_metric}{{model_id="{this}"}}')
         chosen["metric"] = min((each["metric"] for each in metrics), default="none")
-        others = asked(prometheus, f'{same_metric}{{metric="{chosen["metric"]}", model_id!="{this}"}}')
+        others = ask(f'{same_metric}{{metric="{chosen["metric"]}", model_id!="{this}"}}')
         chosen["compare"] = "|".join(sorted({each["model_id"] for each in others})[:4]) or "none"
         chosen["baseline"] = chosen["compare"].split("|")[0]
     board = json.loads((DASHBOARDS / "cohere-finetuning-model.json").read_text(encoding="utf-8"))
@@ -55,7 +57,7 @@ def choices(prometheus: str) -> dict[str, str]:
     query = hidden["query"]["query"].removeprefix("query_result(").removesuffix(")")
     for name, value in chosen.items():
         query = query.replace(f"${name}", value)
-    chosen["predecessor"] = next((each["model_id"] for each in asked(prometheus, query)), "")
+    chosen["predecessor"] = next((each["model_id"] for each in ask(query)), "")
     return chosen
 
 
@@ -88,10 +90,10 @@ def picture(dashboard: dict[str, Any], data: dict[str, Any], file: Path) -> None
         )
 
 
-def main(prometheus: str, minutes: str, folder: str, interval: str = "5") -> None:
+def main(prometheus: str, minutes: str, folder: str, interval: str = "5", at: str = "") -> None:
     """Draw every dashboard."""
-    now = int(time.time())
-    variables = {**choices(prometheus), "__rate_interval": f"{4 * int(interval)}s"}
+    now = int(at or time.time())
+    variables = {**choices(prometheus, now), "__rate_interval": f"{4 * int(interval)}s"}
     for file in sorted(DASHBOARDS.glob("*.json")):
         name = file.stem.removeprefix("cohere-finetuning-")
         since = now - int(minutes) * 60

@@ -1,14 +1,13 @@
-"""Writes what a Prometheus knows of an exporter in one of six states: `python states.py STATE FILE`.
+"""Writes what a Prometheus knows of an exporter in one of six states: `python states.py STATE FILE TIME`.
 
     normal, failed, empty, down, many, nameless
 
 The file is OpenMetrics for `promtool tsdb create-blocks-from openmetrics FILE DATA`; a Prometheus on DATA
-then serves the state to `shoot.py`. Everything follows from the state and the present time.
+then serves the state to `shoot.py`. Everything follows from the state and TIME, when it ends.
 """
 
 import math
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,12 +17,17 @@ from typing import TextIO
 STATUSES = ("FINETUNING", "DEPLOYING_API", "READY", "FAILED", "TEMPORARILY_OFFLINE", "PAUSED", "QUEUED")
 REASONS = ("unauthorized", "forbidden", "rate_limited", "server_error", "timeout", "connection")
 EVERY, HOUR, DAY = 60, 3600, 86400
+SILENT = 2400  # since when an exporter is gone, or the API down, in the states in which one is
 METRICS = {
     "CHAT": ("cross_entropy",),
     "CLASSIFICATION": ("accuracy", "cross_entropy", "f1", "precision"),
     "RERANK": ("MRR", "accuracy", "cross_entropy", "nDCG@10"),
 }
 BASES = {"CHAT": "command-r", "CLASSIFICATION": "embed-english-light", "RERANK": "rerank-english"}
+STEPS = {
+    "cohere_finetuned_model_training_metric": "cohere_finetuned_model_step_metric",
+    "cohere_finetuned_model_training_step": "cohere_finetuned_model_step_number",
+}
 Labels = tuple[tuple[str, str], ...]
 Samples = dict[str, dict[Labels, list[tuple[int, float]]]]
 
@@ -60,7 +64,7 @@ class Model:
     def value(self, metric: str, step: int) -> float:
         """Return a metric at a step: it settles, and gets a little worse at the end."""
         done = 1 - math.exp(-step / 300)
-        noise = math.sin(step * 12.9898 + self.number) / 60 - step / 60000
+        noise = math.sin(step * 12.9898 + self.number) / 60 - step / 60000 - sum(map(ord, metric)) % 5 / 50
         good = min(0.99, 0.45 + 0.45 * self.skill * done + noise)
         return 2.4 * (1 - good) + 0.2 if "entropy" in metric else good
 
@@ -82,7 +86,8 @@ def accounts(state: str) -> list[Account]:
         return [Account(one, FLEET)]
     if state == "failed":
         failed = tuple(
-            replace(model, end="FAILED", age=model.age % (20 * HOUR) + 3 * HOUR) for model in FLEET
+            replace(model, end="FAILED", age=model.age % (20 * HOUR) + 3 * HOUR, queue=600, train=2 * HOUR)
+            for model in FLEET
         )
         return [Account(one, failed, api=False)]
     if state == "nameless":
@@ -102,7 +107,7 @@ def accounts(state: str) -> list[Account]:
                     replace(model, number=100 * number + model.number)
                     for model in FLEET[number * 3 : number * 3 + 4]
                 ),
-                gone=2400 if number == 2 else 0,
+                gone=SILENT if number == 2 else 0,
             )
             for number in range(4)
         ]
@@ -156,14 +161,21 @@ def samples(account: Account, now: int, hours: int) -> Samples:
             if age >= 0:
                 for family, labels, value in exported(model, age, at, now):
                     out[family][*labels, *account.where].append((at, value))
+                    if family in STEPS and model.status(age) == "FINETUNING":  # of /metrics/steps
+                        out[STEPS[family]][*labels, *steps_of(account)].append((at, value))
     for at in range(now - account.gone, now + 1, EVERY) if account.gone else ():
         out["up"][account.where].append((at, 0))
     return out
 
 
+def steps_of(account: Account) -> Labels:
+    """Return the labels of the second job, which scrapes the steps."""
+    return tuple((name, f"{value}-steps" if name == "job" else value) for name, value in account.where)
+
+
 def exporter(account: Account, at: int, now: int) -> Iterator[tuple[str, Labels, float]]:
     """Return the exporter's own series at a time."""
-    good = account.api or now - at > 1500
+    good = account.api or now - at > SILENT
     own = "cohere_exporter_"
     seconds = at - now + 30 * DAY
     yield "up", (), 1
@@ -171,7 +183,7 @@ def exporter(account: Account, at: int, now: int) -> Iterator[tuple[str, Labels,
     yield f"{own}build_info", (("python_version", "3.13.1"), ("revision", "0a1b2c3"), ("version", "0.1.0")), 1
     yield f"{own}poll_interval_seconds", (), 60
     yield f"{own}stale_after_seconds", (), 3600
-    yield f"{own}last_success_timestamp_seconds", (), at - 20 if good else now - 1500
+    yield f"{own}last_success_timestamp_seconds", (), at - 20 if good else now - SILENT
     yield f"{own}next_poll_timestamp_seconds", (), at + 40
     yield f"{own}last_poll_duration_seconds", (), 1.2 + math.sin(at) / 4
     yield f"{own}polls_total", (), seconds // 60
@@ -182,7 +194,7 @@ def exporter(account: Account, at: int, now: int) -> Iterator[tuple[str, Labels,
     for reason in REASONS:
         refused = not good and reason == "unauthorized"
         yield f"{own}last_poll_failed", (("reason", reason),), refused
-        yield f"{own}poll_failures_total", (("reason", reason),), (at - now + 1500) // 60 if refused else 0
+        yield f"{own}poll_failures_total", (("reason", reason),), (at - now + SILENT) // 60 if refused else 0
     for endpoint, share in (("list_finetuned_models", 60), ("list_training_step_metrics", 30)):
         by = (("endpoint", endpoint),)
         yield f"{own}api_requests_total", (("code", "200" if good else "401"), *by), seconds // share
@@ -219,8 +231,8 @@ def exported(model: Model, age: float, at: int, now: int) -> Iterator[tuple[str,
         "dataset_id": model.dataset,
         "creator_id": ("anna", "support-analytics", "search")[model.number % 3],
         "organization_id": "acme",
-        "wandb_project": "fine-tuning" if model.base == "CHAT" else "",
-        "wandb_entity": "acme" if model.base == "CHAT" and model.number % 2 else "",
+        "wandb_project": "fine-tuning",
+        "wandb_entity": "acme" if model.number % 2 else "",
     }
     yield f"{family}info", (*me, *((name, value) for name, value in info.items() if value)), 1
     status = model.status(age)
@@ -295,4 +307,4 @@ def write(state: str, file: TextIO, now: int) -> None:
 
 if __name__ == "__main__":
     with Path(sys.argv[2]).open("w", encoding="utf-8") as target:
-        write(sys.argv[1], target, int(time.time()))
+        write(sys.argv[1], target, int(sys.argv[3]))
