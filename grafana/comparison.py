@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Panel
 
 from grafana.panels import Column, by_step, listing
-from grafana.promql import FALLING, chosen, named
+from grafana.promql import FALLING, IDENTITY, chosen, named
 
 THIS, BASELINE, BEFORE = 'model_id="$model_id"', 'model_id="$baseline"', 'model_id="$predecessor"'
 
@@ -12,10 +12,10 @@ COMPARED = 5
 
 CREATED, NAMED = "cohere_finetuned_model_created_timestamp_seconds", 'model_name!=""'
 PREDECESSOR = (
-    f"topk(1, max by (model_id, model_name) ({chosen(CREATED, NAMED)})\n"
-    f"< on (model_name) group_left () max by (model_name) ({chosen(CREATED, THIS)}))"
+    f"topk(1, max by ({IDENTITY}, model_id, model_name) ({chosen(CREATED, NAMED)})\n"
+    f"< on ({IDENTITY}, model_name) group_left () max by ({IDENTITY}, model_name) ({chosen(CREATED, THIS)}))"
 )
-"""The model of the same name that was created last before this one."""
+"""The model of the same name, in the same account, that was created last before this one."""
 
 
 def evaluation() -> Panel:
@@ -27,9 +27,9 @@ def evaluation() -> Panel:
         "Best": best,
         "From the best": f"abs(({latest}) - ({best}))",
         "Predecessor, same step": _same_step(BEFORE),
-        "Predecessor, best": _best(BEFORE),
+        "Predecessor, best": f"({_best(BEFORE)})\nand on (metric) ({latest})",
         "Baseline, same step": _same_step(BASELINE),
-        "Baseline, best": _best(BASELINE),
+        "Baseline, best": f"({_best(BASELINE)})\nand on (metric) ({latest})",
     }
     return listing(
         "Evaluation",

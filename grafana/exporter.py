@@ -142,7 +142,6 @@ def _calls_per_month() -> Panel:
         "--cohere.calls-per-month.",
         f"{MONTH} * avg_over_time({rate}[1d:15s])",
         unit="locale",
-        empty="no calls yet",
     )
 
 

@@ -28,9 +28,9 @@ def age(*matchers: str) -> Panel:
     """Build the stat of the time since the last success."""
     return single(
         "Age of data",
-        "Time since a poll last listed every model; of several accounts the worst is shown. Fresh up to "
-        "half of --poll.stale-after (green), late beyond that (orange), stale once the models' metrics have been "
-        "dropped. Red, too: an exporter that vanished within the time range, or that never succeeded.",
+        "Time since a poll last listed every model; of several accounts the worst is shown. Green up to half "
+        "of --poll.stale-after, orange beyond that, red once the models' metrics were dropped, and where an "
+        "exporter vanished within the time range or never succeeded.",
         (age_of_data(*matchers), "{{age}}"),
         unit="s",
         colors=AGE_COLORS,

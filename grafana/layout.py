@@ -1,6 +1,6 @@
 """The grid: headings and shelves of panels from top to bottom, 24 columns wide, each as high as it says."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.models.dashboard import GridPos, Panel, RowPanel
@@ -10,10 +10,10 @@ COLUMNS = 24
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Panels side by side: their common height, and each one's width with the panel."""
+    """Panels side by side: their height, and each one's width with it, or with shelves in its place."""
 
     height: int
-    panels: tuple[tuple[int, Panel], ...]
+    panels: tuple[tuple[int, "Panel | tuple[Shelf, ...]"], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,33 @@ class Heading:
 
 
 def place(parts: Iterable[Shelf | Heading]) -> list[Panel | RowPanel]:
-    """Return the panels with places and ids, in reading order; raise ValueError for a shelf not 24 wide."""
+    """Return the panels with places and ids, in reading order; raise ValueError for what leaves gaps."""
     placed: list[Panel | RowPanel] = []
     y = 0
     for part in parts:
         if isinstance(part, Heading):
-            grid = GridPos(x=0, y=y, w=COLUMNS, h=1)
-            placed.append(RowPanel(title=part.title, grid_pos=grid, id_val=len(placed) + 1, panels=[]))
+            placed.append(RowPanel(title=part.title, grid_pos=GridPos(x=0, y=y, w=COLUMNS, h=1), panels=[]))
             y += 1
-            continue
-        x = 0
-        for width, panel in part.panels:
-            panel.grid_pos = GridPos(x=x, y=y, w=width, h=part.height)
-            panel.id_val = len(placed) + 1
-            placed.append(panel)
-            x += width
-        if x != COLUMNS:
-            raise ValueError(f"a shelf must be {COLUMNS} columns wide, not {x}")
-        y += part.height
+        else:
+            placed += _placed(part, 0, y, COLUMNS)
+            y += part.height
+    for number, panel in enumerate(placed, start=1):
+        panel.id_val = number
     return placed
+
+
+def _placed(shelf: Shelf, x: int, y: int, columns: int) -> Iterator[Panel]:
+    if (total := sum(width for width, _ in shelf.panels)) != columns:
+        raise ValueError(f"a shelf must be {columns} columns wide here, not {total}")
+    for width, panel in shelf.panels:
+        if isinstance(panel, Panel):
+            panel.grid_pos = GridPos(x=x, y=y, w=width, h=shelf.height)
+            yield panel
+        else:
+            if (total := sum(inner.height for inner in panel)) != shelf.height:
+                raise ValueError(f"shelves must be {shelf.height} high here, not {total}")
+            below = y
+            for inner in panel:
+                yield from _placed(inner, x, below, width)
+                below += inner.height
+        x += width

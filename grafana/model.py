@@ -52,9 +52,20 @@ def build() -> Dashboard:
         BOARD,
         "One fine-tuned model: its status, what it is made of, its evaluation metrics, its peers.",
         [
-            Shelf(4, ((4, _status()), (4, _step()), (4, _pace()), (5, _silence()), (7, _elapsed()))),
-            Shelf(10, ((9, _made_of()), (5, _hyperparameters()), (5, _times()), (5, _where_the_time_went()))),
-            Shelf(4, ((18, _history()), (6, _wandb()))),
+            Shelf(4, ((4, _status()), (5, _step()), (5, _pace()), (5, _silence()), (5, _elapsed()))),
+            Shelf(
+                15,
+                (
+                    (9, _made_of()),
+                    (
+                        15,
+                        (
+                            Shelf(10, ((5, _hyperparameters()), (5, _times()), (5, _where_the_time_went()))),
+                            Shelf(5, ((5, _wandb()), (10, _history()))),
+                        ),
+                    ),
+                ),
+            ),
             Shelf(9, ((24, evaluation()),)),
             Shelf(9, ((12, losses), (12, scores))),
             Heading("Beside other models"),
@@ -99,7 +110,7 @@ def _step() -> Panel:
         "Step evaluated",
         "Highest step that has evaluation metrics. The API does not say how many steps there will be.",
         f"max({of_this('training_step')})",
-        empty="no step",
+        empty="no step, or no data",
     )
 
 
@@ -111,7 +122,7 @@ def _pace() -> Panel:
         pace("$__range") + f"\n{IN_TRAINING}",
         unit="suffix: steps/min",
         decimals=1,
-        empty="no new step",
+        empty="no step, or no data",
     )
 
 
@@ -123,7 +134,7 @@ def _silence() -> Panel:
         SILENCE,
         unit="s",
         steps=((None, NEUTRAL), (900, "orange"), (3600, "red")),
-        empty="no steps, or at rest",
+        empty="at rest, or no data",
     )
 
 
@@ -149,7 +160,7 @@ def _elapsed() -> Panel:
         unit="s",
         decimals=1,
         names=True,
-        empty="no times",
+        empty="no times, or no data",
     )
 
 

@@ -122,9 +122,7 @@ def age_of_data(*matchers: str) -> str:
         "late": f"{age} > {limit} / 2",
         "fresh": age,
     }
-    return labelled(
-        "age", {state: f"max({accounts})" for state, accounts in worst_first.items()}, hide_by=""
-    )
+    return labelled("age", {state: f"max({accounts})" for state, accounts in worst_first.items()}, hide_by="")
 
 
 def best(labels: str, *matchers: str) -> str:

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import Panel
 from exporter.model import Status
 from grafana.looks import BASE_TYPES, NEUTRAL, base_types, words
 from grafana.panels import Column, Matrix, listing
-from grafana.promql import DAY, FALLING, MODEL, best, in_status, labelled, named, per_model
+from grafana.promql import DAY, FALLING, IDENTITY, MODEL, best, in_status, labelled, named, per_model
 
 FILTERS = ('base_type=~"$base_type"', 'dataset_id=~"$dataset"', 'creator_id=~"$creator"')
 HYPERPARAMETERS = ("learning_rate", "train_epochs")
@@ -63,11 +63,9 @@ def table(name: Column) -> Panel:
             Column(field="train_epochs", title="Epochs", unit="none", width=70),
             Column(field="step evaluated", title="Step evaluated", unit="none", decimals=0, width=110),
             *(
-                Column(
-                    field=f"{metric}{which}", title=f"{metric}{which}", unit="none", decimals=4, width=width
-                )
+                Column(field=title, title=title, unit="none", decimals=4, width=max(100, 40 + 8 * len(title)))
                 for metric in METRICS
-                for which, width in (("", 100), (" best", 130))
+                for title in (metric, f"{metric} best")
             ),
         ],
         sort_by="Model",
@@ -82,7 +80,7 @@ def best_of_datasets(name: Column) -> Panel:
     """Build the table of each dataset's best run by each metric."""
     labels = ("model_name", "base_type", "dataset_id")
     dataset = 'dataset_id!=""'
-    by = "by (dataset_id, base_type, metric)"
+    by = f"by ({IDENTITY}, dataset_id, base_type, metric)"
     runs = per_model("info", dataset, *FILTERS, labels=", ".join(labels))
     joined = f"* {ON} group_left ({', '.join(labels)}) {runs}"
     falling = per_model("training_metric_min", f'metric=~"{FALLING}"', labels="metric", fold="min")
@@ -114,14 +112,14 @@ def weeks() -> Panel:
         "finished": f"{per_model('completed_timestamp_seconds')} unless {ON} ({failed})",
         "failed": f"{per_model('updated_timestamp_seconds')} and {ON} ({failed})",
     }
-    terms = {}
-    for how, when in ended.items():
-        age = f"clamp_min(time() - {described(f'({when})', 'base_type')}, 0)"
-        terms[how] = f'count_values by (base_type) ("week", floor({age} / {WEEK}) < {WEEKS})'
     none = labelled(
         "week", {str(week): f"0 * group by (base_type) ({info('base_type')})" for week in range(WEEKS)}
     )
-    terms["finished"] = f"({terms['finished']}\nor on (base_type, week) ({none}))"
+    terms = {}
+    for how, when in ended.items():
+        age = f"clamp_min(time() - {described(f'({when})', 'base_type')}, 0)"
+        number = f'count_values by (base_type) ("week", floor({age} / {WEEK}) < {WEEKS})'
+        terms[how] = f"({number}\nor on (base_type, week) ({none}))"
     columns = [
         Column(field=str(week), title=f"{7 * week}-{7 * week + 7}", unit="none", decimals=0, width=60)
         for week in range(WEEKS)
@@ -140,7 +138,7 @@ def weeks() -> Panel:
         columns=[Column(field="run", title="Runs, by days ago", mappings=words(rows)), *columns],
         sort_by="Runs, by days ago",
         matrix=Matrix(ref_id="A", row="run", column="week"),
-        empty="Nothing ended in these weeks, or no data",
+        empty="No runs are selected, or no data",
     )
 
 

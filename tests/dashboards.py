@@ -56,7 +56,7 @@ def everywhere(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def colors(panel: dict[str, Any], target: dict[str, Any], labels: dict[str, str], value: str) -> set[str]:
-    """Return the colors in which a stat or a table shows a number, as far as they do not depend on its size."""
+    """Return the colors that a stat or a table gives to a number, those of thresholds left out."""
     own = panel["fieldConfig"]["defaults"]
     ref_id = f" #{target['refId']}" if len(panel["targets"]) > 1 else ""
     name = re.sub(r"{{(\w+)}}", lambda label: labels[label[1]], target["legendFormat"]) or f"Value{ref_id}"

@@ -143,7 +143,7 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_what_it_means_when_empty(
     defaults = panel["fieldConfig"]["defaults"]
     assert re.fullmatch(r"[A-Z].{30,}\.", panel["description"])
     assert defaults["unit"]
-    assert defaults["noValue"]
+    assert re.search(r"no (fresh )?data|no exporter", defaults["noValue"], re.IGNORECASE)
     assert defaults["thresholds"]["steps"][0]["value"] is None
 
 

@@ -190,7 +190,10 @@ async def test_an_exporter_that_dies_stays_in_sight_and_the_api_is_not_shown_as_
         scraping(tmp_path, dead.url, up.url) as asked,
     ):
         await asked.until(f"({INSTANCES}) == 2 and min(cohere_up) == 1")
-        asked.variables |= {"job": "account-0", "model_id": await a_model_in_training(asked, 'job="account-0"')}
+        asked.variables |= {
+            "job": "account-0",
+            "model_id": await a_model_in_training(asked, 'job="account-0"'),
+        }
         assert await what_is_green(asked) >= GREEN_WHEN_ALL_IS_WELL
         dead.process.kill()
         await asked.until(f"({INSTANCES}) == 1")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from grafana.comparison import PREDECESSOR
 from tests.dashboards import QUERIES
 from tests.editions import every_edition
 from tests.programs import program, run
@@ -57,6 +58,7 @@ def ago(hours: float) -> float:
 
 
 FAILED = "fleet: Failed in 24 h A"
+EXPRESSIONS = {query.place: query.expr for query in QUERIES} | {"model: predecessor": PREDECESSOR}
 MODELS = {'cohere_finetuned_models{job="j",status="STATUS_FAILED"}': 1.0}
 LAST_SUCCESS, STALE_AFTER = (
     f'cohere_exporter_{name}_seconds{{job="%s"}}' for name in ("last_success_timestamp", "stale_after")
@@ -123,7 +125,7 @@ CASES = [
         "another instance of the account keeps its data fresh",
         "fleet: Age of data A",
         {
-            LAST_SUCCESS.replace("%s", "a\",instance=\"2"): [(480, ago(6)), (5, None)],
+            LAST_SUCCESS.replace("%s", 'a",instance="2'): [(480, ago(6)), (5, None)],
             **FRESH,
         },
         {'age="fresh"': 36},
@@ -167,6 +169,35 @@ CASES = [
             'job="j",model_id="a",model_name="one",base_type="CHAT",dataset_id="d",metric="loss"': 0.2,
             'job="j",model_id="b",model_name="two",base_type="CHAT",dataset_id="d",metric="accuracy"': 0.9,
         },
+    ),
+    Case(
+        "datasets of two accounts are not compared, even if they have one id",
+        "fleet: Best of each dataset A",
+        {
+            f'cohere_finetuned_model_{family}{{job="{job}",model_id="{job}",{labels}}}': value
+            for job, best in (("x", 0.2), ("y", 0.3))
+            for family, labels, value in (
+                ("info", 'base_type="CHAT",dataset_id="d",model_name="n"', 1.0),
+                ("training_metric_min", 'metric="loss"', best),
+            )
+        },
+        {
+            f'job="{job}",model_id="{job}",model_name="n",base_type="CHAT",dataset_id="d",metric="loss"': best
+            for job, best in (("x", 0.2), ("y", 0.3))
+        },
+    ),
+    Case(
+        "the predecessor is the model of the same name and account that was created last before",
+        "model: predecessor",
+        {
+            model("created_timestamp_seconds", "b", model_name="n"): ago(10),
+            model("created_timestamp_seconds", "old", model_name="n"): ago(30),
+            model("created_timestamp_seconds", "older", model_name="n"): ago(40),
+            model("created_timestamp_seconds", "newer", model_name="n"): ago(5),
+            model("created_timestamp_seconds", "named-otherwise", model_name="m"): ago(20),
+            model("created_timestamp_seconds", "elsewhere", model_name="n", cluster="other"): ago(20),
+        },
+        {'job="j",model_id="old",model_name="n"': ago(30)},
     ),
     Case(
         "half of the runs take no longer than the median",
@@ -225,9 +256,8 @@ def group(case: Case) -> dict[str, object]:
 
 def filled(case: Case) -> str:
     """Return the query of a case with the variables as CHOSEN, but those it changes."""
-    query = next(query for query in QUERIES if query.place == case.place)
     variables = CHOSEN | case.variables
-    return re.sub(r"\$([a-z_]+)", lambda name: variables[name[1]], query.expr)
+    return re.sub(r"\$([a-z_]+)", lambda name: variables[name[1]], EXPRESSIONS[case.place])
 
 
 def values(given: float | Values) -> str:
