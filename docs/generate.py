@@ -182,7 +182,7 @@ work as usual; [networks](networks.md) has the details.
 - `--cohere.base-url` and `--cohere.api-key-file` cannot be combined with `demo` or `check --demo`, which use
   the simulated API.
 - `--demo.*` options only affect `demo` and `--demo`.
-- `--metrics.exclude` that matches every family of training metrics also saves the calls for step metrics.
+- `--metrics.exclude` that matches every training metric, on both pages, also saves the calls for them.
 
 ## Complete file
 

@@ -145,7 +145,6 @@ class Exporter:
             exclude=exclude,
         )
         self.recent = RecentValues()
-        shown = (*PROGRESS_FAMILIES, *((family.name for family in STEP_FAMILIES) if window else ()))
         self.poller = Poller(
             self.client,
             schedule=PollSchedule(
@@ -162,8 +161,7 @@ class Exporter:
             key=self._read_key,
             concurrency=cohere.concurrency,
             models_limit=settings.models.limit,
-            # The API is not asked for what nobody is shown.
-            with_progress=not (exclude and all(exclude.fullmatch(name) for name in shown)),
+            with_progress=shows_steps(settings),
             on_rows=self._take_rows,
         )
         self.live = Live(self.telemetry.registry, clock)
@@ -346,6 +344,13 @@ def _tls_files(settings: Settings, environ: Mapping[str, str], *, needed: bool) 
         origin = settings.origin("cohere.client-cert-file")
         files.append(ClientCertificate(origin, certificate, cohere.client_key_file or certificate))
     return files
+
+
+def shows_steps(settings: Settings) -> bool:
+    """Return whether anything of training steps is shown; the API is not asked for what nobody is shown."""
+    exclude = settings.metrics.exclude
+    timed = [family.name for family in STEP_FAMILIES] if settings.training.steps_window else []
+    return exclude is None or not all(exclude.fullmatch(name) for name in (*PROGRESS_FAMILIES, *timed))
 
 
 def favour_scrapes() -> None:

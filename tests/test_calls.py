@@ -1,20 +1,25 @@
 """What docs/calls.md says is measured is measured, by the simulator's counter."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from docs.calls import DAY, EXAMPLES, QUOTA, Example, calls_per_day, end_of_training, fleet, live, naive_calls
 from docs.world import World, naive_poll
+from exporter.app import shows_steps
 from exporter.polling.quota import MONTH
+from exporter.settings import load
 from exporter.simulator import LIST_MODELS, LIST_STEPS
 
 pytestmark = pytest.mark.slow
 
+CALLS = Path(__file__).parents[1] / "docs" / "calls.md"
 ROWS = ("idle", 0), ("one training", 1), ("all training", 3)
 
 
@@ -39,6 +44,12 @@ def test_polls_cost_what_the_table_says(state: str, training: int) -> None:
     first, *later = asyncio.run(polls())
     assert len(set(later)) == 1
     assert first + 1439 * later[0] == row_of(3, state)[1]
+
+
+def test_what_the_page_excludes_saves_every_call_for_steps() -> None:
+    (pattern,) = re.findall(r"--metrics\.exclude='(.+?)'", CALLS.read_text())
+    _, settings = load([f"--metrics.exclude={pattern}"], {"COHERE_API_KEY": "k"})
+    assert not shows_steps(settings)
 
 
 def test_the_naive_poller_asks_for_each_page_and_each_model_every_time() -> None:

@@ -49,7 +49,7 @@ async def serving(models: int, *arguments: str, **options: Any) -> AsyncIterator
             "--cohere.page-size=1000",
             "--poll.interval=1h",
             "--models.limit=0",
-            "--metrics.exclude=cohere_finetuned_model_training_.*",  # else each model is asked for
+            "--metrics.exclude=cohere_finetuned_model_(training|step)_.*",  # else each model is asked for
             *arguments,
             environ={"COHERE_API_KEY": KEY},
             **options,
