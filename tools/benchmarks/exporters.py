@@ -66,7 +66,7 @@ def polling_options(url: str, *, steps: bool) -> list[str]:
     """Return the flags of an exporter that polls `url` without limits; `steps` reads step metrics too."""
     options = ["--models.limit=0", f"--cohere.base-url={url}", f"--cohere.page-size={PAGE_SIZE}"]
     options += ["--cohere.requests-per-minute=1000000", "--poll.stale-after=1d"]
-    return options if steps else [*options, "--metrics.exclude=cohere_finetuned_model_training_.*"]
+    return options if steps else [*options, "--metrics.exclude=cohere_finetuned_model_(training|step)_.*"]
 
 
 def shows_steps(process: Process) -> int:
