@@ -7,6 +7,7 @@ Unix seconds, None where the API gave none; a status is a plain string, because 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Status(StrEnum):
@@ -89,8 +90,7 @@ class StepRows:
     is_new_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ModelState:
+class ModelState(NamedTuple):
     """One model and its training progress; None while none is known."""
 
     model: FinetunedModel

@@ -54,5 +54,7 @@ class RecentValues:
 
     def published(self, snapshot: Snapshot) -> None:
         """Forget the models that are no longer in training."""
+        if not self._curves:
+            return
         training = {state.model.id for state in snapshot.states if state.model.status == Status.FINETUNING}
         self._curves = {model_id: curve for model_id, curve in self._curves.items() if model_id in training}
