@@ -51,6 +51,12 @@ UNTIMED = Model(created=None, updated=None)
 LATER = 20 * MINUTE
 RESTART = [-DAY, LATER]
 OTHER = Exporter(labels={"namespace": "prod", "job": "b"}, instance="b:10220")
+BY_JOB = Exporter(labels={"job": "cohere-finetuning"}, instance="exporter.example.com:443")
+
+
+def never_up(exporter: Exporter) -> Fires:
+    return fires("CohereExporterDown", job=exporter.labels["job"], instance=exporter.instance)
+
 
 LOOP = [7 * MINUTE * number for number in range(30)]
 
@@ -88,8 +94,67 @@ EXPORTERS = (
     ),
     Scenario(
         name="without any exporter the fleet is unseen",
-        exporters=[Exporter(up=lambda now: None), replace(OTHER, up=lambda now: False)],
+        exporters=[Exporter(up=lambda now: None), replace(OTHER, instance="b:9090", up=lambda now: False)],
         expected={4 * MINUTE: NOTHING, 6 * MINUTE: [ABSENT]},
+    ),
+    *(
+        Scenario(
+            name=f"an exporter that never answers, known by its {what}, is missed beside one that lives",
+            exporters=[replace(other, up=lambda now: False), Exporter()],
+            expected={
+                14 * MINUTE: NOTHING,
+                16 * MINUTE: [never_up(other), fires("CohereFleetUnseen", job=other.labels["job"])],
+                HOUR / 2: [never_up(other), fires("CohereFleetUnseen", job=other.labels["job"])],
+            },
+        )
+        for what, other in (("port", OTHER), ("job", BY_JOB))
+    ),
+    Scenario(
+        name="the only exporter, which never answers, is missed once",
+        exporters=[replace(BY_JOB, up=lambda now: False)],
+        expected={
+            14 * MINUTE: NOTHING,
+            HOUR / 2: [never_up(BY_JOB), fires("CohereFleetUnseen", job=BY_JOB.labels["job"])],
+        },
+    ),
+    Scenario(
+        name="a target that never answered and vanished is missed for as long as any other",
+        exporters=[replace(OTHER, up=lambda now: False if now < HOUR / 2 else None), Exporter()],
+        evaluation=5 * MINUTE,
+        expected={
+            HOUR: [fires("CohereFleetUnseen", job="b")],
+            4 * HOUR: [fires("CohereFleetUnseen", job="b")],
+        },
+    ),
+    Scenario(
+        name="a second instance that never answers is down, but its fleet is seen",
+        exporters=[Exporter(), Exporter(instance="a2:10220", up=lambda now: False)],
+        evaluation=5 * MINUTE,
+        expected={HOUR: [fires("CohereExporterDown", instance="a2:10220")]},
+    ),
+    Scenario(
+        name="an exporter is missed for a week after it vanished, and for as long as it is down",
+        exporters=[
+            Exporter(up=lambda now: True if now < HOUR else None),
+            replace(OTHER, up=lambda now: now < HOUR),
+        ],
+        scrape=10 * MINUTE,
+        evaluation=6 * HOUR,
+        expected={
+            3 * DAY: [UNSEEN, never_up(OTHER), fires("CohereFleetUnseen", job="b")],
+            7 * DAY: [UNSEEN, never_up(OTHER), fires("CohereFleetUnseen", job="b")],
+            9 * DAY: [never_up(OTHER), fires("CohereFleetUnseen", job="b")],
+        },
+    ),
+    Scenario(
+        name="training steps that are not scraped, and other programs that are down, are nothing",
+        exporters=[
+            Exporter(),
+            replace(OTHER, labels={"namespace": "ml", "job": "a-steps"}, up=lambda now: False),
+            replace(OTHER, instance="b:9100", up=lambda now: False),
+        ],
+        evaluation=5 * MINUTE,
+        expected={HOUR: NOTHING},
     ),
     Scenario(
         name="an exporter that is down for good",
@@ -289,7 +354,11 @@ FAILURES = (
     ),
     Scenario(
         name="a failure while nobody looked counts by the API's time",
-        exporters=[Exporter(models=always(replace(BROKEN, updated=-HOUR)), up=lambda now: now >= LATER)],
+        exporters=[
+            Exporter(
+                models=always(replace(BROKEN, updated=-HOUR)), up=lambda now: True if now >= LATER else None
+            )
+        ],
         expected={LATER - MINUTE: [ABSENT], LATER: [FAILED]},
     ),
     Scenario(

@@ -11,6 +11,13 @@ TARGET = f"{IDENTITY}, instance"
 
 BUILD_INFO = series("cohere_exporter_build_info")
 FLEET = series("cohere_finetuned_models", 'status="STATUS_READY"')
+# A target that never answered is known by its name alone: the exporter's own port, or the name of its job.
+# Training steps are scraped by a job of their own.
+EARLIER = f" offset {limit('unseen')}s"
+NAMED = [
+    series("up", matcher, 'job!~".+-steps"')
+    for matcher in ('instance=~".+:10220"', 'job=~".*cohere.?finetun.*"')
+]
 FAILED = "cohere_exporter_last_poll_failed"
 REFUSALS = 'reason=~"unauthorized|forbidden|payment_required"'
 
@@ -60,6 +67,12 @@ sum by ({by}) (changes({samples}) and max_over_time({samples}) > min_over_time({
 {READINGS_EXPECTED}"""
 
 
+def never_answered(offset: str = "") -> str:
+    """Return `up` of every target that is an exporter by its name and did not answer once."""
+    times = f"[{limit('remembered')}s]{offset}"
+    return "\n  or\n  ".join(f"max_over_time({selector}{times}) == 0" for selector in NAMED)
+
+
 def labelled(expr: str, label: str, value: str) -> str:
     """Return an expression with one more label."""
     return f'label_replace({expr}, "{label}", "{value}", "", "")'
@@ -85,12 +98,18 @@ API_ALERTS = (
         for_="5m",
         expr=f"""\
 max by ({IDENTITY}) (
-  last_over_time({BUILD_INFO}[{limit("remembered")}s] offset {limit("unseen")}s)
+  last_over_time({BUILD_INFO}[{limit("remembered")}s]{EARLIER})
+  or
+  {never_answered(EARLIER)}
 )
 unless on ({IDENTITY})
 max by ({IDENTITY}) (present_over_time({FLEET}[{limit("unseen")}s]))
 or
-absent_over_time({BUILD_INFO}[{limit("remembered")}s])""",
+absent_over_time({BUILD_INFO}[{limit("remembered")}s])
+unless on ()
+(
+  {never_answered()}
+)""",
         summary=f"No data about the fine-tuned models of {WHO}",
         description=(
             "No exporter has delivered the models for more than "
@@ -171,14 +190,18 @@ EXPORTER_ALERTS = (
     Alert(
         name="CohereExporterDown",
         for_="5m",
-        # What has left the list of targets, as in a rollout, is no longer expected to answer.
+        # In a rollout, a target that left is no longer expected to answer, and a new one not yet.
         expr=f"""\
 avg by ({TARGET}, pod) (avg_over_time({series("up")}[{limit("down_window")}s])) * 100
 < {limit("down_percent")}
 and on ({TARGET})
 present_over_time({series("up")}[{limit("recent")}s])
 and on ({TARGET})
-last_over_time({BUILD_INFO}[{limit("remembered")}s])""",
+(
+  last_over_time({BUILD_INFO}[{limit("remembered")}s])
+  or
+  {never_answered(EARLIER)}
+)""",
         summary="Exporter {{ $labels.instance }} is down or unreliable",
         description=(
             '{{ $value | printf "%.0f" }} % of the scrapes of {{ $labels.instance }} in '

@@ -62,7 +62,8 @@ _ALL = {
         600, "The window without a fleet; `CohereFleetUnseen` fires 5 minutes later, after 15 in all."
     ),
     "remembered": Threshold(
-        604800, "An exporter that Prometheus scraped this recently is expected to be there: a week."
+        604800,
+        "An exporter that Prometheus scraped this recently, or tried to, is expected to be there: a week.",
     ),
     "down_window": Threshold(1800, "The window over which the availability of a target is measured."),
     "down_percent": Threshold(
