@@ -76,7 +76,7 @@ def measure(
         ours = stack.enter_context(exporter("serve", *options))
         theirs = stack.enter_context(exporter("serve", *options, "--training.steps-window=0"))
         for each in (ours, theirs):
-            wait_until(partial(_shows, each, training + at_rest_), 600)
+            wait_until(partial(_shows, each, training + at_rest_), 1800)
         for page in (f"{ours.url}/steps", ours.url, theirs.url):
             fetch(page, PROMETHEUS)  # from now on it is kept up to date
         time.sleep(120 * minutes)
