@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 IMAGE ?= cohere-finetune-exporter
 BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$name && break; done))
 
+# Containers often set it; each program that a test starts would then compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-programs nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
 

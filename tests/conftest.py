@@ -3,7 +3,9 @@
 import asyncio
 import heapq
 import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,8 +16,17 @@ from tests import editions
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# What a file says when all its tests are slow; `make test-fast` then need not import it.
+_ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
+
 # Many more worlds, and larger ones, which `make nightly` lives through.
 settings.register_profile("nightly")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files in which nothing would be selected: importing them costs more than the tests kept."""
+    fast = config.getoption("-m") == "not slow" and collection_path.suffix == ".py"
+    return True if fast and _ALL_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
 
 
 class FakeClock:
