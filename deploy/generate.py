@@ -249,9 +249,10 @@ def _option_schema(option: Option) -> dict[str, Any]:
         return {"enum": [*option.metavar.split("|"), None]}
     if not option.metavar:
         return {"type": ["boolean", "null"]}
-    number = ["integer" if option.is_integer else "number"] if option.metavar in _NUMERIC else []
+    is_integer = option.declared.annotation is int
+    number = ["integer" if is_integer else "number"] if option.metavar in _NUMERIC else []
     declared: dict[str, Any] = {"type": [*number, "string", "null"]}
-    if pattern := _INTEGER if option.is_integer else _PATTERNS.get(option.metavar):
+    if pattern := _INTEGER if is_integer else _PATTERNS.get(option.metavar):
         declared["pattern"] = f"^{_SPACE}{pattern}{_SPACE}$"
     names = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"}
     declared |= {names[bound]: limit for bound, limit in option.bounds.items()}

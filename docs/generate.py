@@ -22,7 +22,7 @@ from exporter.exposition.lines import identity, model_lines
 from exporter.families import FAMILIES, STEP_FAMILIES, ModelFamily
 from exporter.model import FinetunedModel, ModelState, Status, TrainingProgress
 from exporter.settings import Option, format_duration, options
-from exporter.settings.catalog import groups
+from exporter.settings.catalog import titles
 from exporter.telemetry import Telemetry
 
 _HERE = Path(__file__).parent
@@ -245,9 +245,8 @@ def _sample() -> str:
 def configuration_page() -> str:
     """Return docs/configuration.md."""
     sections = []
-    for name, group in groups().items():
+    for name, title in titles().items():
         rows = [_option_row(option) for option in options() if option.group == name]
-        title = (group.__doc__ or name).partition(".")[0]
         heads = ("flag", "variable", "default", "limits", "meaning")
         sections.append(f"## {title}\n\n{markdown(heads, rows)}")
     return _NOTE + _CONFIGURATION.format(options="\n\n".join(sections), complete=complete_file())
@@ -256,10 +255,10 @@ def configuration_page() -> str:
 def complete_file() -> str:
     """Return a YAML file with every option at its default, in a comment what it means."""
     lines = []
-    for name, group in groups().items():
+    for name, title in titles().items():
         if name == "config":
             continue
-        lines.append(f"# {(group.__doc__ or name).partition('.')[0]}\n{name}:")
+        lines.append(f"# {title}\n{name}:")
         for option in options():
             if option.group == name:
                 lines += textwrap.wrap(option.meaning, 100, initial_indent="  # ", subsequent_indent="  # ")

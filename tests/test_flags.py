@@ -17,7 +17,7 @@ def test_no_arguments_mean_serve() -> None:
 @pytest.mark.parametrize("subcommand", list(Subcommand)[:3])
 def test_a_subcommand_may_stand_before_between_and_after_flags(subcommand: Subcommand) -> None:
     flags = ["--poll.interval", "5s", "--log.level=debug"]
-    expected = (Command(subcommand), {"poll": {"interval": "5s"}, "log": {"level": "debug"}})
+    expected = (Command(subcommand), {"poll.interval": "5s", "log.level": "debug"})
 
     assert parse([subcommand, *flags]) == expected
     assert parse([*flags[:2], subcommand, *flags[2:]]) == expected
@@ -27,7 +27,7 @@ def test_a_subcommand_may_stand_before_between_and_after_flags(subcommand: Subco
 @pytest.mark.parametrize("option", [option for option in options() if option.metavar], ids=lambda o: o.key)
 def test_every_option_is_a_flag(option: Option) -> None:
     value = ["x"] if option.repeatable else "x"
-    expected = (Command(Subcommand.SERVE), {option.group: {option.name: value}})
+    expected = (Command(Subcommand.SERVE), {option.key: value})
 
     assert parse([option.flag, "x"]) == expected
     assert parse([f"{option.flag}=x"]) == expected
@@ -36,8 +36,8 @@ def test_every_option_is_a_flag(option: Option) -> None:
 def test_a_switch_is_turned_on_and_off() -> None:
     on, off = "--web.disable-exporter-metrics", "--no-web.disable-exporter-metrics"
 
-    assert parse([on])[1] == {"web": {"disable_exporter_metrics": True}}
-    assert parse([off])[1] == {"web": {"disable_exporter_metrics": False}}
+    assert parse([on])[1] == {"web.disable-exporter-metrics": True}
+    assert parse([off])[1] == {"web.disable-exporter-metrics": False}
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_check_has_flags_of_its_own() -> None:
 
 
 def test_a_value_may_begin_with_a_dash_after_an_equals_sign() -> None:
-    assert parse(["--metrics.exclude=-x"])[1] == {"metrics": {"exclude": "-x"}}
+    assert parse(["--metrics.exclude=-x"])[1] == {"metrics.exclude": "-x"}
 
 
 def test_an_empty_value_is_a_value() -> None:
-    assert parse(["--config.file="])[1] == {"config": {"file": ""}}
+    assert parse(["--config.file="])[1] == {"config.file": ""}
 
 
 @pytest.mark.parametrize(

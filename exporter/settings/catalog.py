@@ -11,33 +11,26 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from exporter.settings.options import ENV_PREFIX, Settings
-from exporter.settings.values import Metavar, Repeatable, Spelled
+from exporter.settings.options import Settings
+
+ENV_PREFIX = "COHERE_EXPORTER_"
+# Spelled as in every other exporter.
+_SPELLED = {"web.config-file": "web.config.file"}
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, as the command line, the environment, the file and the documentation need it.
-
-    `name` is the field's, `spelling` what users write; `default` is what they would write, "" when there is
-    none; `metavar` is "" for a switch; `bounds` has the limits of a number by "ge", "gt" and "le". A
-    `repeatable` one is a list of texts when it comes by flags.
-    """
+    """One option, as the command line, the environment, the file and the documentation need it."""
 
     group: str
     name: str
-    default: str
-    metavar: str
-    meaning: str
-    spelling: str
-    is_integer: bool
-    bounds: Mapping[str, float]
-    repeatable: bool = False
+    declared: FieldInfo
 
     @property
     def key(self) -> str:
         """The YAML key, written with a dot: `poll.stale-after`."""
-        return f"{self.group}.{self.spelling}"
+        key = f"{self.group}.{self.name}".replace("_", "-")
+        return _SPELLED.get(key, key)
 
     @property
     def flag(self) -> str:
@@ -49,47 +42,50 @@ class Option:
         """The environment variable: `COHERE_EXPORTER_POLL_STALE_AFTER`."""
         return f"{ENV_PREFIX}{self.group}_{self.name}".upper()
 
+    @property
+    def meaning(self) -> str:
+        """What the option is for, in sentences."""
+        return self.declared.description or ""
 
-def groups() -> dict[str, type[BaseModel]]:
-    """Return the class of each group by its name, in the order of the declaration."""
-    return {name: type(field.default) for name, field in Settings.model_fields.items()}
+    @property
+    def default(self) -> str:
+        """The default as users would write it, or in words; "" when there is none."""
+        extra = self.declared.json_schema_extra
+        default = extra["default"] if isinstance(extra, dict) else self.declared.default
+        return "" if default is None else str(default)
+
+    @property
+    def metavar(self) -> str:
+        """The word for a value in `--help` and the documentation; "" for a switch."""
+        if get_origin(self.declared.annotation) is Literal:
+            return "|".join(get_args(self.declared.annotation))
+        return self.declared.title or ""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the flag may be given several times; its values then arrive as a list."""
+        return get_origin(self.declared.annotation) is tuple
+
+    @property
+    def bounds(self) -> Mapping[str, float]:
+        """The limits of a number, by "ge", "gt" and "le"."""
+        names = ("ge", "gt", "le")
+        limits = self.declared.metadata
+        return {name: getattr(limit, name) for limit in limits for name in names if hasattr(limit, name)}
+
+
+def titles() -> dict[str, str]:
+    """Return what `--help` and the documentation call each group, by its name."""
+    return {name: (group.__doc__ or name).partition(".")[0] for name, group in _groups()}
 
 
 def options() -> Iterator[Option]:
     """Yield one row per option, in the order of the declaration."""
-    for group, declared in groups().items():
-        for name, field in declared.model_fields.items():
-            yield Option(
-                group,
-                name,
-                _default(field),
-                _metavar(field),
-                field.description or "",
-                _spelling(name, field),
-                field.annotation is int,
-                _bounds(field),
-                any(isinstance(entry, Repeatable) for entry in field.metadata),
-            )
+    for name, group in _groups():
+        for field, declared in group.model_fields.items():
+            yield Option(name, field, declared)
 
 
-def _default(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    if isinstance(extra, dict):
-        return str(extra["default"])
-    return "" if field.default is None else str(field.default)
-
-
-def _metavar(field: FieldInfo) -> str:
-    if get_origin(field.annotation) is Literal:
-        return "|".join(get_args(field.annotation))
-    return next(entry.word for entry in field.metadata if isinstance(entry, Metavar))
-
-
-def _bounds(field: FieldInfo) -> dict[str, float]:
-    names = ("ge", "gt", "le")
-    return {name: getattr(entry, name) for entry in field.metadata for name in names if hasattr(entry, name)}
-
-
-def _spelling(name: str, field: FieldInfo) -> str:
-    spelled = (entry.name for entry in field.metadata if isinstance(entry, Spelled))
-    return next(spelled, name.replace("_", "-"))
+def _groups() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name, field in Settings.model_fields.items():
+        yield name, type(field.default)

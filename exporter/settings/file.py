@@ -3,7 +3,7 @@
 No message repeats a value of the file, nor what the YAML parser says about it, which quotes the text.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import yaml
 
 from exporter.runtime.files import Unreadable, read_once
 from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader, cause
-from exporter.settings.catalog import groups, options
+from exporter.settings.catalog import options, titles
 from exporter.settings.options import SettingsError
 from exporter.suggestions import suggestion
 
 _LARGEST = 1 << 20  # bytes
 
 
-def read_file(path: str) -> dict[str, dict[str, Any]]:
-    """Return the values of the file, by group and field; SettingsError names the file and what is wrong.
+def read_file(path: str) -> dict[str, Any]:
+    """Return the values of the file by the options' keys; SettingsError names the file and what is wrong.
 
     An empty group, and an option that is null, count as not given.
     """
@@ -28,7 +28,13 @@ def read_file(path: str) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: must be a mapping of option groups, such as poll: {{interval: 60s}}")
-    return {str(group): _read_group(path, str(group), members) for group, members in content.items()}
+    values: dict[str, Any] = {}
+    for group, members in content.items():
+        for key, value in _read_group(path, str(group), members):
+            if key in values:
+                raise SettingsError(f"{path}: {key} is given twice, in two spellings; keep one")
+            values[key] = value
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _parse(path: str) -> object:
@@ -49,41 +55,30 @@ def _parse(path: str) -> object:
         raise SettingsError(f"{path}: is not valid YAML") from None
 
 
-def _read_group(path: str, group: str, members: object) -> dict[str, Any]:
-    if group not in groups():
-        known = list(groups())
-        hint = suggestion(group, known) or f"; the groups are {', '.join(known)}"
+def _read_group(path: str, group: str, members: object) -> Iterator[tuple[str, Any]]:
+    groups = list(titles())
+    if group not in groups:
+        hint = suggestion(group, groups) or f"; the groups are {', '.join(groups)}"
         raise SettingsError(f"{path}: unknown key {group}{hint}")
-    if members is None:
-        return {}
-    if not isinstance(members, dict):
+    if members is not None and not isinstance(members, dict):
         raise SettingsError(f"{path}: {group}: must be a mapping of options")
-    values = _by_field(path, group, members)
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _by_field(path: str, group: str, members: Mapping[object, Any]) -> dict[str, Any]:
-    known = {option.key: option.name for option in options() if option.group == group}
-    values: dict[str, Any] = {}
-    for member, value in _flat(members, known):
-        key = f"{group}.{member.replace('_', '-')}"
+    known = [option.key for option in options() if option.group == group]
+    for name, value in _flat(group, members or {}, known):
+        key = name.replace("_", "-")
         _refuse_misplaced(path, key)
         if key not in known:
-            raise SettingsError(f"{path}: unknown key {group}.{member}{suggestion(key, list(known))}")
-        if known[key] in values:
-            raise SettingsError(f"{path}: {key} is given twice, in two spellings; keep one")
-        values[known[key]] = value
-    return values
+            raise SettingsError(f"{path}: unknown key {name}{suggestion(key, known)}")
+        yield key, value
 
 
-def _flat(members: Mapping[object, Any], known: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Yield each member by its name: `config: {file: …}` is `config.file`."""
-    nested = {key.split(".")[1] for key in known if key.count(".") > 1}
+def _flat(group: str, members: Mapping[object, Any], known: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield each member by its name: in `web`, `config: {file: …}` is `web.config.file`."""
     for member, value in members.items():
-        if member in nested and isinstance(value, dict):
-            yield from ((f"{member}.{inner}", entry) for inner, entry in value.items())
+        name = f"{group}.{member}"
+        if isinstance(value, dict) and any(key.startswith(f"{name}.") for key in known):
+            yield from ((f"{name}.{inner}", entry) for inner, entry in value.items())
         else:
-            yield str(member), value
+            yield name, value
 
 
 def _refuse_misplaced(path: str, key: str) -> None:

@@ -6,11 +6,11 @@ somebody may type the API key there.
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from exporter import REVISION, __version__
-from exporter.settings.catalog import Option, groups, options
+from exporter.settings.catalog import Option, options, titles
 from exporter.settings.options import SettingsError
 from exporter.settings.subcommands import SUBCOMMANDS, Command, OwnFlag, Subcommand
 from exporter.suggestions import suggestion
@@ -19,6 +19,8 @@ PROGRAM = "cohere-finetune-exporter"
 # Flags have neither digits nor capitals; a key typed in their place has, and is not repeated.
 _REPEATABLE = re.compile(r"--?[a-z][a-z._-]{0,60}")
 _KEY_LIKE = re.compile(r"api.?key", re.IGNORECASE)
+
+_Add = Callable[..., object]  # add_argument of a section of the help
 
 _DESCRIPTION = "Prometheus exporter for fine-tuning on Cohere's API.\n\nsubcommands:\n"
 
@@ -39,15 +41,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=80, max_help_position=6)
 
 
-class _Section(Protocol):
-    """A part of the help, to which arguments are added."""
-
-    def add_argument(self, *names: str, **options: Any) -> object:
-        """Add one."""
-
-
 class _Once(argparse.Action):
-    """Store a value; refuse a second one."""
+    """Store a value, or for a switch whether it is turned on; refuse a second one."""
 
     def __call__(
         self,
@@ -56,31 +51,14 @@ class _Once(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        _refuse_twice(self.dest, namespace, option_string)
-        setattr(namespace, self.dest, values)
+        if hasattr(namespace, self.dest):
+            raise SettingsError(f"{option_string}: given twice")
+        switch = not (option_string or "").startswith("--no-")
+        setattr(namespace, self.dest, switch if self.nargs == 0 else values)
 
 
-class _SwitchOnce(argparse.BooleanOptionalAction):
-    """Turn a switch on or off; refuse to do either again."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        _refuse_twice(self.dest, namespace, option_string)
-        super().__call__(parser, namespace, values, option_string)
-
-
-def _refuse_twice(name: str, namespace: argparse.Namespace, flag: str | None) -> None:
-    if hasattr(namespace, name):
-        raise SettingsError(f"{flag}: given twice")
-
-
-def parse(argv: Sequence[str]) -> tuple[Command, dict[str, dict[str, Any]]]:
-    """Read the arguments after the program's name: the command, and by group the values of the flags given.
+def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
+    """Read the arguments after the program's name: the command, and the values of the flags by key.
 
     Raises SettingsError; `--help` and `--version` print to standard output and raise SystemExit(0).
     """
@@ -89,10 +67,7 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, dict[str, Any]]]:
     except argparse.ArgumentError as error:
         _refuse_argument(error)
     values = vars(given)
-    flags: dict[str, dict[str, Any]] = {}
-    for option in options():
-        if option.key in values:
-            flags.setdefault(option.group, {})[option.name] = values[option.key]
+    flags = {option.key: values[option.flag] for option in options() if option.flag in values}
     return _command(rest, values), flags
 
 
@@ -120,20 +95,19 @@ def _parser(called: Subcommand) -> argparse.ArgumentParser:
         version=f"{PROGRAM} {__version__} (revision {REVISION})",
         help="Print name, version and revision.",
     )
-    added = set()
+    added: set[str] = set()
     for subcommand in sorted(SUBCOMMANDS, key=lambda subcommand: subcommand is not called):
-        flags = [flag for flag in SUBCOMMANDS[subcommand].flags if flag.name not in added]
+        flags = [flag for flag in SUBCOMMANDS[subcommand].flags if flag.flag not in added]
+        added.update(flag.flag for flag in flags)
         if flags:
-            own = parser.add_argument_group(f"Only with {subcommand}")
+            section = parser.add_argument_group(f"Only with {subcommand}")
             for flag in flags:
-                _add_own(own, flag)
-                added.add(flag.name)
-    sections = {
-        name: parser.add_argument_group((group.__doc__ or name).partition(".")[0])
-        for name, group in groups().items()
-    }
-    for option in options():
-        _add(sections[option.group], option)
+                _add(section.add_argument, flag, flag.flag, meaning=flag.meaning)
+    for group, title in titles().items():
+        section = parser.add_argument_group(title)
+        for option in options():
+            if option.group == group:
+                _add_option(section.add_argument, option)
     return parser
 
 
@@ -143,37 +117,28 @@ def _described() -> list[str]:
     return [f"  {name:{width}}  {meaning}" for name, meaning in names.items()]
 
 
-def _add_own(section: _Section, flag: OwnFlag) -> None:
-    if flag.repeatable:
-        section.add_argument(
-            flag.name, dest=flag.name, metavar=flag.metavar, action="append", help=flag.meaning
-        )
-    elif flag.metavar:
-        metavar = "|".join(flag.choices) or flag.metavar
-        section.add_argument(flag.name, dest=flag.name, metavar=metavar, action=_Once, help=flag.meaning)
+def _add_option(add: _Add, option: Option) -> None:
+    if option.metavar:
+        default = f" (default: {option.default})" if option.default else ""
+        _add(add, option, option.flag, meaning=option.meaning + default)
     else:
-        section.add_argument(flag.name, dest=flag.name, action="store_true", help=flag.meaning)
+        _add(add, option, option.flag, f"--no-{option.key}", meaning=option.meaning)
 
 
-def _add(section: _Section, option: Option) -> None:
-    meaning = option.meaning.replace("%", "%%")
-    if not option.metavar:
-        section.add_argument(option.flag, dest=option.key, action=_SwitchOnce, help=meaning)
-        return
-    default = f" (default: {option.default})" if option.default else ""
-    section.add_argument(
-        option.flag,
-        dest=option.key,
-        metavar=option.metavar,
-        action="append" if option.repeatable else _Once,
-        help=meaning + default,
-    )
+def _add(add: _Add, flag: Option | OwnFlag, *names: str, meaning: str) -> None:
+    how: dict[str, Any] = {"action": "append"} if flag.repeatable else {"action": _Once}
+    how |= {"metavar": flag.metavar} if flag.metavar else {"nargs": 0}
+    add(*names, dest=flag.flag, help=meaning.replace("%", "%%"), **how)
+
+
+def _all() -> list[Option | OwnFlag]:
+    """Return every flag but `--help` and `--version`."""
+    return [*(flag for row in SUBCOMMANDS.values() for flag in row.flags), *options()]
 
 
 def _refuse_argument(error: argparse.ArgumentError) -> NoReturn:
     name = (error.argument_name or "").split("/")[0]
-    valued = [option.flag for option in options() if option.metavar]
-    valued += [flag.name for row in SUBCOMMANDS.values() for flag in row.flags if flag.metavar]
+    valued = {flag.flag for flag in _all() if flag.metavar}
     raise SettingsError(f"{name}: {'needs a value' if name in valued else 'takes no value'}") from None
 
 
@@ -185,21 +150,21 @@ def _command(rest: Sequence[str], values: Mapping[str, Any]) -> Command:
     subcommand = _subcommand(rest[0]) if rest else Subcommand.SERVE
     operands = tuple(rest[1:])
     row = SUBCOMMANDS[subcommand]
-    if len(operands) < row.least or (row.most is not None and len(operands) > row.most):
+    if not row.takes(len(operands)):
         raise SettingsError(f"{subcommand} takes {row.operands or 'nothing but flags'}; see --help")
     return Command(subcommand, operands, _own_flags(subcommand, values))
 
 
 def _own_flags(subcommand: Subcommand, values: Mapping[str, Any]) -> dict[str, object]:
-    taken = {flag.name: flag for flag in SUBCOMMANDS[subcommand].flags}
+    taken = {flag.flag: flag for flag in SUBCOMMANDS[subcommand].flags}
     for owner, row in SUBCOMMANDS.items():
         for flag in row.flags:
-            if flag.name in values and flag.name not in taken:
-                raise SettingsError(f"{flag.name}: only with {owner}")
+            if flag.flag in values and flag.flag not in taken:
+                raise SettingsError(f"{flag.flag}: only with {owner}")
     own = {name: values[name] for name in taken if name in values}
     for name, value in own.items():
-        choices = taken[name].choices
-        if choices and value not in choices:
+        choices = taken[name].metavar.split("|")
+        if len(choices) > 1 and value not in choices:
             raise SettingsError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}")
     return own
 
@@ -217,6 +182,5 @@ def _refuse_flag(name: str) -> NoReturn:
             "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
         )
     shown = f"unknown flag {name}" if _REPEATABLE.fullmatch(name) else "unknown flag"
-    own = [flag.name for row in SUBCOMMANDS.values() for flag in row.flags]
-    known = ["--help", "--version", *own, *(option.flag for option in options())]
+    known = ["--help", "--version", *(flag.flag for flag in _all())]
     raise SettingsError(f"{shown}{suggestion(name, known) or '; see --help'}")

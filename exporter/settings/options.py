@@ -1,18 +1,16 @@
 """The options, each declared once: name, type, default as users write it, and meaning.
 
 Group `poll` with field `stale_after` is the flag `--poll.stale-after`, the variable
-`COHERE_EXPORTER_POLL_STALE_AFTER` and the YAML key `poll: {stale-after: …}`; `Spelled` gives flag and key
-another name. Settings are frozen once they are built, know no option that is not declared here, and never
-hold the API key.
+`COHERE_EXPORTER_POLL_STALE_AFTER` and the YAML key `poll: {stale-after: …}`. Settings are frozen once they
+are built, know no option that is not declared here, and never hold the API key.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.settings.durations import format_duration
 from exporter.settings.values import (
@@ -26,12 +24,9 @@ from exporter.settings.values import (
     OptionalFile,
     OptionalInteger,
     OptionalPattern,
-    Spelled,
-    Switch,
     TelemetryPath,
 )
 
-ENV_PREFIX = "COHERE_EXPORTER_"
 _MONTH = 31 * 86_400
 _COHERE_DOMAINS = ("cohere.com", "cohere.ai")
 
@@ -44,18 +39,21 @@ class SettingsError(Exception):
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-def _option(
-    default: str | None,
-    meaning: str,
-    *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-) -> Any:
-    return Field(default=default, description=meaning, validate_default=True, ge=ge, gt=gt, le=le)
+def _option(default: str | None, meaning: str, **bounds: float) -> Any:
+    return Field(default=default, description=meaning, **bounds)  # type: ignore[call-overload]
+
+
+def _intervals(count: int, default: str, meaning: str, **bounds: float) -> Any:
+    """Declare a duration that by default is `count` poll intervals, in the words of `default`."""
+    return Field(  # type: ignore[call-overload]
+        default_factory=lambda validated: count * validated.get("interval", 60),
+        json_schema_extra={"default": default},
+        description=meaning,
+        **bounds,
+    )
 
 
 class Cohere(_Group):
@@ -117,18 +115,16 @@ class Poll(_Group):
     interval: Duration = _option(
         "60s", "Time from the start of one poll to the start of the next.", ge=1, le=_MONTH
     )
-    idle_interval: Duration = Field(
-        default_factory=lambda validated: validated.get("interval", 60),
-        description="Interval while no model is queued, training or deploying; at least --poll.interval.",
-        validate_default=True,
-        json_schema_extra={"default": "the interval"},
+    idle_interval: Duration = _intervals(
+        1,
+        "the interval",
+        "Interval while no model is queued, training or deploying; at least --poll.interval.",
         le=_MONTH,
     )
-    stale_after: Duration = Field(
-        default_factory=lambda validated: 5 * validated.get("interval", 60),
-        description="How long the last good data is served while polls fail; then it is stale and dropped.",
-        validate_default=True,
-        json_schema_extra={"default": "5 times the interval"},
+    stale_after: Duration = _intervals(
+        5,
+        "5 times the interval",
+        "How long the last good data is served while polls fail; then it is stale and dropped.",
     )
 
     @field_validator("idle_interval")
@@ -203,12 +199,12 @@ class Web(_Group):
         None, "Additional address that serves only /-/healthy and /-/ready, without TLS or password."
     )
     telemetry_path: TelemetryPath = _option("/metrics", "Path under which metrics are served.")
-    config_file: Annotated[OptionalFile, Spelled("config.file")] = _option(
+    config_file: OptionalFile = _option(
         None,
         "File with TLS and basic auth settings, in exporter-toolkit's format; reloaded when it changes.",
     )
     max_requests: Integer = _option("40", "Maximum concurrent scrapes. 0: no limit.", ge=0)
-    disable_exporter_metrics: Switch = _option("false", "Omit process_* and python_* metrics.")
+    disable_exporter_metrics: bool = _option("false", "Omit process_* and python_* metrics.")
 
 
 class Log(_Group):
@@ -236,17 +232,8 @@ class Demo(_Group):
     models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
 
 
-class Settings(BaseSettings):
-    """Every option, grouped by the prefix of its name; `load` builds it, tests may do so from keywords."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-        enable_decoding=False,  # values are text to be validated, never JSON
-    )
+class Settings(_Group):
+    """Every option, grouped by the prefix of its name; a validation's context names the origins by key."""
 
     config: Config = Config()
     cohere: Cohere = Cohere()
@@ -260,24 +247,9 @@ class Settings(BaseSettings):
 
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Build from what is handed in only: `sources` reads the rest, to know who gave which value."""
-        return (init_settings,)
-
-    @classmethod
-    def build(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
-        """Build from `values` by group; `origins` names, by key, where each came from."""
-        settings = cls(**values)
-        settings._origins = dict(origins)
-        return settings
+    def model_post_init(self, context: Mapping[str, str] | None) -> None:
+        """Keep where each value came from."""
+        self._origins = context or {}
 
     def origin(self, key: str) -> str:
         """Name the option `key` ("web.listen-address") as the user gave it; the flag when nobody did."""

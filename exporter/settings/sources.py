@@ -1,31 +1,27 @@
 """Where settings come from: the command line, over the environment, over the YAML file.
 
-The layers are joined here, and not by the library, so that an error can name the option the way its user gave
-it. Only declared variables are read: Kubernetes fills the environment of every container with variables named
-after Services, and one called `cohere-exporter` shares the prefix.
+Each value comes with what its source calls the option, so that an error can name the option the way its user
+gave it. Only declared variables are read: Kubernetes fills the environment of every container with variables
+named after Services, and one called `cohere-exporter` shares the prefix.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import EnvSettingsSource
 
-from exporter.settings.catalog import Option, options
+from exporter.settings.catalog import ENV_PREFIX, options
 from exporter.settings.durations import format_duration
 from exporter.settings.file import read_file
 from exporter.settings.flags import parse
-from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
+from exporter.settings.options import Settings, SettingsError
 from exporter.settings.subcommands import SUBCOMMANDS, Command, Subcommand
 from exporter.suggestions import suggestion
 
 _SDK_BASE_URL = "CO_API_URL"
-_REAL_API = frozenset({"base_url", "api_key_file"})
-# A demo in which nothing moves for a minute shows little.
-_DEMO = {"poll": {"interval": "5s"}}
+_LIMITS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
 # What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
 _KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)=.*"
@@ -34,12 +30,15 @@ _KUBERNETES = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """What one source gives, by group and field, and what that source calls an option."""
+class _Given(NamedTuple):
+    """A value, and what its source calls the option."""
 
-    values: Mapping[str, Mapping[str, Any]]
-    name: Callable[[Option], str]
+    value: Any
+    origin: str
+
+
+# A demo in which nothing moves for a minute shows little.
+_DEMO = {"poll.interval": _Given("5s", "--poll.interval")}
 
 
 def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Command, Settings]:
@@ -51,21 +50,12 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Command, Sett
     if not SUBCOMMANDS[command.subcommand].reads_settings:
         return command, Settings()
     _refuse_in_demo(command, flags)
-    layers = [
-        _Layer(flags, lambda option: option.flag),
-        _Layer(_environment(environ), lambda option: option.variable),
-        _Layer(_sdk_environment(environ), lambda _: _SDK_BASE_URL),
-    ]
-    if path := _join(layers)[0].get("config", {}).get("file", "").strip():
-        layers.append(_Layer(read_file(path), lambda option: f"{path}: {option.key}"))
+    given = _environment(environ) | {key: _Given(value, f"--{key}") for key, value in flags.items()}
+    if "config.file" in given and (path := given["config.file"].value.strip()):
+        given = {key: _Given(value, f"{path}: {key}") for key, value in read_file(path).items()} | given
     if command.subcommand is Subcommand.DEMO:
-        layers.append(_Layer(_DEMO, lambda option: option.flag))
-    values, origins = _join(layers)
-    try:
-        return command, Settings.build(values, origins)
-    except ValidationError as error:
-        # The library's own message would repeat the value.
-        raise SettingsError(_explain(error.errors()[0], origins)) from None
+        given = _DEMO | given
+    return command, _settings(given)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -85,73 +75,51 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: suggestion(name, known, ENV_PREFIX) for name in names}
 
 
-def _refuse_in_demo(command: Command, flags: Mapping[str, Mapping[str, Any]]) -> None:
+def _refuse_in_demo(command: Command, flags: Mapping[str, Any]) -> None:
     """Refuse flags that point at an API where the simulated one is asked for.
 
     Variables and the file may be there for other runs; they are ignored.
     """
-    given = flags.get("cohere", {})
-    for option in options():
-        if (
-            command.simulated
-            and option.group == "cohere"
-            and option.name in given
-            and option.name in _REAL_API
-        ):
-            raise SettingsError(f"{option.flag}: cannot be used with the simulated API of {command.words}")
+    for key in ("cohere.base-url", "cohere.api-key-file"):
+        if command.simulated and key in flags:
+            raise SettingsError(f"--{key}: cannot be used with the simulated API of {command.words}")
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {
-        option.variable.lower(): environ[option.variable]
-        for option in options()
-        if environ.get(option.variable, "").strip()
-    }
-    return source()
+def _environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    variables = [("cohere.base-url", _SDK_BASE_URL), *((option.key, option.variable) for option in options())]
+    return {key: _Given(environ[name], name) for key, name in variables if environ.get(name, "").strip()}
 
 
-def _sdk_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    url = environ.get(_SDK_BASE_URL, "").strip()
-    return {"cohere": {"base_url": url}} if url else {}
-
-
-def _join(layers: Sequence[_Layer]) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Return the values by group and field, and by key what the source of each calls it; first layer wins."""
+def _settings(given: Mapping[str, _Given]) -> Settings:
     values: dict[str, dict[str, Any]] = {}
-    origins: dict[str, str] = {}
     for option in options():
-        for layer in layers:
-            given = layer.values.get(option.group, {})
-            if option.name in given:
-                values.setdefault(option.group, {})[option.name] = given[option.name]
-                origins[option.key] = layer.name(option)
-                break
-    return values, origins
+        if option.key in given:
+            values.setdefault(option.group, {})[option.name] = given[option.key].value
+    origins = {key: origin for key, (_, origin) in given.items()}
+    try:
+        return Settings.model_validate(values, context=origins)
+    except ValidationError as error:
+        # The library's own message would repeat the value.
+        raise SettingsError(_explain(error.errors()[0], origins)) from None
 
 
 def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
-    option = next(option for option in options() if (option.group, option.name) == error["loc"][:2])
-    name = origins.get(option.key, option.flag)
-    return f"{name}: {_refusal(error, is_duration=option.metavar == 'DURATION')}"
-
-
-def _refusal(error: ErrorDetails, *, is_duration: bool) -> str:
     """Say what is allowed; the value itself is never repeated, it may be a secret in the wrong place."""
-    limits = error.get("ctx", {})
+    option = next(option for option in options() if (option.group, option.name) == error["loc"][:2])
+    context = error.get("ctx", {})
     match error["type"]:
         case "value_error":
-            return str(limits["error"])
-        case "greater_than_equal":
-            return f"must be at least {_shown(limits['ge'], is_duration=is_duration)}"
-        case "less_than_equal":
-            return f"must be at most {_shown(limits['le'], is_duration=is_duration)}"
-        case "greater_than":
-            return f"must be more than {limits['gt']:g}"
+            allowed = str(context["error"])
         case "literal_error":
-            return f"must be {limits['expected']}"
-    return "is not valid"
-
-
-def _shown(limit: float, *, is_duration: bool) -> str:
-    return format_duration(limit) if is_duration else f"{limit:g}"
+            allowed = f"must be {context['expected']}"
+        case "bool_type" | "bool_parsing":
+            allowed = "must be true or false"
+        case "float_type" | "float_parsing" | "finite_number":
+            allowed = "must be a number"
+        case bound if bound in _LIMITS:
+            (limit,) = context.values()
+            written = format_duration(limit) if option.metavar == "DURATION" else f"{limit:g}"
+            allowed = f"must be {_LIMITS[bound]} {written}"
+        case _:
+            allowed = "is not valid"
+    return f"{origins.get(option.key, option.flag)}: {allowed}"

@@ -21,25 +21,28 @@ class Subcommand(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OwnFlag:
-    """A flag of one subcommand; without `metavar` a switch, with `choices` one of them."""
+    """A flag of one subcommand; without `metavar` a switch, with a `|` in it a choice."""
 
-    name: str
+    flag: str
     meaning: str
     metavar: str = ""
-    choices: Sequence[str] = ()
     repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a subcommand is for, and what it takes beside the options; `most` operands of None: any number."""
+    """What a subcommand is for, and what it takes beside the options; `operands` as `--help` writes them."""
 
     meaning: str
     flags: Sequence[OwnFlag] = ()
     operands: str = ""
-    least: int = 0
-    most: int | None = 0
     reads_settings: bool = True
+
+    def takes(self, count: int) -> bool:
+        """Return whether `count` operands are right: in brackets they may be missing, ... is any number."""
+        least = 1 if self.operands and "[" not in self.operands else 0
+        most = 1 if self.operands else 0
+        return least <= count and (count <= most or "..." in self.operands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,6 @@ class Command:
         return "demo" if self.subcommand is Subcommand.DEMO else f"{self.subcommand} --demo"
 
 
-OUTPUTS = ("table", "wide", "json")
-
 SUBCOMMANDS: Mapping[Subcommand, Row] = {
     Subcommand.SERVE: Row("poll and serve the metrics until SIGTERM (the default)"),
     Subcommand.DEMO: Row("the same with a simulated API: no key, no network"),
@@ -72,8 +73,7 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             OwnFlag(
                 "--output",
                 "Print a table that fits the terminal, all columns in full (wide), or JSON (default: table).",
-                "FORMAT",
-                OUTPUTS,
+                "table|wide|json",
             ),
             OwnFlag("--config-only", "Validate the configuration and its files; do not call the API."),
             OwnFlag("--demo", "Check the simulated API; needs no key and no network."),
@@ -93,13 +93,10 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             OwnFlag("--demo", "Read the simulated API; needs no key and no network."),
         ),
         operands="[MODEL_ID ...]",
-        most=None,
     ),
     Subcommand.DASHBOARDS: Row(
         "write the Grafana dashboards of this version",
         operands="DIR",
-        least=1,
-        most=1,
         reads_settings=False,
     ),
     Subcommand.RULES: Row(
@@ -109,7 +106,6 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             OwnFlag("--recording", "Write the recording rules of the ten questions instead of the alerts."),
         ),
         operands="[FILE]",
-        most=1,
         reads_settings=False,
     ),
 }

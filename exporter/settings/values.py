@@ -5,14 +5,12 @@ is allowed and never repeats what was given: it may be a secret in the wrong pla
 """
 
 import ipaddress
-import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainValidator
+from pydantic import BeforeValidator, Field, FiniteFloat, PlainValidator
 
 from exporter.settings.durations import parse_duration
 
@@ -20,26 +18,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^]]+)]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 _BLANK_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
-_SWITCH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 _PROBES = ("/-/healthy", "/-/ready")
-
-
-@dataclass(frozen=True, slots=True)
-class Metavar:
-    """The word for a value in `--help` and the documentation; "" for a switch."""
-
-    word: str
-
-
-@dataclass(frozen=True, slots=True)
-class Spelled:
-    """The name of an option after its group, where it is not the field's: `config.file`."""
-
-    name: str
-
-
-class Repeatable:
-    """Mark an option whose flag may be given several times; its values arrive as a list."""
 
 
 class ListenAddress(NamedTuple):
@@ -65,27 +44,10 @@ def _integer(value: object) -> int:
     return int(text)
 
 
-def _optional_integer(value: object) -> int | None:
-    return None if value is None else _integer(value)
-
-
-def _number(value: object) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError("must be a number")
-    return number
-
-
-def _switch(value: object) -> bool:
+def _number(value: object) -> object:
     if isinstance(value, bool):
-        return value
-    switch = _SWITCH.get(str(value).strip().lower()) if isinstance(value, str | int) else None
-    if switch is None:
-        raise ValueError("must be true or false")
-    return switch
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueErrors only
+    return value
 
 
 def _header(value: object) -> str:
@@ -96,9 +58,7 @@ def _header(value: object) -> str:
     return text
 
 
-def _file(value: object) -> Path | None:
-    if value is None or isinstance(value, Path):
-        return value
+def _file(value: object) -> Path:
     text = _text(value, "must be the path of a file")
     if not text or "\0" in text:
         raise ValueError("must be the path of a file")
@@ -106,8 +66,6 @@ def _file(value: object) -> Path | None:
 
 
 def _pattern(value: object) -> re.Pattern[str] | None:
-    if value is None or isinstance(value, re.Pattern):
-        return value
     text = _text(value, "must be a regular expression")
     try:
         return re.compile(text) if text else None
@@ -133,29 +91,28 @@ def _base_url(value: object) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """Tell whether an HTTP client can take a host; an international name must be written as xn--…."""
+    """Return whether an HTTP client can take a host; an international name must be written as xn--…."""
+    return _is_ip(host) or bool(_HOST.fullmatch(host.removesuffix(".")))
+
+
+def _is_ip(text: str) -> bool:
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(text)
     except ValueError:
-        return bool(_HOST.fullmatch(host.removesuffix(".")))
+        return False
     return True
 
 
 def _listen_address(value: object) -> ListenAddress:
     refusal = "must be HOST:PORT, [IPV6]:PORT or :PORT, the port from 0 to 65535"
-    if isinstance(value, ListenAddress):
-        return value
     match = _ADDRESS.fullmatch(_text(value, refusal))
     if not match or int(match["port"]) > 65_535:
         raise ValueError(refusal)
-    if match["v6"]:
-        try:
-            ipaddress.IPv6Address(match["v6"])
-        except ValueError:
-            raise ValueError(refusal) from None
-    elif match["host"] and not _HOST.fullmatch(match["host"]):
+    host = match["v6"] or match["host"] or ""
+    valid = ":" in host and _is_ip(host) if match["v6"] else not host or _HOST.fullmatch(host)
+    if not valid:
         raise ValueError(refusal)
-    return ListenAddress(match["v6"] or match["host"] or "", int(match["port"]))
+    return ListenAddress(host, int(match["port"]))
 
 
 def _listen_addresses(value: object) -> tuple[ListenAddress, ...]:
@@ -164,10 +121,6 @@ def _listen_addresses(value: object) -> tuple[ListenAddress, ...]:
         value = value.split(",")
     given = value if isinstance(value, list | tuple) else [value]
     return tuple(dict.fromkeys(map(_listen_address, given))) or (_listen_address(""),)
-
-
-def _optional_address(value: object) -> ListenAddress | None:
-    return None if value is None else _listen_address(value)
 
 
 def _telemetry_path(value: object) -> str:
@@ -181,17 +134,17 @@ def _telemetry_path(value: object) -> str:
     return text
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Metavar("DURATION")]
-Integer = Annotated[int, BeforeValidator(_integer), Metavar("NUMBER")]
-OptionalInteger = Annotated[int | None, BeforeValidator(_optional_integer), Metavar("NUMBER")]
-Number = Annotated[float, BeforeValidator(_number), Metavar("NUMBER")]
-Switch = Annotated[bool, PlainValidator(_switch), Metavar("")]
-HeaderText = Annotated[str, PlainValidator(_header), Metavar("TEXT")]
-OptionalFile = Annotated[Path | None, PlainValidator(_file), Metavar("FILE")]
-OptionalPattern = Annotated[re.Pattern[str] | None, PlainValidator(_pattern), Metavar("REGEX")]
-BaseUrl = Annotated[str, PlainValidator(_base_url), Metavar("URL")]
-Addresses = Annotated[
-    tuple[ListenAddress, ...], PlainValidator(_listen_addresses), Metavar("ADDRESS"), Repeatable()
+# The title is the word for a value in `--help` and the documentation.
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(title="DURATION")]
+Integer = Annotated[int, BeforeValidator(_integer), Field(title="NUMBER")]
+OptionalInteger = Annotated[Integer | None, Field(title="NUMBER")]
+Number = Annotated[FiniteFloat, BeforeValidator(_number), Field(title="NUMBER")]
+HeaderText = Annotated[str, PlainValidator(_header), Field(title="TEXT")]
+OptionalFile = Annotated[Annotated[Path, PlainValidator(_file)] | None, Field(title="FILE")]
+OptionalPattern = Annotated[Annotated[re.Pattern[str], PlainValidator(_pattern)] | None, Field(title="REGEX")]
+BaseUrl = Annotated[str, PlainValidator(_base_url), Field(title="URL")]
+Addresses = Annotated[tuple[ListenAddress, ...], PlainValidator(_listen_addresses), Field(title="ADDRESS")]
+OptionalAddress = Annotated[
+    Annotated[ListenAddress, PlainValidator(_listen_address)] | None, Field(title="ADDRESS")
 ]
-OptionalAddress = Annotated[ListenAddress | None, PlainValidator(_optional_address), Metavar("ADDRESS")]
-TelemetryPath = Annotated[str, PlainValidator(_telemetry_path), Metavar("PATH")]
+TelemetryPath = Annotated[str, PlainValidator(_telemetry_path), Field(title="PATH")]
