@@ -19,18 +19,25 @@ panel() { # NAME TYPES; stats have no field options of their own
     schema panel.ts Panel "$1"
 }
 
-npm install --no-save --silent @grafana/schema@11.6.16 ts-json-schema-generator@2.4.0
+of_grafana() { # VERSION
+    npm install --no-save --silent "@grafana/schema@$1" ts-json-schema-generator@2.4.0
+    mkdir -p "$out/${1%%.*}"
+}
+
+of_grafana 11.6.16
 raw=./node_modules/@grafana/schema/dist/esm/raw
-schema "$raw/dashboard/x/dashboard_types.gen.d.ts" Dashboard dashboard
+schema "$raw/dashboard/x/dashboard_types.gen.d.ts" Dashboard 11/dashboard
 for name in Stat Table TimeSeries StateTimeline XYChart; do
     folder=${name,,}
-    panel "${folder/statetimeline/state-timeline}" "$raw/composable/$folder/panelcfg/x/${name}PanelCfg_types.gen"
+    panel "11/${folder/statetimeline/state-timeline}" "$raw/composable/$folder/panelcfg/x/${name}PanelCfg_types.gen"
 done
 
-# Grafana 13 publishes the panels alone.
-npm install --no-save --silent @grafana/schema@13.2.3 ts-json-schema-generator@2.4.0
-raw=./node_modules/@grafana/schema/dist/types/raw/composable
-for name in stat table timeseries state-timeline xychart; do
-    folder=${name/-/}
-    panel "13/$name" "$raw/${folder/xychart/xychart2}/panelcfg/x/types.gen"
+for version in 12.4.11 13.2.3; do
+    of_grafana "$version"
+    raw=./node_modules/@grafana/schema/dist/types/raw
+    schema "$raw/dashboard/x/types.gen.d.ts" Dashboard "${version%%.*}/dashboard"
+    for name in stat table timeseries state-timeline xychart; do
+        folder=${name/-/}
+        panel "${version%%.*}/$name" "$raw/composable/${folder/xychart/xychart2}/panelcfg/x/types.gen"
+    done
 done
