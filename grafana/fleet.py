@@ -171,9 +171,9 @@ def _all_models() -> Panel:
     times = ("created", "updated", "last_used")
     return listing(
         "All models",
-        "Every model that the API lists, those that need a look first: failed ones on top, with the time of "
-        "their last change. The API gives no reason for a failure. Click a name for details; the funnel in a "
-        "header filters.",
+        "Every model that the API lists, those that need a look first: failed ones on top, and of those the "
+        "last one to change. The API gives no reason for a failure. Click a name for details; a header's "
+        "funnel filters.",
         named(status_code()),
         per_model("info", labels="base_type, base_model"),
         *(f"1000 * {per_model(f'{name}_timestamp_seconds')}" for name in times),
@@ -198,6 +198,7 @@ def _all_models() -> Panel:
             Column(field="job", title="Job", width=190),
         ],
         sort_by="Status",
+        then_by="Last change",
         descending=True,
         filterable=True,
         empty="No models: the account has none, or there is no fresh data",

@@ -246,6 +246,7 @@ def listing(
     *expressions: str,
     columns: Sequence[Column],
     sort_by: str,
+    then_by: str = "",
     descending: bool = False,
     filterable: bool = False,
     matrix: Matrix | None = None,
@@ -266,7 +267,12 @@ def listing(
         .filterable(filterable)
         .cell_height(common.TableCellHeight.SM)
         .show_header(True)
-        .sort_by([build_common.TableSortByFieldState().display_name(sort_by).desc(descending)])
+        .sort_by(
+            [
+                build_common.TableSortByFieldState().display_name(title).desc(descending)
+                for title in filter(None, (sort_by, then_by))
+            ]
+        )
     )
     fields = {column.field: index for index, column in enumerate(columns)}
     for step in _steps(len(expressions), matrix):

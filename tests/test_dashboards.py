@@ -273,10 +273,14 @@ def test_grafana_is_provisioned_with_the_dashboards_and_a_prometheus() -> None:
 
 def problems(grafana: str, schema: str, value: object) -> list[str]:
     """Return what is wrong with a value by one of the schemas that grafana/schemas/make.sh made."""
-    validator = Draft7Validator(
-        json.loads((SCHEMAS / grafana / f"{schema}.json").read_text(encoding="utf-8"))
-    )
-    return [f"{list(error.path)}: {error.message}" for error in validator.iter_errors(value)]
+    errors = validator(grafana, schema).iter_errors(value)
+    return [f"{list(error.path)}: {error.message}" for error in errors]
+
+
+@cache
+def validator(grafana: str, schema: str) -> Draft7Validator:
+    file = SCHEMAS / grafana / f"{schema}.json"
+    return Draft7Validator(json.loads(file.read_text(encoding="utf-8")))
 
 
 def metrics_shown() -> set[str]:

@@ -145,6 +145,7 @@ def many() -> Iterator[Model]:
             age,
             3 * HOUR,
             end,
+            unused={0: None, 1: 40 * DAY}.get(number % 11, 2 * HOUR),
             skill=skill,
             dataset=f"d{number % 9}",
         )
