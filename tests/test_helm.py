@@ -11,12 +11,14 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -26,6 +28,7 @@ from deploy import generate
 from deploy.generate import CHART, DASHBOARDS, RENAMED, RULES
 from deploy.prometheus.recording import FILE as RECORDING
 from exporter import __version__
+from exporter.cohere.proxies import address_of, proxy_for
 from exporter.rules import defaults, rules
 from exporter.settings import Settings, SettingsError, load, options
 from tests.editions import CURRENT
@@ -713,49 +716,125 @@ def test_nobody_is_shut_out_by_default() -> None:
     assert not of_kind(render(LEAST), "NetworkPolicy")
 
 
-def test_the_default_rules_let_out_to_the_api_and_the_proxies() -> None:
-    gateway = {"cohere": {"base-url": "http://gateway.example.com:8080/cohere"}}
-    proxy = [{"name": "https_proxy", "value": "proxy.example.com:3128"}]
-    variable = [{"name": "COHERE_EXPORTER_COHERE_BASE_URL", "value": "http://gateway.example.com"}]
+GATEWAY = "http://gateway.example.com:8080/cohere"
+PROXY = "http://user:p%40ss@proxy.example.com:3128"
+ROUTES: list[tuple[str, dict[str, str]]] = [
+    ("https://api.cohere.com", {}),
+    ("HTTP://gateway.example.com", {}),
+    ("http://gateway.example.com:08080", {}),
+    ("https://[2001:db8::1]:8443/v1", {}),
+    (GATEWAY, {"https_proxy": PROXY}),
+    (GATEWAY, {"http_proxy": "proxy.example.com"}),
+    (GATEWAY, {"HTTP_PROXY": " ", "ALL_PROXY": PROXY, "NO_PROXY": ".other, .example.org"}),
+    ("https://gateway", {"HTTPS_PROXY": "https://proxy.example.com", "http_proxy": PROXY}),
+    (GATEWAY, {"HTTP_PROXY": PROXY, "NO_PROXY": ".svc,*.Example.com."}),
+    (GATEWAY, {"HTTP_PROXY": PROXY, "no_proxy": "gateway.example.com:80 10.0.0.0/8"}),
+    (GATEWAY, {"HTTP_PROXY": PROXY, "NO_PROXY": "gateway.example.com:8080"}),
+    (GATEWAY, {"HTTP_PROXY": PROXY, "NO_PROXY": ".gateway.example.com"}),
+    (GATEWAY, {"HTTP_PROXY": PROXY, "NO_PROXY": "*"}),
+    ("http://10.0.0.7", {"HTTP_PROXY": PROXY, "NO_PROXY": "10.0.0.7"}),
+]
 
-    assert egress() == {53, 5353, 443}
-    assert egress(config=gateway) == {53, 5353, 8080}
-    assert egress(config=gateway, extraEnv=proxy) == {53, 5353, 8080, 3128}
-    assert egress(config=gateway, extraEnv=variable) == {53, 5353, 80}
-    assert egress(config=gateway, extraArgs=["--cohere.base-url=https://a.example.com:8443"]) == {
-        53,
-        5353,
-        8443,
-    }
-    assert (
-        the("NetworkPolicy", render({**CASES["demo"], "networkPolicy": {"enabled": True}}))["spec"]["egress"]
-        == []
-    )
+
+def variables(given: Mapping[str, str]) -> list[Manifest]:
+    return [{"name": name, "value": value} for name, value in given.items()]
+
+
+@pytest.mark.parametrize(("url", "environ"), ROUTES)
+def test_the_default_rules_let_out_to_where_the_exporter_connects(url: str, environ: dict[str, str]) -> None:
+    api = httpx.URL(url)
+    proxy = proxy_for(api, environ)
+    port = int(address_of(proxy.url if proxy else api).rpartition(":")[2])
+
+    assert egress(config={"cohere": {"base-url": url}}, extraEnv=variables(environ)) == {53, 5353, port}
 
 
 @pytest.mark.parametrize(
-    ("ports", "is_let_out"),
+    "values",
     [
-        ([{"port": 443}], False),
-        ([{"port": 8080}], True),
-        ([{"port": 8000, "endPort": 9000}], True),
-        ([{"port": 8080, "protocol": "UDP"}], False),
-        ([{"port": "https"}], True),  # a name is not known here
-        ([{"port": 3128}], True),  # the proxy
-        ([], True),
+        {"extraEnv": variables({"COHERE_EXPORTER_COHERE_BASE_URL": GATEWAY, "CO_API_URL": "http://other"})},
+        {"extraEnv": variables({"CO_API_URL": f" {GATEWAY}", "COHERE_EXPORTER_COHERE_BASE_URL": " "})},
+        {
+            "extraArgs": [f"--cohere.base-url={GATEWAY}"],
+            "extraEnv": variables({"CO_API_URL": "http://other"}),
+        },
+        {"extraArgs": ["--log.level=debug", "--cohere.base-url", GATEWAY]},
     ],
 )
-def test_rules_that_shut_the_api_out_are_refused(ports: list[Manifest], is_let_out: bool) -> None:
+def test_the_default_rules_follow_the_base_url_wherever_it_is_given(values: dict[str, Any]) -> None:
+    assert egress(**values) == {53, 5353, 8080}
+
+
+def test_an_api_in_the_pod_and_a_demo_need_no_way_out() -> None:
+    assert egress(config={"cohere": {"base-url": "http://localhost:8080"}}) == {53, 5353}
+    policy = the("NetworkPolicy", render({**CASES["demo"], "networkPolicy": {"enabled": True}}))
+    assert policy["spec"]["egress"] == []
+
+
+def test_where_networks_decide_on_the_proxy_both_ways_are_let_out(notes_chart: Path) -> None:
+    environ = {"HTTP_PROXY": PROXY, "NO_PROXY": "10.0.0.0/8"}
+    values = {"config": {"cohere": {"base-url": "http://10.0.0.7:8080"}}, "extraEnv": variables(environ)}
+    assert egress(**values) == {53, 5353, 8080, 3128}
+    policy = {"enabled": True, "egress": [{"ports": [{"port": 3128}]}]}
+    assert "on TCP port 8080 or 3128" in notes({**LEAST, **values, "networkPolicy": policy}, notes_chart)
+
+
+REFERENCE = {"secretKeyRef": {"name": "network", "key": "any"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"extraEnv": [{"name": "CO_API_URL", "valueFrom": REFERENCE}]}, "extraEnv CO_API_URL"),
+        ({"extraEnv": [{"name": "HTTPS_PROXY", "valueFrom": REFERENCE}]}, "extraEnv HTTPS_PROXY"),
+        ({"extraEnv": variables({"ALL_PROXY": "http://proxy:$(PORT)"})}, "extraEnv ALL_PROXY"),
+        (
+            {"extraEnv": [*variables({"ALL_PROXY": PROXY}), {"name": "NO_PROXY", "valueFrom": REFERENCE}]},
+            "extraEnv NO_PROXY",
+        ),
+        ({"extraArgs": ["--cohere.base-url", "http://$(HOST)"]}, "extraArgs --cohere.base-url"),
+        ({"envFrom": [{"secretRef": {"name": "network"}}]}, "envFrom"),
+    ],
+)  # fmt: skip
+def test_what_only_the_pod_knows_needs_rules_and_notes_remind_of_it(
+    values: dict[str, Any], named: str, notes_chart: Path
+) -> None:
+    refused = template({**LEAST, **values, "networkPolicy": {"enabled": True}})
+    assert refused.returncode != 0
+    assert re.search(rf"networkPolicy.egress: set it to .* {named} may name", refused.stderr)
+    policy = {"enabled": True, "egress": [{"ports": [{"port": 8080}]}]}
+    assert f"{named} may name another" in notes({**LEAST, **values, "networkPolicy": policy}, notes_chart)
+
+
+@pytest.mark.parametrize(
+    ("ports", "environ", "is_let_out"),
+    [
+        ([{"port": 443}], {}, False),
+        ([{"port": 8080}], {}, True),
+        ([{"port": 8000, "endPort": 9000}], {}, True),
+        ([{"port": 8080, "protocol": "UDP"}], {}, False),
+        ([{"port": "https"}], {}, True),  # a name is not known here
+        ([], {}, True),
+        ([{"port": 3128}], {"HTTP_PROXY": PROXY}, True),
+        ([{"port": 8080}], {"HTTP_PROXY": PROXY}, False),
+        ([{"port": 3128}], {"HTTPS_PROXY": PROXY}, False),
+        ([{"port": 3128}], {"HTTP_PROXY": PROXY, "NO_PROXY": "example.com"}, False),
+    ],
+)
+def test_rules_that_shut_the_api_out_are_refused(
+    ports: list[Manifest], environ: dict[str, str], is_let_out: bool
+) -> None:
     done = template(
         {
             **LEAST,
-            "config": {"cohere": {"base-url": "http://gateway.example.com:8080"}},
-            "extraEnv": [{"name": "HTTP_PROXY", "value": "http://proxy.example.com:3128"}],
+            "config": {"cohere": {"base-url": GATEWAY}},
+            "extraEnv": variables(environ),
             "networkPolicy": {"enabled": True, "egress": [{"ports": ports}]},
         }
     )
     assert (done.returncode == 0) == is_let_out
-    assert ("allow TCP port 8080 or 3128" in done.stderr) != is_let_out
+    assert ("allow TCP port" in done.stderr) != is_let_out
+    assert "p%40ss" not in done.stderr
 
 
 # The chart renders exactly when the exporter starts.
@@ -769,6 +848,11 @@ durations = st.one_of(
     ),
 )
 numbers = st.one_of(st.integers(-2, 10_000), st.sampled_from(["0", "8", "+3", "-1", "eight", "1.5", 1.5]))
+# Well-formed to Go or to Python only, or beyond a limit of one of them.
+CORNERS = [
+    *(r"\pL", r"\Z", r"\é", "(?P<1>a)", "(?<n>a)", "(?i)a", "a(?i)", "(?=a)", "a++", "a{1001}", "a{,2}"),
+    *("a{2,1}", "^*", "[[:x:]]", r"[\d-z]", "(" * 500 + ")" * 500),
+]
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "DURATION": durations,
     "NUMBER": numbers,
@@ -790,7 +874,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
         ]
     ),
     "PATH": st.sampled_from(["/metrics", "/a/b", "metrics", "/a?b", "/a b", "/-/ready", "/%41", ""]),
-    "REGEX": st.sampled_from(["a.*", "[", "(", "a|b", "*", "cohere_(x", "", "(?i)a", r"\d+", "a{2,1}"]),
+    "REGEX": st.sampled_from(["a.*", "[", "(", "a|b", "*", "cohere_(x", "", r"\d+", *CORNERS]),
     "": st.booleans(),
 }
 
@@ -809,10 +893,18 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
+def is_unjudged(value: Any) -> bool:
+    return value in CORNERS and re.search(generate.UNJUDGED, value) is not None
+
+
 def starts(config: dict[str, Any], folder: Path) -> bool:
-    """Return whether the exporter accepts a configuration file."""
+    """Return whether the exporter accepts a configuration, but for what the chart leaves unjudged."""
     file = folder / "config.yml"
-    file.write_text(yaml.safe_dump(config), encoding="utf-8")
+    judged = {
+        group: {name: None if is_unjudged(value) else value for name, value in members.items()}
+        for group, members in config.items()
+    }
+    file.write_text(yaml.safe_dump(judged), encoding="utf-8")
     try:
         load([f"--config.file={file}"], {})
     except SettingsError:
@@ -828,6 +920,50 @@ def test_the_chart_renders_exactly_when_the_exporter_starts(config: dict[str, An
         values.pop("apiKey")
     done = template(values)
     assert (done.returncode == 0) == starts(config, tmp_path), done.stderr
+
+
+@pytest.fixture(scope="module")
+def judging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chart that says of each text whether Go takes it, and whether the chart leaves it to the exporter."""
+    chart = tmp_path_factory.mktemp("judging")
+    (chart / "templates").mkdir()
+    (chart / "Chart.yaml").write_text("{apiVersion: v2, name: judging, version: 1.0.0}")
+    (chart / "templates/judged.yaml").write_text("""\
+judged:
+{{- range .Values.texts }}
+  - [{{ regexMatch (printf "|%s" .) "" }}, {{ regexMatch $.Values.unjudged . }}]
+{{- end }}
+""")
+    return chart
+
+
+def is_python(text: str) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sets within sets
+        try:
+            re.compile(text)
+        except (re.error, RecursionError):
+            return False
+    return True
+
+
+def differ(texts: list[str], chart: Path) -> list[str]:
+    """Return what the chart would judge otherwise than the exporter."""
+    done = helm("template", "any", str(chart), values={"texts": texts, "unjudged": generate.UNJUDGED})
+    assert done.returncode == 0, done.stderr
+    judged = yaml.safe_load(done.stdout)["judged"]
+    assert [left for _, left in judged] == [bool(re.search(generate.UNJUDGED, text)) for text in texts]
+    return [
+        text
+        for text, (is_go, left) in zip(texts, judged, strict=True)
+        if not left and is_go != is_python(text)
+    ]
+
+
+@given(texts=st.lists(st.text(r"\[]()|*+?^$.{}:-aAdwZ1é", max_size=9), min_size=500, max_size=500))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_go_and_python_read_differently_is_left_to_the_exporter(texts: list[str], judging: Path) -> None:
+    assert differ([*texts, *CORNERS], judging) == []
 
 
 # What is said after the installation
@@ -869,21 +1005,63 @@ def test_notes_warn_of_a_key_in_clear_text(notes_chart: Path) -> None:
     assert "in clear text" in notes(values, notes_chart)
 
 
+def wanted(values: dict[str, Any], chart: Path, *prometheuses: dict[str, Any]) -> dict[str, str]:
+    """Return what the notes say that the Prometheus want, by what they do not select."""
+    looked_up = {"items": [{"spec": one} for one in prometheuses]}
+    text = notes({**LEAST, **values, "lookedUp": looked_up}, chart)
+    return dict(re.findall(r"no Prometheus of this cluster selects the (\w+): they want (.*)\.", text))
+
+
 @pytest.mark.parametrize(("label", "warns"), [("kps", False), ("other", True), ("", True)])
 def test_notes_warn_when_no_prometheus_selects_the_monitor(
     label: str, warns: bool, notes_chart: Path
 ) -> None:
-    selector = {"matchLabels": {"release": "kps"}}
-    looked_up = {"items": [{"spec": {"serviceMonitorSelector": selector}}]}
-    values = {**LEAST, "monitoring": {"enabled": True, "release": label}, "lookedUp": looked_up}
+    stack = {
+        name: {"matchLabels": {"release": "kps"}}
+        for name in ("serviceMonitorSelector", "podMonitorSelector", "ruleSelector")
+    }
+    values = {"monitoring": {"enabled": True, "release": label}}
+    unselected = dict.fromkeys(("ServiceMonitor", "PrometheusRule"), "release=kps") if warns else {}
 
-    assert ("they want release=kps" in notes(values, notes_chart)) == warns
+    assert wanted(values, notes_chart, stack) == unselected
+    assert wanted(values, notes_chart, stack, {name: {} for name in stack}) == {}
+    assert wanted(values, notes_chart) == {}
+
+
+@pytest.mark.parametrize(
+    ("selector", "says"),
+    [
+        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["ml", "a"]}]}, None),
+        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["b", "a"]}]}, "team In b, a"),
+        ({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["ml"]}]}, "team NotIn ml"),
+        ({"matchExpressions": [{"key": "other", "operator": "NotIn", "values": ["ml"]}]}, None),
+        ({"matchExpressions": [{"key": "other", "operator": "Exists"}]}, "other Exists"),
+        ({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}, "team DoesNotExist"),
+        ({"matchLabels": {"team": "ml", "app.kubernetes.io/name": NAME}}, None),
+        (
+            {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "Exists"}]},
+            "c Exists and a=b",
+        ),
+        ({}, None),
+        (None, "none at all"),
+    ],
+)
+def test_notes_read_a_selector_as_kubernetes_does(
+    selector: dict[str, Any] | None, says: str | None, notes_chart: Path
+) -> None:
+    values = {"serviceMonitor": {"additionalLabels": {"team": "ml"}}}
+    prometheus = {"serviceMonitorSelector": selector, "podMonitorSelector": selector}
+    for kind in ("serviceMonitor", "podMonitor"):
+        given = changed(values, f"{kind}.enabled", True)
+        name = f"{kind[0].upper()}{kind[1:]}"
+        assert wanted(given, notes_chart, prometheus) == ({name: says} if says else {})
 
 
 def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart: Path) -> None:
     text = notes(OLD_VALUES, notes_chart)
     for path in RENAMED.keys() - REFUSED_OLD_VALUES:
         assert f"\n- {path} is " in text
+    assert "https://localhost:10220/" in text, "web.scheme still works"
     assert "RENAMED" not in notes(LEAST, notes_chart)
 
     manifests = render(OLD_VALUES)

@@ -38,11 +38,12 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* Labels by which a Prometheus selects a resource: include with (list $ OWN-LABELS). */}}
+{{/* Labels by which a Prometheus selects a resource: include with (list $ VALUES-OF-THE-RESOURCE). */}}
 {{- define "cohere-finetune-exporter.monitoringLabels" -}}
 {{- $root := index . 0 -}}
 {{- $release := $root.Values.releaseLabel | ternary $root.Release.Name $root.Values.monitoring.release -}}
-{{- merge (dict) (index . 1) (ternary (dict) (dict "release" $release) (empty $release)) | toYaml -}}
+{{- $values := index . 1 -}}
+{{- merge (dict) $values.additionalLabels ($values.labels | default dict) (ternary (dict) (dict "release" $release) (empty $release)) | toYaml -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.serviceAccountName" -}}

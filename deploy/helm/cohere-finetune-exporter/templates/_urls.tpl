@@ -1,45 +1,109 @@
-{{/* Where the exporter connects to, from config, extraEnv and extraArgs as the exporter itself would read them. */}}
+{{/*
+Where the exporter connects to, from config, extraEnv and extraArgs as the exporter itself would read them. What only the
+pod knows (valueFrom, envFrom, $(NAME)) is unknown here, and named.
+*/}}
 
+{{/* A value from somewhere, as JSON: {value}, {unknown: SOURCE}, or {} if it is blank. Include with (list VALUE SOURCE). */}}
+{{- define "cohere-finetune-exporter.known" -}}
+{{- $value := index . 0 | default "" | toString | trim -}}
+{{- $known := dict "value" $value -}}
+{{- if contains "$(" $value -}}
+{{- $known = dict "unknown" (index . 1) -}}
+{{- end -}}
+{{- empty $value | ternary dict $known | toJson -}}
+{{- end -}}
+
+{{/* The first variable of extraEnv that is set, likewise: include with (list $ NAME...). */}}
+{{- define "cohere-finetune-exporter.variable" -}}
+{{- $found := dict -}}
+{{- range $name := rest . -}}
+{{- $given := dict -}}
+{{- range (index $ 0).Values.extraEnv -}}
+{{- if eq .name $name -}}
+{{- $given = include "cohere-finetune-exporter.known" (list (empty .valueFrom | ternary .value "$(") (printf "extraEnv %s" $name)) | fromJson -}}
+{{- end -}}
+{{- end -}}
+{{- $found = $found | default $given -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end -}}
+
+{{/* The base URL, likewise. */}}
+{{- define "cohere-finetune-exporter.base" -}}
+{{- $found := dict -}}
+{{- $arguments := append .Values.extraArgs "" -}}
+{{- range $place, $argument := $arguments -}}
+{{- if regexMatch "^--cohere\\.base-url(=|$)" $argument -}}
+{{- $value := contains "=" $argument | ternary (trimPrefix "--cohere.base-url=" $argument) (index $arguments (add1 $place | min (len $.Values.extraArgs))) -}}
+{{- $found = include "cohere-finetune-exporter.known" (list $value "extraArgs --cohere.base-url") | fromJson -}}
+{{- end -}}
+{{- end -}}
+{{- $found = $found | default (include "cohere-finetune-exporter.variable" (list . "COHERE_EXPORTER_COHERE_BASE_URL" "CO_API_URL") | fromJson) -}}
+{{- if .Values.envFrom -}}
+{{- $found = $found | default (dict "unknown" "envFrom") -}}
+{{- end -}}
+{{- $configured := dig "cohere" "base-url" "" (.Values.config | default dict) | default "https://api.cohere.com" -}}
+{{- $found | default (dict "value" (trim $configured)) | toJson -}}
+{{- end -}}
+
+{{/* The base URL; empty if it is unknown. */}}
 {{- define "cohere-finetune-exporter.baseUrl" -}}
-{{- $url := dig "cohere" "base-url" "" (.Values.config | default dict) | default "https://api.cohere.com" -}}
-{{- range $name := list "CO_API_URL" "COHERE_EXPORTER_COHERE_BASE_URL" -}}
-{{- range $.Values.extraEnv -}}
-{{- if and (eq .name $name) .value -}}
-{{- $url = .value -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- range .Values.extraArgs -}}
-{{- if hasPrefix "--cohere.base-url=" . -}}
-{{- $url = trimPrefix "--cohere.base-url=" . -}}
-{{- end -}}
-{{- end -}}
-{{- $url -}}
+{{- (include "cohere-finetune-exporter.base" . | fromJson).value | default "" -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.isHosted" -}}
 {{- regexMatch "^(?i)https?://([^/]*\\.)?cohere\\.(com|ai)\\.?(:[0-9]*)?(/|$)" (include "cohere-finetune-exporter.baseUrl" .) | ternary "true" "" -}}
 {{- end -}}
 
-{{/* The port of a URL, which may lack its scheme as proxies do. */}}
-{{- define "cohere-finetune-exporter.port" -}}
-{{- $url := urlParse (contains "://" . | ternary . (printf "http://%s" .)) -}}
-{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq (lower $url.scheme) "https" | ternary "443" "80") -}}
+{{/* Host and port of a URL, as JSON; that of a proxy may lack its scheme. */}}
+{{- define "cohere-finetune-exporter.address" -}}
+{{- $authority := regexReplaceAll "^([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*@)?([^/?#]*).*$" . "${3}" | lower -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $authority) | default (hasPrefix "https://" (lower .) | ternary "443" "80") -}}
+{{- dict "host" (regexReplaceAll ":[0-9]*$" $authority "" | trimSuffix ".") "port" (atoi $port) | toJson -}}
 {{- end -}}
 
-{{/* The ports that must be let out, as JSON: that of the API, or those of the proxies in front of it. */}}
-{{- define "cohere-finetune-exporter.ports" -}}
-{{- $ports := list (include "cohere-finetune-exporter.port" (include "cohere-finetune-exporter.baseUrl" .) | int) -}}
-{{- range .Values.extraEnv -}}
-{{- if regexMatch "^(?i)(https?|all)_proxy$" .name -}}
-{{- if .value -}}
-{{- $ports = append $ports (include "cohere-finetune-exporter.port" .value | int) -}}
-{{- else if not $.Values.networkPolicy.egress -}}
-{{- fail (printf "networkPolicy.egress: the port of the proxy in %s is not known here; write the rules" .name) -}}
+{{/* Whether NO_PROXY covers an address: yes or no, or maybe where networks decide. Include with (list ADDRESS NO_PROXY). */}}
+{{- define "cohere-finetune-exporter.bypasses" -}}
+{{- $host := (index . 0).host -}}
+{{- $port := (index . 0).port | int -}}
+{{- $answer := "no" -}}
+{{- range regexSplit "[,\\s]+" (index . 1 | lower) -1 -}}
+{{- $only := regexFind "[0-9]+$" (regexFind ":[0-9]+$" .) | default $port | toString | atoi -}}
+{{- $name := regexReplaceAll ":[0-9]*$" . "" | trimPrefix "*" -}}
+{{- $domain := trimAll "." $name -}}
+{{- if eq . "*" -}}
+{{- $answer = "yes" -}}
+{{- else if and (regexMatch "^([0-9.]+|\\[.*)$" $host) (regexMatch "[/:]" .) -}}
+{{- $answer = eq $answer "yes" | ternary "yes" "maybe" -}}
+{{- else if and $domain (eq $only $port) (or (hasSuffix (printf ".%s" $domain) $host) (eq $host (trimSuffix "." $name))) -}}
+{{- $answer = "yes" -}}
 {{- end -}}
 {{- end -}}
+{{- $answer -}}
 {{- end -}}
-{{- $ports | uniq | toJson -}}
+
+{{/*
+The TCP ports to one of which the exporter connects, and from where it learns of others that are unknown, as JSON. No
+port: the API is in the pod itself.
+*/}}
+{{- define "cohere-finetune-exporter.route" -}}
+{{- $base := include "cohere-finetune-exporter.base" . | fromJson -}}
+{{- $address := include "cohere-finetune-exporter.address" ($base.value | default "") | fromJson -}}
+{{- $proxy := hasPrefix "http:" (lower ($base.value | default "")) | ternary "http_proxy" "https_proxy" -}}
+{{- $proxy = include "cohere-finetune-exporter.variable" (list . (upper $proxy) $proxy "ALL_PROXY" "all_proxy") | fromJson -}}
+{{- $exceptions := include "cohere-finetune-exporter.variable" (list . "NO_PROXY" "no_proxy") | fromJson -}}
+{{- $unknown := compact (list $base.unknown (empty .Values.envFrom | ternary "" "envFrom") $proxy.unknown (empty $proxy | ternary "" $exceptions.unknown)) -}}
+{{- $ports := list $address.port -}}
+{{- if $proxy.value -}}
+{{- $through := (include "cohere-finetune-exporter.address" $proxy.value | fromJson).port -}}
+{{- $bypasses := include "cohere-finetune-exporter.bypasses" (list $address ($exceptions.value | default "")) -}}
+{{- $ports = get (dict "yes" $ports "no" (list $through) "maybe" (list $address.port $through)) $bypasses -}}
+{{- end -}}
+{{- if regexMatch "^(localhost|127\\.[0-9.]+|\\[::1])$" $address.host -}}
+{{- $unknown = list -}}
+{{- $ports = list -}}
+{{- end -}}
+{{- dict "ports" $ports "unknown" (uniq $unknown) | toJson -}}
 {{- end -}}
 
 {{/* The first of the ports that a list of egress rules lets out, "" if none: include with (list RULES PORTS). */}}

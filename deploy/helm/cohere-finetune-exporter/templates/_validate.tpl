@@ -47,7 +47,7 @@
 {{- $path := splitList "." $key -}}
 {{- $value := dig (index $path 0) (index $path 1) nil (deepCopy $config) -}}
 {{- if and (eq $bounds.type "REGEX") $value -}}
-{{- include "cohere-finetune-exporter.validateRegex" $value -}}
+{{- include "cohere-finetune-exporter.validateRegex" (list $value $bounds.unjudged) -}}
 {{- else if not (kindIs "invalid" $value) -}}
 {{- include "cohere-finetune-exporter.validateBounds" (list $key $bounds (include "cohere-finetune-exporter.number" $value | float64)) -}}
 {{- end -}}
@@ -85,10 +85,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* An error here quotes the expression. What only Python knows (lookarounds, back-references) is left to the exporter. */}}
+{{/*
+A regular expression: include with (list TEXT UNJUDGED). Go judges here, Python in the exporter: what they may see
+differently, by the expression UNJUDGED, is left to the exporter. An error quotes the expression.
+*/}}
 {{- define "cohere-finetune-exporter.validateRegex" -}}
-{{- if not (or (contains "(?" .) (regexMatch "\\\\[1-9Z]" .)) -}}
-{{- $_ := mustRegexMatch (trim .) "" -}}
+{{- $text := index . 0 | trim -}}
+{{- if not (regexMatch (index . 1) $text) -}}
+{{- $_ := mustRegexMatch $text "" -}}
 {{- end -}}
 {{- end -}}
 
@@ -108,11 +112,15 @@
 {{- end -}}
 {{- end -}}
 
+{{/* A NetworkPolicy must let out to the API, as far as that is known here; NOTES.txt says what is not. */}}
 {{- define "cohere-finetune-exporter.validateNetwork" -}}
-{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.egress (not .Values.demo.enabled) -}}
-{{- $ports := include "cohere-finetune-exporter.ports" . | fromJsonArray -}}
-{{- if not (include "cohere-finetune-exporter.letOut" (list .Values.networkPolicy.egress $ports)) -}}
-{{- fail (printf "networkPolicy.egress lets out no connection to %s: allow TCP port %s" (include "cohere-finetune-exporter.baseUrl" .) (join " or " $ports)) -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.demo.enabled) -}}
+{{- $route := include "cohere-finetune-exporter.route" . | fromJson -}}
+{{- if and $route.unknown (not .Values.networkPolicy.egress) -}}
+{{- fail (printf "networkPolicy.egress: set it to rules that let out DNS and the port of the API, or of the proxy in front of it, which %s may name in the pod only" (join ", " $route.unknown)) -}}
+{{- end -}}
+{{- if not (or $route.unknown (empty $route.ports) (empty .Values.networkPolicy.egress) (include "cohere-finetune-exporter.letOut" (list .Values.networkPolicy.egress $route.ports))) -}}
+{{- fail (printf "networkPolicy.egress lets out no connection to %s: allow TCP port %s" (include "cohere-finetune-exporter.baseUrl" .) (join " or " $route.ports)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -145,10 +153,10 @@
 - image.pullSecrets is imagePullSecrets: [{name: ...}]
 {{- end }}
 {{- if .Values.web.scheme }}
-- web.scheme is gone: web.tlsSecret implies https; otherwise set serviceMonitor.scheme
+- web.scheme is serviceMonitor.scheme; web.tlsSecret implies https
 {{- end }}
 {{- if .Values.web.probes }}
-- web.probes is gone: probes have a port of their own
+- web.probes is without effect: probes have a port of their own
 {{- end }}
 {{- if .Values.serviceMonitor.labels }}
 - serviceMonitor.labels is serviceMonitor.additionalLabels
