@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +15,10 @@ import pytest
 from tests.certificates import HASH, PASSWORD, Authority
 from tests.conftest import until
 from tests.editions import every_edition
+from tests.manifests import Manifest, exporter_of, parsed, with_components
 from tests.monitoring import scraping, target
 from tests.programs import Running, eventually, exporter, run, unused_port
+from tests.test_helm import LEAST, render
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -105,6 +108,40 @@ async def test_an_address_of_their_own_serves_the_probes_openly_and_nothing_else
         paths = ("/-/healthy", "/-/ready", "/", "/metrics")
         assert [(await open_http.get(path)).status_code for path in paths] == [200, 200, 404, 404]
         assert [(await encrypted.get(path)).status_code for path in paths] == [401] * 4
+
+
+def by_helm(folder: Path) -> tuple[Manifest, ...]:
+    return render({**LEAST, "web": {"tlsSecret": "certificate", "existingSecret": "passwords"}})
+
+
+def by_kustomize(folder: Path) -> tuple[Manifest, ...]:
+    return parsed(with_components(folder, "components/tls"))
+
+
+@pytest.mark.parametrize("way", [by_helm, by_kustomize])
+async def test_the_kubelet_may_probe_a_pod_whose_pages_want_tls_and_a_password(
+    way: Callable[[Path], Sequence[Manifest]], authority: Authority, tmp_path: Path
+) -> None:
+    container = exporter_of(way(tmp_path))
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    assert variables["COHERE_EXPORTER_WEB_CONFIG_FILE"] == "/run/secrets/web/web-config.yml"
+    (named,) = (port["name"] for port in container["ports"] if port["containerPort"] == 10221)
+    assert variables["COHERE_EXPORTER_WEB_PROBE_ADDRESS"] == ":10221"
+    file = tmp_path / "web-config.yml"
+    file.write_text(TLS + USERS)
+    port = unused_port()  # in the place of the container's
+    flags = (f"--web.config.file={file}", f"--web.probe-address=127.0.0.1:{port}")
+    context = authority.trusting()
+    async with (
+        exporter("demo", *flags, client={"verify": context, "auth": AUTH}) as running,
+        httpx.AsyncClient(trust_env=False, verify=context) as stranger,
+    ):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]
+            assert asked.keys() == {"path", "port"}, "neither https nor a header"
+            assert asked["port"] == named
+            assert (await stranger.get(f"http://127.0.0.1:{port}{asked['path']}")).status_code == 200
+            assert (await stranger.get(running.url + asked["path"])).status_code == 401
 
 
 async def test_renewed_certificates_new_users_and_broken_files_cost_no_scrape(
