@@ -28,6 +28,7 @@ from exporter.errors import ApiError
 from exporter.history import History, parse_labels, parse_time, replacing, write_history
 from exporter.model import FinetunedModel, Snapshot
 from exporter.rules import RulesError, render, render_recording
+from exporter.runtime.allocator import give_back_large_blocks
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import say, show
@@ -51,6 +52,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     if simulated:
         log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
     favour_scrapes()
+    give_back_large_blocks()
     stopping = stop_signal(asyncio.get_running_loop())
     manager = ServiceManager(os.environ)
     async with (
