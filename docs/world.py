@@ -205,7 +205,7 @@ class World:
         if outcome.reason:
             raise RuntimeError(f"a poll failed: {outcome.message}")
         await self.poller.finish()
-        self.clock.now += self.poller.interval
+        self.clock.now += self.poller.schedule.interval
         return self.requests - before
 
     @property

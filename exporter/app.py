@@ -166,7 +166,7 @@ class Exporter:
         )
         self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
-            is_fresh=self.poller.freshness.is_fresh,
+            is_fresh=self.poller.schedule.freshness.is_fresh,
             exclude=exclude,
             worker=worker,
         )
@@ -190,9 +190,9 @@ class Exporter:
             simulated=self._simulated,
             outcome=self.poller.outcome,
             last_success_at=self.poller.last_success_at,
-            interval=self.poller.usual_interval,
+            interval=self.poller.schedule.regular,
             next_poll_at=self.poller.next_poll_at,
-            stale_after=self.poller.stale_after,
+            stale_after=self.poller.schedule.freshness.stale_after,
             calls_left=self._quota.left if self._settings.cohere.calls_per_month else None,
             snapshot=self.exposition.snapshot,
             curves=self.recent.curves,

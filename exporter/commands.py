@@ -124,7 +124,7 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
         else:
             say(failure(outcome, asked))
         return 1
-    unread = exporter.poller.unread
+    unread = exporter.poller.step_metrics.errors
     if output == "json":
         return show(document(snapshot, asked, [str(error) for error in unread]))
     code = show(_table(snapshot, asked, clock.time(), in_full=output == "wide"))

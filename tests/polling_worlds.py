@@ -406,8 +406,8 @@ class Life:
                     began=self.now - outcome.duration,
                     ended=self.now,
                     reason=outcome.reason,
-                    interval=poller.interval,
-                    stale_after=poller.stale_after,
+                    interval=poller.schedule.interval,
+                    stale_after=poller.schedule.freshness.stale_after,
                     next_at=(poller.next_poll_at or 0.0) - self.clock.time() + self.now,
                     wall=self.clock.time(),
                     lists=len(self.api.lists),
@@ -425,7 +425,7 @@ class Life:
 
     @property
     def usual_interval(self) -> float:
-        return self.exporter.poller.usual_interval
+        return self.exporter.poller.schedule.regular
 
     async def _live(self) -> None:
         restarts, suspends, jumps = self.world.restarts, self.world.suspends, self.world.jumps
@@ -464,7 +464,7 @@ class Life:
     def _look_at_boundary(self) -> None:
         good = [poll.began for poll in self.polls if poll.reason is None]
         if self.world.looks_at_boundaries and good:
-            boundary = good[-1] + self.exporter.poller.stale_after
+            boundary = good[-1] + self.exporter.poller.schedule.freshness.stale_after
             for at in (boundary - EPSILON, boundary + EPSILON):
                 self.loop.call_at(at + START, self._look_if_last, len(self.polls))
 
@@ -481,7 +481,7 @@ class Life:
             Look(
                 at=self.now,
                 shown=self.exporter.exposition.snapshot,
-                stale_after=poller.stale_after,
+                stale_after=poller.schedule.freshness.stale_after,
                 next_at=None if next_at is None else next_at - self.clock.time() + self.now,
                 lists=len(self.api.lists),
                 polls=len(self.polls),

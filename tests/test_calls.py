@@ -121,7 +121,7 @@ def test_a_training_of_a_month_is_read_to_the_end_whatever_the_order_of_its_step
         world = World(fleet(1, 1), calls_per_month=QUOTA, ascending_steps=ascending_steps, is_quick=True)
         while world.clock.now < MONTH:
             await world.poll()
-            assert not world.poller.unread
+            assert not world.poller.step_metrics.errors
         return world
 
     world = asyncio.run(month())

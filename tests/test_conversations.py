@@ -307,7 +307,9 @@ class Conversations(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([-0.5, 0.5]))
     def the_cut_off_comes(self, seconds: float) -> None:
         assert self.listed_at is not None
-        left = self.listed_at + self.exporter.poller.stale_after + seconds - self.loop.time()
+        left = (
+            self.listed_at + self.exporter.poller.schedule.freshness.stale_after + seconds - self.loop.time()
+        )
         if left > 1.5:
             self.time_passes(left)
 
@@ -444,7 +446,7 @@ class Conversations(RuleBasedStateMachine):
 
     def check_models(self, found: Series) -> None:
         age = math.inf if self.listed_at is None else self.loop.time() - self.listed_at
-        if age >= self.exporter.poller.stale_after:
+        if age >= self.exporter.poller.schedule.freshness.stale_after:
             assert not found
             return
         exclude = re.compile(self.options["--metrics.exclude"])

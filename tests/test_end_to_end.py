@@ -285,8 +285,8 @@ async def test_data_is_served_for_as_long_as_a_stretched_interval_asks(clock: Fa
         async with subject.http:
             assert (await subject.poller.poll()).reason is None
             await subject.poller.finish()
-    assert subject.poller.stale_after == 2 * subject.poller.interval > 4_000.0
-    await clock.advance(2 * subject.poller.interval - 60.0)
+    assert subject.poller.schedule.freshness.stale_after == 2 * subject.poller.schedule.interval > 4_000.0
+    await clock.advance(2 * subject.poller.schedule.interval - 60.0)
     assert subject.exposition.snapshot is not None
     await clock.advance(120.0)
     assert subject.exposition.snapshot is None

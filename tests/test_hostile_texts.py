@@ -213,7 +213,7 @@ class TestTokens:
             assert 490 < len(server.requests) < 520
             await server.heal()
             assert (await stage.poll()).reason is None
-            assert stage.exporter.poller.interval < 4 * 3600
+            assert stage.exporter.poller.schedule.interval < 4 * 3600
 
     async def test_of_a_list_that_begins_anew_are_not_followed_for_long(self) -> None:
         async with FaultServer() as server, on_stage(server) as stage:

@@ -160,6 +160,22 @@ def test_a_traceback_is_one_field_of_one_line(format: str, source: str) -> None:
     assert line["traceback"].endswith("RuntimeError: first\nsecond")
 
 
+def test_an_error_has_its_traceback_once_for_each_kind_and_line() -> None:
+    stream = configured()
+    for kind in ("int", "int", "float"):
+        try:
+            {"int": int, "float": float}[kind]("x")
+        except ValueError as error:
+            structlog.get_logger().error("unexpected", error=repr(error), exc_info=error)
+    try:
+        fail("elsewhere")
+    except RuntimeError as error:
+        structlog.get_logger().error("unexpected", error=repr(error), exc_info=error)
+    lines = [parse_logfmt(line) for line in stream.getvalue().splitlines(keepends=True)]
+    assert [line["msg"] for line in lines] == ["unexpected"] * 4
+    assert ["traceback" in line for line in lines] == [True, False, False, True]
+
+
 @both_formats
 def test_fields_cannot_take_the_place_of_time_level_and_message(format: str) -> None:  # noqa: A002
     stream = configured(format=format)

@@ -150,7 +150,7 @@ class World:
     async def poll(self) -> Snapshot:
         """Poll once, well, an interval after the last, read what is due, and give what was published."""
         if self.outcomes:
-            await self.clock.advance(self.poller.interval)
+            await self.clock.advance(self.poller.schedule.interval)
         outcome = await self.poller.poll()
         assert outcome.reason is None, outcome
         await self.poller.finish()
@@ -551,7 +551,7 @@ async def test_families_stay_while_the_list_works_and_step_metrics_are_refused(
     world = World(clock, model("a"))
     world.api.progress["a"] = Unauthorized("HTTP 401: not for this endpoint", status=401)
     pauses = await world.pauses(2 * 3600)
-    assert max(pauses) <= world.poller.stale_after
+    assert max(pauses) <= world.poller.schedule.freshness.stale_after
 
 
 @pytest.mark.parametrize(
@@ -806,7 +806,7 @@ async def test_a_budget_stretches_interval_and_stale_after(clock: FakeClock) -> 
     world.api.pages = 2
     assert await world.pauses(5 * 400) == pytest.approx([400.0] * 4)
     assert world.times[-1] == (400.0, 2000.0)
-    assert (world.poller.interval, world.poller.stale_after) == (400.0, 2000.0)
+    assert (world.poller.schedule.interval, world.poller.schedule.freshness.stale_after) == (400.0, 2000.0)
 
 
 async def test_an_interval_changes_with_the_fleet(clock: FakeClock) -> None:
@@ -822,10 +822,10 @@ async def test_only_models_whose_metrics_are_read_count_as_readings(clock: FakeC
     models = (model("a", created_at=2.0), model("b", created_at=1.0))
     limited = World(clock, *models, models_limit=1, quota=Share(100.0))
     await limited.poll()
-    assert limited.poller.interval == 200.0
+    assert limited.poller.schedule.interval == 200.0
     without = World(clock, *models, with_progress=False, quota=Share(100.0))
     await without.poll()
-    assert without.poller.interval == 100.0
+    assert without.poller.schedule.interval == 100.0
 
 
 async def test_a_poll_reads_no_more_models_than_the_budget_allows(clock: FakeClock) -> None:
@@ -851,7 +851,7 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
     models = (model("new", Status.READY, created_at=2.0), model("old", created_at=1.0))
     world = World(clock, *models, models_limit=1, quota=Share(100.0))
     await world.poll()
-    assert world.poller.interval == 100.0
+    assert world.poller.schedule.interval == 100.0
     assert world.api.asked == ["new"]
 
 
@@ -919,7 +919,7 @@ async def test_the_readings_of_the_first_poll_leave_a_budget_for_the_next(
     world = World(clock, api=api, quota=api.quota)
     for _ in range(5):
         await world.poller.poll()
-        await clock.advance(world.poller.interval)
+        await clock.advance(world.poller.schedule.interval)
     assert [outcome.reason for outcome in world.outcomes] == [None] * 5
 
 

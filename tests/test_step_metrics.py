@@ -24,7 +24,6 @@ from exporter.errors import (
     Unauthorized,
 )
 from exporter.model import FinetunedModel, Status, StepRow, StepRows, TrainingProgress
-from exporter.polling.changes import Unexpected
 from exporter.polling.step_metrics import LONGEST_BACKOFF, REREAD, StepMetrics
 from tests.conftest import FakeClock, settle
 
@@ -63,19 +62,15 @@ class World:
         self.started = clock.monotonic()
         self.metrics = StepMetrics(
             self,
-            observer=self,
             clock=clock,
             concurrency=concurrency,
-            unexpected=Unexpected(),
             on_change=self._changed,
             on_rows=self.rows.append,
+            on_failure=lambda reason: self.failures.update([reason]),
         )
 
     def _changed(self) -> None:
         self.changes += 1
-
-    def training_metrics_failed(self, reason: str) -> None:
-        self.failures[reason] += 1
 
     async def training_steps(
         self,
@@ -496,14 +491,13 @@ async def test_the_log_names_the_first_model_that_fails_and_says_when_none_does(
     assert told[0]["advice"]
 
 
-async def test_a_bug_has_its_traceback_once(world: World) -> None:
+async def test_a_bug_has_its_traceback_and_names_the_model(world: World) -> None:
     world.answers[""] = ValueError("a bug")
     with capture_logs() as lines:
         await world.run(10 * INTERVAL, *fleet(20))
     bugs = [line for line in lines if line["log_level"] == "error"]
     assert len(bugs) > 20
-    assert [bool(line["exc_info"]) for line in bugs].count(True) == 1
-    assert all(line["model_id"] for line in bugs)
+    assert all(line["model_id"] and line["exc_info"] for line in bugs)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """What changed from one poll to the next, as lines of the log: one for each change, none without one.
 
 A fleet that changes as a whole, as when it goes offline, gets `MOST_LINES` of them a minute and one about the
-rest. What nobody expected has its traceback once for each kind.
+rest.
 """
 
 import math
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -18,7 +17,6 @@ from exporter.model import FinetunedModel, Status
 log = structlog.stdlib.get_logger(__name__)
 
 MOST_LINES = 100
-MOST_KINDS = 1000  # of unexpected errors
 MINUTE = 60.0
 _Change: TypeAlias = tuple[str, dict[str, Any]]
 _Models: TypeAlias = Mapping[str, FinetunedModel]
@@ -78,20 +76,10 @@ class Changes:
         self._was_stale = is_stale
 
 
-class Unexpected:
-    """Logs errors that nobody expected, with the traceback of the first of each kind."""
-
-    def __init__(self) -> None:
-        self._seen: set[tuple[type[BaseException], str, int]] = set()
-
-    def __call__(self, message: str, bug: BaseException, **fields: Any) -> InternalError:
-        """Log it; return what it counts as."""
-        last = traceback.extract_tb(bug.__traceback__)[-1:]
-        kind = type(bug), last[0].filename if last else "", (last[0].lineno or 0) if last else 0
-        is_new = kind not in self._seen and len(self._seen) < MOST_KINDS
-        self._seen |= {kind} if is_new else set()
-        log.error(message, error=repr(bug), exc_info=bug if is_new else None, **fields)
-        return InternalError(f"unexpected {type(bug).__name__}; see the log")
+def unexpected(message: str, bug: BaseException, **fields: Any) -> InternalError:
+    """Log an error that nobody expected, with its traceback; return what it counts as."""
+    log.error(message, error=repr(bug), exc_info=bug, **fields)
+    return InternalError(f"unexpected {type(bug).__name__}; see the log")
 
 
 def _changes(before: _Models, after: _Models) -> Iterator[_Change]:

@@ -18,10 +18,9 @@ from exporter.clock import Clock
 from exporter.cohere.client import Listing
 from exporter.errors import ApiError
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status, StepRows
-from exporter.polling.changes import Changes, Unexpected
-from exporter.polling.freshness import Freshness
+from exporter.polling.changes import Changes, unexpected
 from exporter.polling.schedule import PollSchedule
-from exporter.polling.step_metrics import StepMetrics, StepsApi, StepsObserver
+from exporter.polling.step_metrics import StepMetrics, StepsApi
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,7 +38,7 @@ class Api(StepsApi, Protocol):
         ...
 
 
-class Observer(StepsObserver, Protocol):
+class Observer(Protocol):
     """Who is told how polling goes."""
 
     def poll_ended(self, outcome: PollOutcome) -> None:
@@ -48,6 +47,10 @@ class Observer(StepsObserver, Protocol):
 
     def scheduled(self, interval: float, stale_after: float) -> None:
         """Take note of the times in force, in seconds."""
+        ...
+
+    def training_metrics_failed(self, reason: str) -> None:
+        """Take note of a model whose step metrics could not be read."""
         ...
 
 
@@ -69,11 +72,11 @@ class Poller:
         key: Callable[[], str],
         concurrency: int = 8,
         models_limit: int = 0,
-        on_rows: Callable[[StepRows], None] | None = None,
+        on_rows: Callable[[StepRows], None] = lambda _: None,
         with_progress: bool = True,
     ) -> None:
         self._api = api
-        self._schedule = schedule
+        self.schedule = schedule
         self._publish = publish
         self._observer = observer
         self._clock = clock
@@ -82,16 +85,14 @@ class Poller:
         self._models_limit = models_limit
         self._with_progress = with_progress
         self._changes = Changes(clock)
-        self._unexpected = Unexpected()
         self._news = asyncio.Event()
-        self._step_metrics = StepMetrics(
+        self.step_metrics = StepMetrics(
             api,
-            observer=observer,
             clock=clock,
             concurrency=concurrency,
-            unexpected=self._unexpected,
             on_change=self._news.set,
             on_rows=on_rows,
+            on_failure=observer.training_metrics_failed,
         )
         self._models: Sequence[FinetunedModel] = ()
         self._status_counts: dict[str, int] = {}
@@ -100,64 +101,30 @@ class Poller:
         self._publishing_took = 0.0
         self.outcome: PollOutcome | None = None
         self.last_success_at: float | None = None
-        observer.scheduled(self.interval, self.stale_after)
-
-    @property
-    def interval(self) -> float:
-        """Seconds from the last poll to the next, as in force."""
-        return self._schedule.interval
-
-    @property
-    def usual_interval(self) -> float:
-        """Seconds from one good poll to the next."""
-        return self._schedule.regular
-
-    @property
-    def freshness(self) -> Freshness:
-        """How old a list may be."""
-        return self._schedule.freshness
-
-    @property
-    def stale_after(self) -> float:
-        """Seconds for which a list may be shown."""
-        return self.freshness.stale_after
+        self._report_times()
 
     @property
     def next_poll_at(self) -> float | None:
         """When the next poll begins, in Unix seconds as the wall clock counts them now."""
         if self.outcome is None:
             return None
-        return self._clock.time() + (self._schedule.next_at - self._clock.monotonic())
-
-    @property
-    def unread(self) -> Sequence[ApiError]:
-        """The error of each model whose step metrics could not be read."""
-        return self._step_metrics.errors
+        return self._clock.time() + (self.schedule.next_at - self._clock.monotonic())
 
     async def run(self) -> None:
         """Poll for ever, the first time almost at once."""
-        jitter = random.uniform(0, min(LONGEST_JITTER, self.interval / 10))  # noqa: S311 - it hides nothing
-        await self._clock.sleep(jitter)
-        beside = [
-            asyncio.create_task(work(), name=work.__name__)
-            for work in (self._step_metrics.run, self._publish_news)
-        ]
-        try:
-            await asyncio.gather(self._poll_for_ever(), *beside)
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.wait(beside)
-
-    async def _poll_for_ever(self) -> None:
-        while True:
-            await self.poll()
-            await self._wait_for_next()
+        longest = min(LONGEST_JITTER, self.schedule.interval / 10)
+        await self._clock.sleep(random.uniform(0, longest))  # noqa: S311 - it hides nothing
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self.step_metrics.run(), name="step metrics")
+            beside.create_task(self._publish_news(), name="publish news")
+            while True:
+                await self.poll()
+                await self._wait_for_next()
 
     async def poll(self) -> PollOutcome:
         """Poll once; a failure is the outcome, never an exception."""
         self._look_at_key()
-        self._schedule.began()
+        self.schedule.began()
         began = self._clock.monotonic()
         error: ApiError | None = None
         try:
@@ -166,9 +133,9 @@ class Poller:
         except ApiError as caught:
             error = caught.kept()
         except Exception as bug:  # noqa: BLE001 - whatever comes from outside, the loop goes on
-            error = self._unexpected("unexpected error while polling", bug)
-        self._schedule.ended(error)
-        self._observer.scheduled(self.interval, self.stale_after)
+            error = unexpected("unexpected error while polling", bug)
+        self.schedule.ended(error)
+        self._report_times()
         self.outcome = PollOutcome(
             finished_at=self._clock.time(),
             duration=self._clock.monotonic() - began,
@@ -179,15 +146,18 @@ class Poller:
         if error is None:
             self.last_success_at = self.outcome.finished_at
         else:
-            self._step_metrics.pause()
+            self.step_metrics.pause()
         self._observer.poll_ended(self.outcome)
-        self._changes.polled(error, next_in=self._schedule.next_at - self._clock.monotonic())
+        self._changes.polled(error, next_in=self.schedule.next_at - self._clock.monotonic())
         self._look_at_age()
         return self.outcome
 
+    def _report_times(self) -> None:
+        self._observer.scheduled(self.schedule.interval, self.schedule.freshness.stale_after)
+
     async def finish(self) -> None:
         """Read the step metrics that are due, and publish them."""
-        await self._step_metrics.drain()
+        await self.step_metrics.drain()
         if self._news.is_set() or self._publishing.locked():
             await self._publish_now()
 
@@ -198,13 +168,13 @@ class Poller:
         counts = Counter(sorted(model.status for model in self._models))
         self._status_counts = dict.fromkeys((status.value for status in Status), 0) | counts
         training = sum(model.status == Status.FINETUNING for model in self._exported)
-        limit = self._schedule.listed(
+        limit = self.schedule.listed(
             self._models,
             pages=listing.pages,
             readings=training if self._with_progress else 0,
         )
         if self._with_progress:
-            self._step_metrics.listed(self._exported, interval=self._schedule.regular, limit=limit)
+            self.step_metrics.listed(self._exported, interval=self.schedule.regular, limit=limit)
 
     @property
     def _exported(self) -> Sequence[FinetunedModel]:
@@ -221,18 +191,18 @@ class Poller:
         """Publish what step metrics bring, many results at a time."""
         while True:
             await self._news.wait()
-            gathering = min(LONGEST_GATHERING, self._schedule.regular / 4)
+            gathering = min(LONGEST_GATHERING, self.schedule.regular / 4)
             await self._clock.sleep(max(gathering, RENDERING_SHARE * self._publishing_took))
             try:
                 if self._news.is_set():
                     await self._publish_now()
             except Exception as bug:  # noqa: BLE001 - the next result, or list, is another try
-                self._unexpected("unexpected error while publishing step metrics", bug)
+                unexpected("unexpected error while publishing step metrics", bug)
 
     def _snapshot(self) -> Snapshot:
         exported = self._exported
         return Snapshot(
-            states=tuple(ModelState(model, self._step_metrics.progress(model.id)) for model in exported),
+            states=tuple(ModelState(model, self.step_metrics.progress(model.id)) for model in exported),
             status_counts=self._status_counts,
             dropped=len(self._models) - len(exported),
             listed_at=self._listed_at,
@@ -240,7 +210,7 @@ class Poller:
 
     async def _wait_for_next(self) -> None:
         """Wait; after a failure a key that has changed since the poll began ends the wait."""
-        while (left := self._schedule.next_at - self._clock.monotonic()) > 0:
+        while (left := self.schedule.next_at - self._clock.monotonic()) > 0:
             has_failed = self.outcome is not None and self.outcome.reason is not None
             await self._clock.sleep(min(left, KEY_CHECK_INTERVAL) if has_failed else left)
             self._look_at_age()
@@ -251,9 +221,9 @@ class Poller:
     def _look_at_key(self) -> None:
         if (key := self._key()) != self._last_key:
             self._last_key = key
-            self._schedule.forget_failures()
-            self._step_metrics.resume()
+            self.schedule.forget_failures()
+            self.step_metrics.resume()
 
     def _look_at_age(self) -> None:
         if self._listed_at is not None:
-            self._changes.aged(is_stale=not self.freshness.is_fresh(self._listed_at))
+            self._changes.aged(is_stale=not self.schedule.freshness.is_fresh(self._listed_at))

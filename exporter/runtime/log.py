@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from exporter.runtime import journal
 from exporter.runtime.redaction import REDACTED, redact
 
+_MOST_KINDS = 1000  # of errors that have their traceback
 _DEEPEST = 8  # of nested values; beyond is foreign nonsense, or a cycle
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -79,7 +81,13 @@ def configure(
 
 def _formatter(render: Processor, secrets: Callable[[], Iterable[str]]) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        processors=[structlog.processors.format_exc_info, _arrange, _Redact(secrets), render]
+        processors=[
+            _TracebackOnce(),
+            structlog.processors.format_exc_info,
+            _arrange,
+            _Redact(secrets),
+            render,
+        ]
     )
 
 
@@ -111,6 +119,23 @@ class _Handler(logging.Handler):
 def _loss(lines: int) -> logging.LogRecord:
     words = "lines of the log were lost: nobody took them"
     return logging.LogRecord(__name__, logging.WARNING, "", 0, f"{lines} {words}", None, None)
+
+
+class _TracebackOnce:
+    """Leaves its traceback to the first error of each kind alone: a type, raised at one line."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[object, ...]] = set()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        if isinstance(error := event.get("exc_info"), BaseException):
+            frames = traceback.extract_tb(error.__traceback__)[-1:]
+            kind = type(error), *((frame.filename, frame.lineno) for frame in frames)
+            if kind in self._seen or len(self._seen) == _MOST_KINDS:
+                del event["exc_info"]
+            else:
+                self._seen.add(kind)
+        return event
 
 
 class _Redact:

@@ -109,8 +109,8 @@ async def _poll(exporter: Exporter) -> None:
     """Poll once, step metrics included; raise RuntimeError when it fails."""
     outcome = await exporter.poller.poll()
     await exporter.poller.finish()
-    if outcome.reason or exporter.poller.unread:
-        raise RuntimeError(outcome.message or str(exporter.poller.unread[0]))
+    if outcome.reason or exporter.poller.step_metrics.errors:
+        raise RuntimeError(outcome.message or str(exporter.poller.step_metrics.errors[0]))
 
 
 def _peers(exporter: Exporter, bodies: Sequence[bytes]) -> dict[str, float]:

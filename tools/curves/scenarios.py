@@ -159,7 +159,7 @@ async def _live(scenario: Scenario, *, with_steps: bool) -> Lived:
     while world.clock.now < end:
         if world.clock.now >= poll_at:
             await world.poller.poll()
-            poll_at = world.clock.now + world.poller.interval
+            poll_at = world.clock.now + world.poller.schedule.interval
         await world.poller.finish()
         _look(world, life, job, scenario)
         world.clock.now += _GRAIN
