@@ -88,6 +88,8 @@ class Exporter:
             rejected_kinds=REJECTED_KINDS,
             calls_left=(lambda: self._quota.left) if cohere.calls_per_month else None,
             next_poll_at=lambda: self.poller.next_poll_at or 0.0,
+            interval=lambda: self.poller.schedule.interval,
+            stale_after=lambda: self.poller.schedule.freshness.stale_after,
             has_budget_file=cohere.budget_file is not None,
             process_metrics=not settings.web.disable_exporter_metrics,
         )

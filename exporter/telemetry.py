@@ -29,7 +29,8 @@ class Telemetry:
     """Counts what the other rooms report; `registry` renders it.
 
     `calls_left` gives the calls left of the month's quota, None where there is none; `next_poll_at` gives
-    when the next poll begins, in Unix seconds, 0 before the first has ended.
+    when the next poll begins, in Unix seconds, 0 before the first has ended; `interval` and `stale_after`
+    give the times in force, in seconds.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Telemetry:
         rejected_kinds: Iterable[str],
         calls_left: Callable[[], float] | None = None,
         next_poll_at: Callable[[], float] = float,
+        interval: Callable[[], float] = float,
+        stale_after: Callable[[], float] = float,
         has_budget_file: bool = False,
         process_metrics: bool = True,
     ) -> None:
@@ -58,18 +61,18 @@ class Telemetry:
             "Unix time at which the last poll that listed every page ended, 0 before the first.",
         )
         self.last_duration = gauge("cohere_exporter_last_poll_duration_seconds", "Duration of the last poll.")
-        self.interval = gauge(
+        gauge(
             "cohere_exporter_poll_interval_seconds",
             "Current interval between polls, backoff included.",
-        )
+        ).set_function(interval)
         gauge(
             "cohere_exporter_next_poll_timestamp_seconds",
             "Unix time at which the next poll begins, 0 before the first has ended.",
         ).set_function(next_poll_at)
-        self.stale_after = gauge(
+        gauge(
             "cohere_exporter_stale_after_seconds",
             "Age at which the data is currently considered stale and dropped.",
-        )
+        ).set_function(stale_after)
         self.last_poll_failed = gauge(
             "cohere_exporter_last_poll_failed",
             "1 for the reason the last poll failed, 0 for every other; all 0 after a successful poll.",
@@ -215,11 +218,6 @@ class Telemetry:
         """Count a budget file that could not be read or written."""
         if self.budget_file_failures:
             self.budget_file_failures.inc()
-
-    def scheduled(self, interval: float, stale_after: float) -> None:
-        """Show the times in force, in seconds."""
-        self.interval.set(interval)
-        self.stale_after.set(stale_after)
 
     def published(self, snapshot: Snapshot) -> None:
         """Show what a snapshot leaves out."""

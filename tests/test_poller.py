@@ -118,7 +118,6 @@ class World:
         self.publish_takes = 0.0
         self.outcomes: list[PollOutcome] = []
         self.failures: list[str] = []
-        self.times: list[tuple[float, float]] = []
         names = ("interval", "idle_interval", "stale_after", "quota")
         times = {name: options.pop(name) for name in names if name in options}
         self.poller = Poller(
@@ -144,8 +143,9 @@ class World:
     def training_metrics_failed(self, reason: str) -> None:
         self.failures.append(reason)
 
-    def scheduled(self, interval: float, stale_after: float) -> None:
-        self.times.append((interval, stale_after))
+    @property
+    def times(self) -> tuple[float, float]:
+        return self.poller.schedule.interval, self.poller.schedule.freshness.stale_after
 
     async def poll(self) -> Snapshot:
         """Poll once, well, an interval after the last, read what is due, and give what was published."""
@@ -778,9 +778,9 @@ async def test_retry_after_of_step_metrics_is_respected_and_the_list_goes_on(clo
 # The budget of calls.
 
 
-async def test_the_times_in_force_are_told_from_the_start(clock: FakeClock) -> None:
-    assert World(clock).times == [(60.0, 300.0)]
-    assert World(clock, stale_after=130.0).times == [(60.0, 130.0)]
+async def test_the_times_in_force_are_known_from_the_start(clock: FakeClock) -> None:
+    assert World(clock).times == (60.0, 300.0)
+    assert World(clock, stale_after=130.0).times == (60.0, 130.0)
 
 
 class Share(Quota):
@@ -805,17 +805,16 @@ async def test_a_budget_stretches_interval_and_stale_after(clock: FakeClock) -> 
     world = World(clock, model("a"), model("b"), model("c", Status.READY), quota=Share(100.0))
     world.api.pages = 2
     assert await world.pauses(5 * 400) == pytest.approx([400.0] * 4)
-    assert world.times[-1] == (400.0, 2000.0)
-    assert (world.poller.schedule.interval, world.poller.schedule.freshness.stale_after) == (400.0, 2000.0)
+    assert world.times == (400.0, 2000.0)
 
 
 async def test_an_interval_changes_with_the_fleet(clock: FakeClock) -> None:
     world = World(clock, model("a"), quota=Share(100.0))
     await world.poll()
-    assert world.times[-1] == (200.0, 1000.0)
+    assert world.times == (200.0, 1000.0)
     world.api.models = [model("a", Status.DEPLOYING_API)]
     await world.poll()
-    assert world.times[-1] == (100.0, 500.0)
+    assert world.times == (100.0, 500.0)
 
 
 async def test_only_models_whose_metrics_are_read_count_as_readings(clock: FakeClock) -> None:
@@ -842,7 +841,7 @@ async def test_failing_polls_keep_to_the_budget_as_it_shrinks(clock: FakeClock) 
     assert await world.pauses(1600) == pytest.approx([500.0] * 3)
     budget.seconds = 500.0
     assert (await world.pauses(2500))[-1] == pytest.approx(1000.0)
-    assert world.times[-1] == (1000.0, 2500.0)
+    assert world.times == (1000.0, 2500.0)
 
 
 async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_not_read(
@@ -861,7 +860,7 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
 async def test_an_idle_fleet_is_polled_at_the_idle_interval(clock: FakeClock) -> None:
     world = World(clock, model("a", Status.READY), idle_interval=600.0)
     assert await world.pauses(3000) == pytest.approx([600.0] * 4)
-    assert world.times[-1] == (600.0, 3000.0)
+    assert world.times == (600.0, 3000.0)
 
 
 async def test_a_training_that_is_seen_is_polled_at_the_interval_until_it_is_over(clock: FakeClock) -> None:

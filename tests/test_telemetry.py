@@ -240,10 +240,17 @@ def test_failed_step_metrics_are_counted_apart_from_failed_polls() -> None:
     assert value(subject, "cohere_exporter_poll_failures_total", labels) == 0.0
 
 
-def test_the_times_in_force_are_the_last_ones_told() -> None:
-    subject = telemetry()
-    subject.scheduled(60.0, 300.0)
-    subject.scheduled(2678.4, 13392.0)
+def test_the_times_in_force_are_those_of_the_moment() -> None:
+    times = {"interval": 60.0, "stale_after": 300.0}
+    subject = Telemetry(
+        version="",
+        revision="",
+        endpoints=[],
+        rejected_kinds=[],
+        interval=lambda: times["interval"],
+        stale_after=lambda: times["stale_after"],
+    )
+    times.update(interval=2678.4, stale_after=13392.0)
     assert value(subject, "cohere_exporter_poll_interval_seconds") == 2678.4
     assert value(subject, "cohere_exporter_stale_after_seconds") == 13392.0
 

@@ -77,7 +77,7 @@ class Allowance(Protocol):
         """
         ...
 
-    def can_retry(self, endpoint: Endpoint) -> bool:
+    def can_retry(self) -> bool:
         """Return whether a call can be spent on trying again."""
         ...
 
@@ -123,7 +123,7 @@ class Transport:
         `fields` are added to what is logged of the request.
         """
         retrying = AsyncRetrying(
-            retry=retry_if_exception(lambda error: _may_pass(error) and self._allowance.can_retry(endpoint)),
+            retry=retry_if_exception(lambda error: _may_pass(error) and self._allowance.can_retry()),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.5, max=8),  # exponential, with full jitter
             sleep=self._clock.sleep,

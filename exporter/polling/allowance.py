@@ -69,7 +69,7 @@ class RequestAllowance:
         self._closed_until = dict.fromkeys(Endpoint, -math.inf)
         self._changed.call()
 
-    def can_retry(self, endpoint: Endpoint) -> bool:  # noqa: ARG002 - retries of either kind are discretionary
+    def can_retry(self) -> bool:
         """Return whether a call can be spent on trying again."""
         return self._quota.has_discretionary
 

@@ -45,10 +45,6 @@ class Observer(Protocol):
         """Take note of a poll's end."""
         ...
 
-    def scheduled(self, interval: float, stale_after: float) -> None:
-        """Take note of the times in force, in seconds."""
-        ...
-
     def training_metrics_failed(self, reason: str) -> None:
         """Take note of a model whose step metrics could not be read."""
         ...
@@ -101,7 +97,6 @@ class Poller:
         self._publishing_took = 0.0
         self.outcome: PollOutcome | None = None
         self.last_success_at: float | None = None
-        self._report_times()
 
     @property
     def next_poll_at(self) -> float | None:
@@ -135,7 +130,6 @@ class Poller:
         except Exception as bug:  # noqa: BLE001 - whatever comes from outside, the loop goes on
             error = unexpected("unexpected error while polling", bug)
         self.schedule.ended(error)
-        self._report_times()
         self.outcome = PollOutcome(
             finished_at=self._clock.time(),
             duration=self._clock.monotonic() - began,
@@ -151,9 +145,6 @@ class Poller:
         self._changes.polled(error, next_in=self.schedule.next_at - self._clock.monotonic())
         self._look_at_age()
         return self.outcome
-
-    def _report_times(self) -> None:
-        self._observer.scheduled(self.schedule.interval, self.schedule.freshness.stale_after)
 
     async def finish(self) -> None:
         """Read the step metrics that are due, and publish them."""

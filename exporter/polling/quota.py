@@ -18,7 +18,7 @@ import structlog
 
 from exporter.clock import Clock
 from exporter.errors import QuotaSpent
-from exporter.runtime.files import Unreadable, read_again
+from exporter.runtime.files import read_again
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,16 +29,6 @@ MONTH = 31 * 86_400.0  # the longest, so that the quota of a shorter month lasts
 TRAINING = 3 * 86_400.0
 KEPT_FROM_FURTHER_PAGES = 0.25  # of the quota: step metrics beyond their first page leave so many calls
 _LARGEST_FILE = 1 << 20
-_UNREADABLE = (
-    OSError,
-    Unreadable,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
 
 
 class BudgetFile:
@@ -56,7 +46,7 @@ class BudgetFile:
                 return {}, 1
             content = json.loads(read_again(self._path, _LARGEST_FILE))
             return {float(at): int(calls) for at, calls in content["calls"].items()}, int(content["pages"])
-        except _UNREADABLE as error:
+        except Exception as error:  # noqa: BLE001 - whatever the file holds
             self._failed("budget file cannot be read; calls made before are not counted", error)
             return {}, 1
 
