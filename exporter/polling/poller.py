@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -90,9 +91,8 @@ class Poller:
             on_rows=on_rows,
             on_failure=observer.training_metrics_failed,
         )
-        self._models: Sequence[FinetunedModel] = ()
-        self._status_counts: dict[str, int] = {}
-        self._listed_at: float | None = None
+        self._exported: Sequence[FinetunedModel] = ()
+        self._fleet = Snapshot(states=(), status_counts={})  # as listed last, but for the states
         self._publishing = asyncio.Lock()
         self._publishing_took = 0.0
         self.outcome: PollOutcome | None = None
@@ -153,29 +153,28 @@ class Poller:
             await self._publish_now()
 
     def _listed(self, listing: Listing, began: float) -> None:
-        self._listed_at = began
         self._changes.listed(listing.models)
-        self._models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
-        counts = Counter(sorted(model.status for model in self._models))
-        self._status_counts = dict.fromkeys((status.value for status in Status), 0) | counts
-        training = sum(model.status == Status.FINETUNING for model in self._exported)
-        limit = self.schedule.listed(
-            self._models,
-            pages=listing.pages,
-            readings=training if self._with_progress else 0,
+        models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
+        self._exported = models[: self._models_limit or None]
+        counts = Counter(sorted(model.status for model in models))
+        self._fleet = Snapshot(
+            states=(),
+            status_counts=dict.fromkeys((status.value for status in Status), 0) | counts,
+            dropped=len(models) - len(self._exported),
+            listed_at=began,
         )
-        if self._with_progress:
-            self.step_metrics.listed(self._exported, interval=self.schedule.regular, limit=limit)
-
-    @property
-    def _exported(self) -> Sequence[FinetunedModel]:
-        return self._models[: self._models_limit or None]
+        read = self._exported if self._with_progress else ()
+        training = sum(model.status == Status.FINETUNING for model in read)
+        limit = self.schedule.listed(models, pages=listing.pages, readings=training)
+        self.step_metrics.listed(read, interval=self.schedule.regular, limit=limit)
 
     async def _publish_now(self) -> None:
         async with self._publishing:  # what is published last is the newest
             self._news.clear()
             began = self._clock.monotonic()
-            await self._publish(self._snapshot())
+            progress = self.step_metrics.progress
+            states = tuple(ModelState(model, progress(model.id)) for model in self._exported)
+            await self._publish(replace(self._fleet, states=states))
             self._publishing_took = self._clock.monotonic() - began
 
     async def _publish_news(self) -> None:
@@ -189,15 +188,6 @@ class Poller:
                     await self._publish_now()
             except Exception as bug:  # noqa: BLE001 - the next result, or list, is another try
                 unexpected("unexpected error while publishing step metrics", bug)
-
-    def _snapshot(self) -> Snapshot:
-        exported = self._exported
-        return Snapshot(
-            states=tuple(ModelState(model, self.step_metrics.progress(model.id)) for model in exported),
-            status_counts=self._status_counts,
-            dropped=len(self._models) - len(exported),
-            listed_at=self._listed_at,
-        )
 
     async def _wait_for_next(self) -> None:
         """Wait; after a failure a key that has changed since the poll began ends the wait."""
@@ -216,5 +206,5 @@ class Poller:
             self.step_metrics.resume()
 
     def _look_at_age(self) -> None:
-        if self._listed_at is not None:
-            self._changes.aged(is_stale=not self.schedule.freshness.is_fresh(self._listed_at))
+        if (listed_at := self._fleet.listed_at) is not None:
+            self._changes.aged(is_stale=not self.schedule.freshness.is_fresh(listed_at))
