@@ -206,29 +206,33 @@ class StepMetrics:
                 await self._wakeup.wait(self._begin_due(readings))
 
     async def drain(self) -> None:
-        """Read what is due; return when nothing is."""
+        """Read what is due now, and nothing that becomes due meanwhile."""
+        latest = self._clock.monotonic()
         async with asyncio.TaskGroup() as readings:
-            self._begin_due(readings)
+            self._begin_due(readings, latest)
             while self._in_flight:
                 await self._wakeup.wait(math.inf)
-                self._begin_due(readings)
+                self._begin_due(readings, latest)
 
-    def _begin_due(self, readings: asyncio.TaskGroup) -> float:
+    def _begin_due(self, readings: asyncio.TaskGroup, latest: float = math.inf) -> float:
         """Begin every reading that may begin now; return the seconds until the next may."""
         while self._left >= 1 and self._in_flight < (1 if self._concerns_all else self._most_in_flight):
             now = self._clock.monotonic()
             first = [entry for entry in map(self._first, self._queues) if entry]
             next_at = max(self._closed_until, min((entry.due_at for entry in first), default=math.inf))
-            if next_at > now:
+            if next_at > min(now, latest):
                 return next_at - now
-            due = [entry for entry in first if entry.due_at <= now]
+            due = [entry for entry in first if entry.due_at <= min(now, latest)]
             entry = max(due, key=lambda entry: entry.is_training is not self._last_was_training)
-            entry.due_at, entry.asked_at, entry.is_in_flight = math.inf, now, True
-            self._left -= 1
-            self._last_was_training = entry.is_training
-            self._in_flight += 1
+            self._begin(entry)
             readings.create_task(self._read(entry), name="step metrics")
         return math.inf
+
+    def _begin(self, entry: _Entry) -> None:
+        entry.due_at, entry.asked_at, entry.is_in_flight = math.inf, self._clock.monotonic(), True
+        self._last_was_training = entry.is_training
+        self._left -= 1
+        self._in_flight += 1
 
     @property
     def _concerns_all(self) -> bool:
