@@ -115,7 +115,7 @@ A thousand models that go offline at once: a hundred lines, and one for the rest
 level=info msg="model status changed" model_id=668ee713-… model_name=chat-v1
   status=STATUS_TEMPORARILY_OFFLINE was=STATUS_READY
 …
-level=info msg="more models appeared, changed their status or left" models=900
+level=info msg="further changes of models not logged one by one" models=900
 ```
 """
 
