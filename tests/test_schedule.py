@@ -49,7 +49,8 @@ class Polls:
 
     def listed(self, models: Sequence[FinetunedModel], *, pages: int, readings: int) -> None:
         self.schedule.began()
-        self.readings_limit = self.schedule.listed(models, pages=pages, readings=readings)
+        statuses = [model.status for model in models]
+        self.readings_limit = self.schedule.listed(statuses, pages=pages, readings=readings)
         self.schedule.ended(None)
 
     def failed(self, error: ApiError) -> None:

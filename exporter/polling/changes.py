@@ -89,8 +89,8 @@ def _changes(before: _Models, after: _Models) -> Iterator[_Change]:
             yield "model appeared", {**_identity(model), "status": model.status}
         elif earlier.status != model.status:
             yield "model status changed", {**_identity(model), "status": model.status, "was": earlier.status}
-    for model_id, model in before.items():
-        if model_id not in after:
+    for model in before.values() if before.keys() - after.keys() else ():
+        if model.id not in after:
             yield "model left the list", {**_identity(model), "was": model.status}
 
 

@@ -123,12 +123,23 @@ class Poller:
         began = self._clock.monotonic()
         error: ApiError | None = None
         try:
-            self._listed(await self._api.list_models(), began)
-            await self._publish_now()
+            await self._list(began)
         except ApiError as caught:
             error = caught.kept()
         except Exception as bug:  # noqa: BLE001 - whatever comes from outside, the loop goes on
             error = unexpected("unexpected error while polling", bug)
+        return self._ended(error, began)
+
+    async def _list(self, began: float) -> None:
+        """List the models and publish them; between the steps, which a large fleet makes long, others run."""
+        listing = await self._api.list_models()
+        self._changes.listed(listing.models)
+        await asyncio.sleep(0)
+        self._listed(listing, began)
+        await asyncio.sleep(0)
+        await self._publish_now()
+
+    def _ended(self, error: ApiError | None, began: float) -> PollOutcome:
         self.schedule.ended(error)
         self.outcome = PollOutcome(
             finished_at=self._clock.time(),
@@ -153,19 +164,19 @@ class Poller:
             await self._publish_now()
 
     def _listed(self, listing: Listing, began: float) -> None:
-        self._changes.listed(listing.models)
         models = sorted(listing.models, key=lambda model: (-(model.created_at or -math.inf), model.id))
         self._exported = models[: self._models_limit or None]
-        counts = Counter(sorted(model.status for model in models))
+        counts = Counter(model.status for model in models)
         self._fleet = Snapshot(
             states=(),
-            status_counts=dict.fromkeys((status.value for status in Status), 0) | counts,
+            status_counts=dict.fromkeys((status.value for status in Status), 0)
+            | dict(sorted(counts.items())),
             dropped=len(models) - len(self._exported),
             listed_at=began,
         )
         read = self._exported if self._with_progress else ()
         training = sum(model.status == Status.FINETUNING for model in read)
-        limit = self.schedule.listed(models, pages=listing.pages, readings=training)
+        limit = self.schedule.listed(counts, pages=listing.pages, readings=training)
         self.step_metrics.listed(read, interval=self.schedule.regular, limit=limit)
 
     async def _publish_now(self) -> None:

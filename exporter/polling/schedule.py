@@ -6,12 +6,12 @@ longer pause (Retry-After), it is kept to, up to an hour. The interval is the se
 limit, the quota or the list itself takes longer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from exporter.clock import Clock
 from exporter.errors import ApiError, Endless, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
-from exporter.model import FinetunedModel, Status
+from exporter.model import Status
 from exporter.polling.allowance import LONGEST_RETRY_AFTER, RequestAllowance
 from exporter.polling.freshness import Freshness
 from exporter.polling.quota import Quota
@@ -96,14 +96,14 @@ class PollSchedule:
         self.next_at = self._began + self.regular
         self._allowance.list_began()
 
-    def listed(self, models: Sequence[FinetunedModel], *, pages: int, readings: int) -> int | None:
-        """Take note of a good list, and of the models whose step metrics are due in each interval.
+    def listed(self, statuses: Iterable[str], *, pages: int, readings: int) -> int | None:
+        """Take note of the statuses of a good list, and of the models to be read in each interval.
 
         Return how many may be read in this interval; None: any number.
         """
         self._duration = self._clock.monotonic() - self._began
         self._pages, self._readings = pages, readings
-        self._is_busy = any(model.status in UNDER_WAY for model in models)
+        self._is_busy = any(status in UNDER_WAY for status in statuses)
         self._setting = self._busy_setting if self._is_busy else self._idle_setting
         self.regular = self._interval()
         self.freshness.listed(self._began, self.regular, self._duration)

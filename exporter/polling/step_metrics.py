@@ -144,6 +144,9 @@ class StepMetrics:
         before, self._entries = self._entries, {}
         for model in models:
             known = before.get(model.id)
+            if known and known.model is model and model.status != Status.FINETUNING:
+                self._entries[model.id] = known  # the same page of the list: nothing has changed
+                continue
             was = known.model if known else None
             entry = _Entry(model) if known is None or _begins_anew(known.model, model) else known
             entry.model = model
