@@ -213,6 +213,15 @@ async def test_a_model_in_training_that_changes_is_read_no_more_often(world: Wor
     assert await world.read(model("a", updated_at=2.0)) == []
 
 
+async def test_a_model_in_training_that_changes_with_each_list_is_read_no_less_often(world: World) -> None:
+    running = asyncio.create_task(world.metrics.run())
+    for number in range(10):
+        world.listed(model("a", updated_at=1.0 + number))
+        await world.clock.advance(INTERVAL)
+    running.cancel()
+    assert [at for at, _ in world.asked] == pytest.approx([INTERVAL * number for number in range(10)])
+
+
 async def test_a_reading_that_is_not_complete_goes_on_at_once_where_it_ended(world: World) -> None:
     cursor = Cursor("next", 50)
     world.answers["a"] = StepReading(TrainingProgress(step=1), [], cursor=cursor, is_complete=False)
