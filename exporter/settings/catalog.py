@@ -11,9 +11,8 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from exporter.settings.options import Settings
+from exporter.settings.options import ENV_PREFIX, Settings
 
-ENV_PREFIX = "COHERE_EXPORTER_"
 # Spelled as in every other exporter.
 _SPELLED = {"web.config-file": "web.config.file"}
 

@@ -7,10 +7,11 @@ are built, know no option that is not declared here, and never hold the API key.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.settings.durations import format_duration
 from exporter.settings.values import (
@@ -27,6 +28,7 @@ from exporter.settings.values import (
     TelemetryPath,
 )
 
+ENV_PREFIX = "COHERE_EXPORTER_"
 _MONTH = 31 * 86_400
 _COHERE_DOMAINS = ("cohere.com", "cohere.ai")
 
@@ -232,8 +234,17 @@ class Demo(_Group):
     models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
 
 
-class Settings(_Group):
-    """Every option, grouped by the prefix of its name; a validation's context names the origins by key."""
+class Settings(BaseSettings):
+    """Every option, grouped by the prefix of its name; `load` builds it, tests may do so from keywords."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        enable_decoding=False,  # values are text to be validated, never JSON
+    )
 
     config: Config = Config()
     cohere: Cohere = Cohere()
@@ -247,9 +258,17 @@ class Settings(_Group):
 
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    def model_post_init(self, context: Mapping[str, str] | None) -> None:
-        """Keep where each value came from."""
-        self._origins = context or {}
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Build from what is handed in only: `sources` reads the rest, to know who gave which value."""
+        return (sources["init_settings"],)
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        """Build from `values` by group; `origins` names, by key, where each came from."""
+        settings = cls(**values)
+        settings._origins = dict(origins)
+        return settings
 
     def origin(self, key: str) -> str:
         """Name the option `key` ("web.listen-address") as the user gave it; the flag when nobody did."""

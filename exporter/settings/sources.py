@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource
 
-from exporter.settings.catalog import ENV_PREFIX, options
+from exporter.settings.catalog import options
 from exporter.settings.durations import format_duration
 from exporter.settings.file import read_file
 from exporter.settings.flags import parse
-from exporter.settings.options import Settings, SettingsError
+from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
 from exporter.settings.subcommands import SUBCOMMANDS, Command, Subcommand
 from exporter.suggestions import suggestion
 
@@ -86,8 +87,19 @@ def _refuse_in_demo(command: Command, flags: Mapping[str, Any]) -> None:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    variables = [("cohere.base-url", _SDK_BASE_URL), *((option.key, option.variable) for option in options())]
-    return {key: _Given(environ[name], name) for key, name in variables if environ.get(name, "").strip()}
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {
+        option.variable.lower(): environ[option.variable]
+        for option in options()
+        if environ.get(option.variable, "").strip()
+    }
+    values = source()
+    url = environ.get(_SDK_BASE_URL, "")
+    given = {"cohere.base-url": _Given(url, _SDK_BASE_URL)} if url.strip() else {}
+    for option in options():
+        if option.name in values.get(option.group, {}):
+            given[option.key] = _Given(values[option.group][option.name], option.variable)
+    return given
 
 
 def _settings(given: Mapping[str, _Given]) -> Settings:
@@ -97,7 +109,7 @@ def _settings(given: Mapping[str, _Given]) -> Settings:
             values.setdefault(option.group, {})[option.name] = given[option.key].value
     origins = {key: origin for key, (_, origin) in given.items()}
     try:
-        return Settings.model_validate(values, context=origins)
+        return Settings.build(values, origins)
     except ValidationError as error:
         # The library's own message would repeat the value.
         raise SettingsError(_explain(error.errors()[0], origins)) from None
