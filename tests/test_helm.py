@@ -776,7 +776,7 @@ def test_where_networks_decide_on_the_proxy_both_ways_are_let_out(notes_chart: P
     values = {"config": {"cohere": {"base-url": "http://10.0.0.7:8080"}}, "extraEnv": variables(environ)}
     assert egress(**values) == {53, 5353, 8080, 3128}
     policy = {"enabled": True, "egress": [{"ports": [{"port": 3128}]}]}
-    assert "on TCP port 8080 or 3128" in notes({**LEAST, **values, "networkPolicy": policy}, notes_chart)
+    assert "to TCP port 8080 or 3128" in notes({**LEAST, **values, "networkPolicy": policy}, notes_chart)
 
 
 REFERENCE = {"secretKeyRef": {"name": "network", "key": "any"}}
@@ -801,9 +801,9 @@ def test_what_only_the_pod_knows_needs_rules_and_notes_remind_of_it(
 ) -> None:
     refused = template({**LEAST, **values, "networkPolicy": {"enabled": True}})
     assert refused.returncode != 0
-    assert re.search(rf"networkPolicy.egress: set it to .* {named} may name", refused.stderr)
+    assert re.search(rf"networkPolicy.egress must be set, .* \({named}\)", refused.stderr)
     policy = {"enabled": True, "egress": [{"ports": [{"port": 8080}]}]}
-    assert f"{named} may name another" in notes({**LEAST, **values, "networkPolicy": policy}, notes_chart)
+    assert f"connects to ({named})" in notes({**LEAST, **values, "networkPolicy": policy}, notes_chart)
 
 
 @pytest.mark.parametrize(

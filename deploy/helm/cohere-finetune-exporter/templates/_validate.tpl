@@ -117,7 +117,7 @@ differently, by the expression UNJUDGED, is left to the exporter. An error quote
 {{- if and .Values.networkPolicy.enabled (not .Values.demo.enabled) -}}
 {{- $route := include "cohere-finetune-exporter.route" . | fromJson -}}
 {{- if and $route.unknown (not .Values.networkPolicy.egress) -}}
-{{- fail (printf "networkPolicy.egress: set it to rules that let out DNS and the port of the API, or of the proxy in front of it, which %s may name in the pod only" (join ", " $route.unknown)) -}}
+{{- fail (printf "networkPolicy.egress must be set, because only the pod knows where the exporter connects to (%s): let out DNS and the port of the API, or of the proxy in front of it" (join ", " $route.unknown)) -}}
 {{- end -}}
 {{- if not (or $route.unknown (empty $route.ports) (empty .Values.networkPolicy.egress) (include "cohere-finetune-exporter.letOut" (list .Values.networkPolicy.egress $route.ports))) -}}
 {{- fail (printf "networkPolicy.egress lets out no connection to %s: allow TCP port %s" (include "cohere-finetune-exporter.baseUrl" .) (join " or " $route.ports)) -}}
