@@ -91,7 +91,7 @@ class Prometheus:
         """Ask for the present moment."""
         return await self.ask(Query("a test", expr, is_range=False))
 
-    async def unanswered(self, *allowed: str, seconds: float = 60) -> set[str]:
+    async def unanswered(self, *allowed: str, seconds: float = 120) -> set[str]:
         """Ask all queries until none is without an answer but those allowed; give the places that are."""
         rest = set(QUERIES)
         end = time.monotonic() + seconds
@@ -104,7 +104,7 @@ class Prometheus:
 
     async def until(self, expr: str) -> list[Series]:
         """Ask until there is an answer."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             while not (answer := await self.now(expr)):  # noqa: ASYNC110 - another process changes it
                 await asyncio.sleep(0.2)
         return answer
@@ -240,6 +240,7 @@ async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_sh
             "model: Status A",
         ):
             assert await asked.ask(queried(place)) == [], place
+        assert await what_is_green(asked) == {"exporter: Exporters A"}  # whose target is up
 
 
 async def test_calls_left_are_shown_of_an_exporter_with_a_quota(tmp_path: Path) -> None:
