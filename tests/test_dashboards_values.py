@@ -212,6 +212,73 @@ CASES = [
         {'base_type="CHAT"': 3 * HOUR},
     ),
     Case(
+        "nine of ten runs take no longer than the 90th percentile",
+        "fleet: Turnaround C",
+        {
+            **INFO,
+            model("created_timestamp_seconds", "a"): ago(50),
+            model("completed_timestamp_seconds", "a"): ago(48),
+            model("created_timestamp_seconds", "b"): ago(30),
+            model("completed_timestamp_seconds", "b"): ago(26),
+        },
+        {'base_type="CHAT"': 3.8 * HOUR},
+    ),
+    Case(
+        "runs count in the week in which they finished or failed, and every week has a number",
+        "fleet: Finished and failed by week A",
+        {
+            **INFO,
+            model("completed_timestamp_seconds", "a"): ago(72),
+            failed("b"): 1.0,
+            updated("b"): ago(240),
+        },
+        {
+            f'base_type="CHAT",how="{how}",run="CHAT {how}",week="{week}"': float(week == ended)
+            for how, ended in (("finished", 0), ("failed", 1))
+            for week in range(8)
+        },
+    ),
+    Case(
+        "a ready model that nobody used for 30 days is unused, also one that never was",
+        "fleet: Unused for 30 days B",
+        {
+            **{model("status", each, status="STATUS_READY"): 1.0 for each in "abcd"},
+            **{model("created_timestamp_seconds", each): ago(800) for each in "abc"},
+            model("created_timestamp_seconds", "d"): ago(100),
+            model("last_used_timestamp_seconds", "a"): ago(744),
+            model("last_used_timestamp_seconds", "b"): ago(24),
+            **{model("info", each, base_type="CHAT", dataset_id="d", creator_id="x"): 1.0 for each in "abcd"},
+        },
+        {'job="j",model_id="a"': 1000 * ago(744), 'job="j",model_id="c"': 0},
+    ),
+    Case(
+        "a run is measured against the median of the finished runs of its base type",
+        "model: Elapsed, and typical A",
+        {
+            **INFO,
+            model("info", "c", base_type="RERANK"): 1.0,
+            model("status", "b", status="STATUS_FINETUNING"): 1.0,
+            model("created_timestamp_seconds", "b"): ago(5),
+            **{model("created_timestamp_seconds", each): ago(50) for each in "ac"},
+            model("completed_timestamp_seconds", "a"): ago(48),
+            model("completed_timestamp_seconds", "c"): ago(40),
+        },
+        {'what="so far"': 5 * HOUR, 'what="typical"': 2 * HOUR},
+    ),
+    *(
+        Case(
+            f"Weights & Biases is linked with both an entity and a project, not {without}",
+            "model: Weights & Biases A",
+            {model("info", "b", **labels): 1.0},
+            {'wandb_entity="e",wandb_project="p"': 1} if len(labels) == 2 else {},
+        )
+        for without, labels in (
+            ("less", {"wandb_entity": "e", "wandb_project": "p"}),
+            ("without an entity", {"wandb_project": "p"}),
+            ("without a project", {"wandb_entity": "e"}),
+        )
+    ),
+    Case(
         "the baseline is read where it was no further than this model is now",
         "model: Evaluation G",
         {
