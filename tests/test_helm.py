@@ -794,6 +794,13 @@ REFERENCE = {"secretKeyRef": {"name": "network", "key": "any"}}
         ),
         ({"extraArgs": ["--cohere.base-url", "http://$(HOST)"]}, "extraArgs --cohere.base-url"),
         ({"envFrom": [{"secretRef": {"name": "network"}}]}, "envFrom"),
+        (
+            {
+                "envFrom": [{"secretRef": {"name": "network"}}],
+                "config": {"cohere": {"base-url": "http://localhost:8080"}},
+            },
+            "envFrom",
+        ),
     ],
 )  # fmt: skip
 def test_what_only_the_pod_knows_needs_rules_and_notes_remind_of_it(
@@ -1003,6 +1010,7 @@ def test_notes_warn_of_a_key_in_clear_text(notes_chart: Path) -> None:
     values = changed(LEAST, "config.cohere.base-url", "http://gateway.example.com")
 
     assert "in clear text" in notes(values, notes_chart)
+    assert "in clear text" in notes({**values, "envFrom": [{"secretRef": {"name": "any"}}]}, notes_chart)
 
 
 def wanted(values: dict[str, Any], chart: Path, *prometheuses: dict[str, Any]) -> dict[str, str]:

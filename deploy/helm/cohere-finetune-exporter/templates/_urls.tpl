@@ -28,7 +28,7 @@ pod knows (valueFrom, envFrom, $(NAME)) is unknown here, and named.
 {{- $found | toJson -}}
 {{- end -}}
 
-{{/* The base URL, likewise. */}}
+{{/* The base URL, likewise; what envFrom may replace has both. */}}
 {{- define "cohere-finetune-exporter.base" -}}
 {{- $found := dict -}}
 {{- $arguments := append .Values.extraArgs "" -}}
@@ -39,11 +39,12 @@ pod knows (valueFrom, envFrom, $(NAME)) is unknown here, and named.
 {{- end -}}
 {{- end -}}
 {{- $found = $found | default (include "cohere-finetune-exporter.variable" (list . "COHERE_EXPORTER_COHERE_BASE_URL" "CO_API_URL") | fromJson) -}}
-{{- if .Values.envFrom -}}
-{{- $found = $found | default (dict "unknown" "envFrom") -}}
-{{- end -}}
 {{- $configured := dig "cohere" "base-url" "" (.Values.config | default dict) | default "https://api.cohere.com" -}}
-{{- $found | default (dict "value" (trim $configured)) | toJson -}}
+{{- $configured = dict "value" (trim $configured) -}}
+{{- if .Values.envFrom -}}
+{{- $_ := set $configured "unknown" "envFrom" -}}
+{{- end -}}
+{{- $found | default $configured | toJson -}}
 {{- end -}}
 
 {{/* The base URL; empty if it is unknown. */}}
@@ -99,7 +100,7 @@ port: the API is in the pod itself.
 {{- $bypasses := include "cohere-finetune-exporter.bypasses" (list $address ($exceptions.value | default "")) -}}
 {{- $ports = get (dict "yes" $ports "no" (list $through) "maybe" (list $address.port $through)) $bypasses -}}
 {{- end -}}
-{{- if regexMatch "^(localhost|127\\.[0-9.]+|\\[::1])$" $address.host -}}
+{{- if and (regexMatch "^(localhost|127\\.[0-9.]+|\\[::1])$" $address.host) (not $base.unknown) -}}
 {{- $unknown = list -}}
 {{- $ports = list -}}
 {{- end -}}
