@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,16 @@ def test_at_80_columns_names_are_shortened_and_the_least_important_columns_dropp
         "4 models at https://api.cohere.com: 1 FAILED, 1 QUEUED, 1 TEMPORARILY_OFFLINE,",
         "1 READY",
     ]
+
+
+@pytest.mark.parametrize("room", [80, 120])
+def test_the_page_of_first_steps_shows_these_columns(room: int) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "first-steps.md").read_text(encoding="utf-8")
+    shown = re.search(
+        rf"^## check at {room} columns$.*?^\$ .*? check --demo\n(.*?)\n", page, re.MULTILINE | re.DOTALL
+    )
+    assert shown
+    assert shown[1].split() == table(FLEET, ASKED, NOW, room=room).splitlines()[0].split()
 
 
 @pytest.mark.parametrize("room", [28, 40, 60, 80, 100, 120, 200])
