@@ -1,4 +1,6 @@
-"""The HTTP client as the exporter opens it, for tests that need no settings."""
+"""The HTTP client as the exporter opens it, for tests that need no settings, and bodies it may read."""
+
+from collections.abc import AsyncIterator, Iterable
 
 import httpx
 
@@ -25,3 +27,11 @@ def open_client(
         tls=TlsContexts(files, on_reload=lambda name, error: seen.append((name, error))),
         proxy=proxy,
     )
+
+
+async def arriving(chunks: Iterable[bytes], then: Exception | None = None) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body, which may then break."""
+    for chunk in chunks:
+        yield chunk
+    if then:
+        raise then

@@ -73,10 +73,15 @@ class FakeClock:
 
 
 class HastyClock(FakeClock):
-    """A clock on which every wait is over at once."""
+    """A clock on which every wait is over at once; for a single caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slept: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
         """Move time on instead of waiting."""
+        self.slept.append(seconds)
         self._now += max(seconds, 0.0)
         await asyncio.sleep(0)
 

@@ -14,13 +14,6 @@ pytestmark = pytest.mark.anyio
 REQUEST = httpx.Request("GET", "https://api.test/")
 
 
-class Body(httpx.AsyncByteStream):
-    """A body of one piece."""
-
-    async def __aiter__(self):  # type: ignore[no-untyped-def] # as httpx has it
-        yield b"good"
-
-
 class Pool(httpx.AsyncBaseTransport):
     """Responds, or fails as it is told to."""
 
@@ -35,7 +28,7 @@ class Pool(httpx.AsyncBaseTransport):
         assert not self.closed
         if self.errors:
             raise self.errors.pop(0)
-        return httpx.Response(200, stream=Body())
+        return httpx.Response(200, stream=httpx.ByteStream(b"good"))
 
     async def aclose(self) -> None:
         self.closed = True

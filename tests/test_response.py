@@ -7,7 +7,7 @@ import math
 import traceback
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from email.utils import formatdate
 
@@ -30,6 +30,7 @@ from exporter.errors import (
     Timeout,
     Unauthorized,
 )
+from tests.clients import arriving
 from tests.strategies import encode, json_values
 
 KEY = "co-key-41f09b7d2c55ea8830"
@@ -38,20 +39,9 @@ NOW = 1_700_000_000.0
 MIB = 1 << 20
 
 
-class Chunks(httpx.AsyncByteStream):
-    """A body that arrives in these pieces."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self.chunks = chunks
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self.chunks:
-            yield chunk
-
-
 def streamed(*chunks: bytes, encoding: str | None = None) -> httpx.Response:
     headers = {"content-encoding": encoding} if encoding is not None else {}
-    return httpx.Response(200, headers=headers, stream=Chunks(chunks))
+    return httpx.Response(200, headers=headers, content=arriving(chunks))
 
 
 def failure(status: int, body: bytes = b"", content_type: str = "", **headers: str) -> ApiError:
@@ -97,7 +87,7 @@ class TestReadBody:
                 yield b"x" * 1000
 
         with pytest.raises(InvalidResponse):
-            await read_body(httpx.Response(200, stream=Chunks(endless())), 10_000)
+            await read_body(httpx.Response(200, content=arriving(endless())), 10_000)
         assert taken == 11
 
     async def test_a_gzip_bomb_is_not_inflated_beyond_the_limit(self) -> None:
@@ -113,7 +103,7 @@ class TestReadBody:
     async def test_what_follows_the_end_of_a_gzip_stream_is_not_hoarded(self) -> None:
         junk = (b"x" * 65_536 for _ in range(128))
         response = httpx.Response(
-            200, headers={"content-encoding": "gzip"}, stream=Chunks([gzip.compress(b"{}"), *junk])
+            200, headers={"content-encoding": "gzip"}, content=arriving([gzip.compress(b"{}"), *junk])
         )
         tracemalloc.start()
         try:

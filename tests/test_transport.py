@@ -7,7 +7,7 @@ import asyncio
 import gzip
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -35,8 +35,8 @@ from exporter.errors import (
     RateLimited,
     Timeout,
 )
-from tests.clients import open_client
-from tests.conftest import FakeClock, settle
+from tests.clients import arriving, open_client
+from tests.conftest import FakeClock, HastyClock, settle
 from tests.schedules import allowance_of
 
 MINUTE = 60.0
@@ -44,18 +44,6 @@ KEY = "co-key-41f09b7d2c55ea8830"
 MODELS = Endpoint.LIST_FINETUNED_MODELS
 STEPS = Endpoint.LIST_TRAINING_STEP_METRICS
 Handler = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
-
-
-class SkippingClock(FakeClock):
-    """A clock on which a wait takes no time; for a single caller."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self._now += seconds
 
 
 class RecordingObserver:
@@ -86,20 +74,6 @@ class RecordingObserver:
         return [code for _, code in self.requests]
 
 
-class Body(httpx.AsyncByteStream):
-    """A body that arrives in these pieces and may then break."""
-
-    def __init__(self, *chunks: bytes, then: Exception | None = None) -> None:
-        self._chunks: Iterable[bytes] = chunks
-        self._then = then
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
-        if self._then:
-            raise self._then
-
-
 class Drip(httpx.AsyncByteStream):
     """A body of which a little arrives all the time and which never ends."""
 
@@ -118,7 +92,7 @@ class Drip(httpx.AsyncByteStream):
 def reply(status: int = 200, body: bytes = b"{}", **headers: str) -> httpx.Response:
     """Answer with a streamed body; `_` stands for `-` in the names of headers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, headers=named, stream=Body(body))
+    return httpx.Response(status, headers=named, content=arriving([body]))
 
 
 async def silence(request: httpx.Request) -> httpx.Response:
@@ -173,7 +147,7 @@ async def an_api(
     """Open the real client on a network that is only `handler`; no wait takes time but on a given clock."""
     requests: list[httpx.Request] = []
     observer = RecordingObserver()
-    clock = clock or SkippingClock()
+    clock = clock or HastyClock()
 
     async def seen(request: httpx.Request) -> httpx.Response:
         requests.append(request)
@@ -313,7 +287,7 @@ class TestSize:
     @pytest.mark.parametrize("endpoint", Endpoint)
     async def test_an_answer_has_a_largest_size(self, endpoint: Endpoint) -> None:
         pieces = [bytes(1 << 20)] * ((BODY_LIMIT[endpoint] >> 20) + 1)
-        async with an_api(script(httpx.Response(200, stream=Body(*pieces)))) as api:
+        async with an_api(script(httpx.Response(200, content=arriving(pieces)))) as api:
             error = await api.fail(endpoint)
         assert (type(error), len(api.requests)) == (InvalidResponse, 1)
 
@@ -329,7 +303,7 @@ class TestSize:
         assert (error.reason, str(error)) == ("unauthorized", "HTTP 401: Unauthorized")
 
     async def test_a_refusal_whose_body_breaks_is_still_that_refusal(self) -> None:
-        broken = httpx.Response(403, stream=Body(b"{", then=httpx.ReadError("reset")))
+        broken = httpx.Response(403, content=arriving([b"{"], then=httpx.ReadError("reset")))
         async with an_api(script(broken)) as api:
             assert (await api.fail()).reason == "forbidden"
 
@@ -380,7 +354,7 @@ class TestRetries:
         assert api.observer.codes == ["error"] * 3
 
     async def test_a_body_that_breaks_off_is_tried_again(self) -> None:
-        broken = httpx.Response(200, stream=Body(b'{"a', then=httpx.ReadError("reset")))
+        broken = httpx.Response(200, content=arriving([b'{"a'], then=httpx.ReadError("reset")))
         async with an_api(script(broken, reply())) as api:
             assert await api.get() == b"{}"
         assert api.observer.codes == ["200", "200"]
@@ -391,7 +365,7 @@ class TestRetries:
         for share, expected in ((0.0, [0.0, 0.0]), (1.0, [0.5, 1.0])):
             # Full jitter: anything from nothing to a ceiling that doubles.
             monkeypatch.setattr("random.uniform", lambda low, high, share=share: low + (high - low) * share)
-            clock = SkippingClock()
+            clock = HastyClock()
             async with an_api(script(reply(500), reply(500), reply(500)), clock=clock) as api:
                 await api.fail()
             assert clock.slept == expected
@@ -402,7 +376,7 @@ class TestRetryAfter:
     @pytest.mark.parametrize("dated", [False, True])
     @pytest.mark.parametrize("status", [429, 503])
     async def test_is_waited_for(self, dated: bool, status: int) -> None:
-        clock = SkippingClock()
+        clock = HastyClock()
         start = clock.monotonic()
         value = formatdate(clock.time() + 20, usegmt=True) if dated else "20"
         async with an_api(script(reply(status, retry_after=value), reply()), clock=clock) as api:
@@ -411,7 +385,7 @@ class TestRetryAfter:
         assert 19.0 <= api.observer.waited <= 20.0
 
     async def test_holds_every_other_request_too(self) -> None:
-        clock = SkippingClock()
+        clock = HastyClock()
         start = clock.monotonic()
         async with an_api(script(reply(404, retry_after="20"), reply()), clock=clock) as api:
             await api.fail(MODELS)
@@ -419,7 +393,7 @@ class TestRetryAfter:
         assert clock.monotonic() - start == 20.0
 
     async def test_beyond_what_can_be_held_is_handed_on_at_once(self) -> None:
-        clock = SkippingClock()
+        clock = HastyClock()
         async with an_api(script(reply(429, retry_after="3600"), reply()), clock=clock) as api:
             error = await api.fail()
             assert (type(error), error.retry_after) == (RateLimited, 3600.0)
@@ -429,7 +403,7 @@ class TestRetryAfter:
         assert clock.slept == [3600.0]
 
     async def test_of_step_metrics_leaves_the_list_alone(self) -> None:
-        clock = SkippingClock()
+        clock = HastyClock()
         async with an_api(script(reply(429, retry_after="3600"), reply()), clock=clock) as api:
             with pytest.raises(RateLimited):
                 await api.get(STEPS)
@@ -498,7 +472,7 @@ class TestLimits:
 
     @pytest.mark.anyio
     async def test_time_spent_waiting_is_told(self) -> None:
-        clock = SkippingClock()
+        clock = HastyClock()
         async with an_api(script(*(reply() for _ in range(5))), limit=2, clock=clock) as api:
             for _ in range(5):
                 await api.get()
@@ -506,7 +480,7 @@ class TestLimits:
 
     @pytest.mark.anyio
     async def test_the_duration_is_that_of_the_request_alone(self) -> None:
-        clock = SkippingClock()
+        clock = HastyClock()
 
         async def slow(request: httpx.Request) -> httpx.Response:
             await clock.sleep(2.5)
@@ -579,7 +553,7 @@ async def a_server(answer: bytes) -> AsyncIterator[str]:
 @asynccontextmanager
 async def a_real_client(base_url: str, key: str = "") -> AsyncIterator[Api]:
     """Open the client on the real network."""
-    clock, observer = SkippingClock(), RecordingObserver()
+    clock, observer = HastyClock(), RecordingObserver()
     async with open_client(base_url) as http:
         transport = Transport(
             http,
