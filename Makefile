@@ -32,7 +32,7 @@ test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tes
 	$(BIN)/python -m docs.generate
 
 test-fast: $(VENV)/.dev ## the tests of the core alone: no other process, two files at a time; ARGS adds pytest's flags
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --hypothesis-profile=fast $(ARGS)
 
 lint: $(VENV)/.dev ## formatting, lint rules, types, import directions
 	$(BIN)/ruff format --check --quiet .

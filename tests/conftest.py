@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests import editions
@@ -19,8 +20,9 @@ for name in ("COLUMNS", "LINES"):
 # What a file says when all its tests are slow; `make test-fast` then need not import it.
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 
-# Many more worlds, and larger ones, which `make nightly` lives through.
+# Many more worlds, and larger ones, which `make nightly` lives through; a glance, for `make test-fast`.
 settings.register_profile("nightly")
+settings.register_profile("fast", max_examples=20)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -88,7 +90,7 @@ class HastyClock(FakeClock):
 
 async def settle() -> None:
     """Let every task run until it waits for something."""
-    for _ in range(50):
+    for _ in range(25):
         await asyncio.sleep(0)
 
 
@@ -97,6 +99,13 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - any condition, no event to wait for
             await asyncio.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def plain_tracebacks() -> None:
+    """Log as structlog does by default, but for rich's tracebacks in colours, each of which takes 0.1 s."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture

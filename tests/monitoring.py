@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-import httpx
-
+from tests.clients import plain_client
 from tests.programs import program, unused_port, wait_for
 
 Query: TypeAlias = Callable[[str], Awaitable[list[tuple[dict[str, str], float]]]]
@@ -33,7 +32,7 @@ async def scraping(folder: Path, *jobs: Mapping[str, Any]) -> AsyncIterator[Quer
 
     async def query(expression: str) -> list[tuple[dict[str, str], float]]:
         """Ask until there is an answer; give it without the labels that Prometheus adds."""
-        async with asyncio.timeout(30), httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(30), plain_client() as client:
             while True:
                 answer = await client.get(f"{url}/api/v1/query", params={"query": expression})
                 if result := answer.json()["data"]["result"]:

@@ -19,6 +19,7 @@ from exporter.app import serve_api
 from exporter.simulator import Simulator
 from exporter.web.server import listen
 from tests import editions
+from tests.clients import plain_client
 
 ROOT = Path(__file__).parents[1]
 KEY = "a-key-that-nobody-may-see"
@@ -180,7 +181,7 @@ async def wait_for_line(running: Running, message: str, seconds: float = 30.0) -
 
 async def wait_for(url: str, seconds: float = 30.0, client: Mapping[str, Any] | None = None) -> None:
     """Wait until `url` answers 200."""
-    async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=False, **(client or {})) as http:
+    async with asyncio.timeout(seconds), plain_client(**(client or {})) as http:
         while True:
             try:
                 if (await http.get(url)).status_code == 200:

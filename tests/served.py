@@ -8,6 +8,7 @@ import httpx
 
 from exporter.web.connection import Handler
 from exporter.web.server import WebServer, listen
+from tests.clients import plain_client
 
 
 @asynccontextmanager
@@ -16,5 +17,5 @@ async def client_of(handler: Handler, **options: Any) -> AsyncIterator[httpx.Asy
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
     async with WebServer(handler, listen("127.0.0.1", 0), **options) as server:
         url = f"http://127.0.0.1:{server.port}"
-        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:
+        async with plain_client(base_url=url, headers=headers) as client:
             yield client

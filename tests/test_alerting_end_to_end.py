@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import httpx
 import pytest
 import yaml
 
+from tests.clients import plain_client
 from tests.editions import every_edition
 from tests.monitoring import prometheus, serving
 from tests.programs import ROOT, exporter
@@ -31,7 +31,7 @@ async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list
         serving("alertmanager", *alertmanager_flags(tmp_path)) as alertmanager,
         exporter("demo", *FLEET, "--poll.interval=1s") as demo,
         prometheus(tmp_path, config(scraped=demo.url, told=alertmanager)),
-        httpx.AsyncClient(base_url=alertmanager, trust_env=False) as client,
+        plain_client(base_url=alertmanager) as client,
     ):
         failed_at_the_start = failed((await client.get(f"{demo.url}/metrics")).text)
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from exporter.rules import rules
+from tests.clients import plain_client
 from tests.exporter_model import BEFORE_TIME, HOUR, MINUTE
 from tests.firing import TOLD, Fires, Scenario
 from tests.programs import program, run
@@ -65,7 +66,7 @@ async def test_the_alerts_hold_on_victoria_metrics(area: str, tmp_path: Path) ->
     )
     async with (
         victoria("victoria-metrics", *flags) as url,
-        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+        plain_client(base_url=url) as client,
     ):
         for number, scenario in enumerate(CHOSEN[area]):
             text = "".join(series(scenario, str(number)))

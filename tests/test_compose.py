@@ -9,12 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 import exporter as package
 from exporter.settings import load
+from tests.clients import plain_client
 from tests.dashboards import BOARDS, everywhere
 from tests.editions import every_edition
 from tests.monitoring import serving
@@ -170,7 +170,7 @@ async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_
                 "_interval: 1m": "_interval: 1s",
             },
         ) as prometheus,
-        httpx.AsyncClient(trust_env=False) as client,
+        plain_client() as client,
     ):
 
         async def all_are_up() -> bool:

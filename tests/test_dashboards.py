@@ -23,6 +23,8 @@ from grafana.promql import CHOSEN, CHOSEN_STEPS
 from tests.dashboards import BOARDS, PANEL_IDS, PANELS, QUERIES, Query, everywhere, variables
 from tests.programs import ROOT
 
+pytestmark = pytest.mark.slow
+
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 PROMETHEUS_FIELDS = {"expr", "titleFormat", "textFormat", "useValueForTime"}
 """What Prometheus' datasource adds to annotations; Grafana's own types do not have it."""

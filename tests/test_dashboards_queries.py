@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from exporter.model import Status
 from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
+from tests.clients import plain_client
 from tests.dashboards import PANELS, QUERIES, Query, colors, variables
 from tests.editions import every_edition
 from tests.monitoring import prometheus
@@ -80,7 +80,7 @@ class Prometheus:
         now = time.time()
         when = {"start": now - 60, "end": now, "step": 1} if query.is_range else {"time": now}
         api = "query_range" if query.is_range else "query"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             parameters = {"query": self._filled(query.expr), **when}
             answer = await client.post(f"{self._url}/api/v1/{api}", data=parameters)
         assert answer.status_code == 200, f"{query.place}: {answer.text}"

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from exporter.app import Exporter
@@ -17,6 +16,7 @@ from exporter.errors import Unauthorized
 from exporter.model import Status
 from exporter.settings import ApiKey, load
 from exporter.simulator import LIST_STEPS, WANDB_API_KEY, at_rest
+from tests.clients import plain_client
 from tests.conftest import FakeClock, until
 from tests.editions import every_edition
 from tests.monitoring import scraping, target
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def page(url: str, **headers: str) -> str:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client() as client:
         response = await client.get(url, headers=headers)
     response.raise_for_status()
     return response.text

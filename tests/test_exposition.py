@@ -155,6 +155,7 @@ def test_no_text_in_a_label_breaks_the_page(text: str) -> None:
     assert found["cohere_finetuned_model_info"][0][0]["dataset_id"] == text
 
 
+@pytest.mark.slow
 @every_edition
 async def test_text_with_telemetry_is_clean_to_promtool(clock: FakeClock) -> None:
     promtool = program("promtool")
@@ -254,6 +255,7 @@ def test_a_block_serves_any_number_of_pages(plain: bytes, rests: list[bytes]) ->
         assert inflate(b"".join(block.page(rest, gzipped=True))) == plain + rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["gzip", "-t"], ["zcat"]])
 @pytest.mark.parametrize("published", [True, False])
 async def test_programs_that_read_gzip_agree(clock: FakeClock, command: list[str], published: bool) -> None:

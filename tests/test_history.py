@@ -209,6 +209,7 @@ async def test_memory_does_not_grow_with_the_length_of_the_history() -> None:
 COMMAND = (sys.executable, "-m", "exporter", "history", "--demo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
@@ -232,6 +233,7 @@ async def test_the_command_ends_with_its_exit_code_and_a_complete_file_or_none(
     assert list(tmp_path.iterdir()) == ([file] if file.exists() else [])
 
 
+@pytest.mark.slow
 async def test_a_terminal_sees_the_progress() -> None:
     terminal, other_end = pty.openpty()
     process = await asyncio.create_subprocess_exec(

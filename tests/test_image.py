@@ -97,7 +97,7 @@ def image(engine: Engine, context: Path) -> str:
 
 
 async def metrics(address: str, tls: SSLContext | None = None) -> str:
-    async with httpx.AsyncClient(trust_env=False, verify=tls or True) as client:
+    async with httpx.AsyncClient(trust_env=False, verify=tls or False) as client:
         response = await client.get(f"{'https' if tls else 'http'}://{address}/metrics")
     response.raise_for_status()
     return response.text

@@ -43,6 +43,7 @@ def test_the_site_knows_its_address_and_links_to_the_source() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_image_is_labelled_with_the_source(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "exporter").mkdir()

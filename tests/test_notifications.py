@@ -16,6 +16,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.clients import plain_client
 from tests.editions import every_edition
 from tests.manifests import Manifest, custom_resource_errors
 from tests.monitoring import serving
@@ -215,7 +216,7 @@ async def alertmanager(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, I
         )
         async with (
             serving("alertmanager", *flags) as url,
-            httpx.AsyncClient(base_url=url, trust_env=False) as client,
+            plain_client(base_url=url) as client,
         ):
             yield client, inbox
 

@@ -23,6 +23,7 @@ import pytest
 from exporter.cli import main
 from exporter.simulator import at_rest
 from tests.certificates import HASH, Authority
+from tests.clients import plain_client
 from tests.conftest import until
 from tests.programs import (
     KEY,
@@ -336,7 +337,7 @@ async def outlives(log: int | None, reader: int | None = None) -> None:
     process = await asyncio.create_subprocess_exec(
         *(*closing, sys.executable, "-m", "exporter", *flags), stderr=log, env=environment({}), cwd=ROOT
     )
-    async with httpx.AsyncClient(trust_env=False, timeout=2) as client:
+    async with plain_client(timeout=2) as client:
 
         async def has_polled() -> bool:
             polls = re.search(r"polls_total (\d\S*)", (await client.get(f"http://{address}/metrics")).text)
@@ -463,7 +464,7 @@ async def test_nothing_is_written_to_a_disk(verb: str, tmp_path: Path) -> None:
             assert (code, err) == (0, "")
             return
         async with exporter(*flags, environ=environ) as running:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_client() as client:
                 for path in ("/", "/metrics", "/nothing"):
                     await client.get(running.url + path, headers={"Accept-Encoding": "gzip"})
             await ends_well(running, TERM)

@@ -303,6 +303,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_quota_is_kept_over_kills_at_any_moment(tmp_path: Path) -> None:
     path, made, starts = tmp_path / "budget.json", 0, 0
     while True:

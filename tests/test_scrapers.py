@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.clients import plain_client
 from tests.editions import EDITIONS, every_edition
 from tests.monitoring import prometheus, target
 from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, unused_port, wait_for
@@ -87,7 +87,7 @@ async def at_rest() -> AsyncIterator[Running]:
 async def models_with_steps(api: str) -> set[str]:
     """Ask the API itself which models have step metrics."""
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(base_url=api, headers=headers, trust_env=False) as client:
+    async with plain_client(base_url=api, headers=headers) as client:
         models = (await client.get(MODELS, params={"page_size": 1000})).json()["finetuned_models"]
         pages = [await client.get(f"{MODELS}/{model['id']}/training-step-metrics") for model in models]
     return {model["id"] for model, page in zip(models, pages, strict=True) if page.json().get("step_metrics")}
@@ -102,7 +102,7 @@ async def shows_steps(url: str, trained: set[str]) -> bool:
 
 async def read(url: str, accept: str) -> Stored:
     """Read the exporter's page with the parser of its content type; the values of what stands still."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client() as client:
         answer = await client.get(f"{url}/metrics", headers={"Accept": accept})
     assert answer.status_code == 200
     is_openmetrics = answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0;")
@@ -163,7 +163,7 @@ async def in_prometheus(url: str, job: str) -> Stored:
 
 
 async def ask(url: str, query: str) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with plain_client(base_url=url) as client:
         answer = await client.post("/api/v1/query", data={"query": query})
     assert answer.status_code == 200, answer.text
     result: list[dict[str, Any]] = answer.json()["data"]["result"]
@@ -199,7 +199,7 @@ async def exported(url: str) -> bool:
 
 
 async def in_victoria_metrics(url: str) -> Stored:
-    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with plain_client(base_url=url) as client:
         await client.get("/internal/force_flush")
         lines = (await client.get("/api/v1/export", params={"match[]": '{__name__=~"cohere_.*"}'})).text
     series = [json.loads(line) for line in lines.splitlines()]

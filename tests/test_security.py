@@ -31,7 +31,7 @@ from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.audit import REASONED, code
 from tests.certificates import HASH, PASSWORD
-from tests.clients import open_client
+from tests.clients import open_client, plain_client
 from tests.programs import KEY as API_KEY
 from tests.programs import ROOT, Running, environment, eventually, exporter, run, simulated_api
 from tests.schedules import allowance_of
@@ -167,7 +167,7 @@ async def test_no_secret_is_shown_anywhere_however_the_api_spells_it(tmp_path: P
     web.write_text(f"basic_auth_users: {{prometheus: {HASH}}}\n")
     login = ("prometheus", PASSWORD)
     flags = ("--poll.interval=1s", "--log.level=debug", f"--web.config.file={web}")
-    async with echoing_api() as (api, environ), httpx.AsyncClient(auth=login, trust_env=False) as client:
+    async with echoing_api() as (api, environ), plain_client(auth=login) as client:
         async with exporter(*flags, environ=environ, client={"auth": login}) as running:
             seen = await everything_shown(running, client)
             assert 'model_id="m-1"' in seen
@@ -300,7 +300,7 @@ async def test_it_writes_no_file_starts_no_program_and_calls_nobody_but_the_api(
         key.write_text(API_KEY)
         flags = (f"--cohere.base-url={api}", f"--cohere.api-key-file={key}")
         async with exporter(*flags, environ=watched) as running:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_client() as client:
                 assert "cohere_up 1.0" in (await client.get(f"{running.url}/metrics")).text
             assert await running.stop(signal.SIGTERM) == 0
     events = [(event["what"], event["whom"]) for event in running.events if event["msg"] == "watched"]

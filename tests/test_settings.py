@@ -301,7 +301,7 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
             "is not valid YAML (line 3): the indentation does not match the lines above",
         ),
         ("poll: {interval: 2024-13-45}", "is not valid YAML"),
-        ("[" * 10_000, "is not valid YAML"),
+        ("[" * 1000, "is not valid YAML"),
         ("a: \x00", "is not valid YAML"),
         (
             "poll: {interval: true}",

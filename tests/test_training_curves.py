@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.clients import plain_client
 from tests.editions import EDITIONS, Edition
 from tests.monitoring import text_pages
 from tests.programs import (
@@ -103,14 +103,14 @@ class Server:
         """Scrape some jobs to the end of the block."""
         for some in (jobs, ()):
             self.configure(*some)
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with plain_client() as client:
                 (await client.post(f"{self.url}/-/reload")).raise_for_status()
             if some:
                 yield
 
     async def ask(self, query: str) -> list[dict[str, Any]]:
         """Return the series that answer a query."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with plain_client() as client:
             answer = await client.get(f"{self.url}/api/v1/query", params={"query": query})
         series: list[dict[str, Any]] = answer.json()["data"]["result"]
         return series
@@ -156,7 +156,7 @@ async def ready(servers: Sequence[Server]) -> Sequence[Server]:
 
 
 async def own_metric(url: str, name: str) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_client() as client:
         lines = (await client.get(f"{url}/metrics")).text.splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
 
@@ -165,7 +165,7 @@ async def api_points(api: str) -> Points:
     """Ask the API itself for every step of every model, page by page."""
     points: Points = set()
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with httpx.AsyncClient(base_url=api, headers=headers, trust_env=False) as client:
+    async with plain_client(base_url=api, headers=headers) as client:
         models = (await client.get(MODELS, params={"page_size": 1000})).json()["finetuned_models"]
         for model in models:
             query: dict[str, Any] = {"page_size": 1000}
@@ -222,7 +222,7 @@ async def info_of(api: str) -> bytes:
     """Return what /metrics says about the models of an API."""
     async with (
         exporter(f"--cohere.base-url={api}", environ={"COHERE_API_KEY": KEY}) as running,
-        httpx.AsyncClient(trust_env=False) as client,
+        plain_client() as client,
     ):
 
         async def lines() -> list[str]:
@@ -348,7 +348,7 @@ async def test_victoria_metrics_imports_the_history(tmp_path: Path) -> None:
     )
     try:
         await wait_for(f"{url}/health")
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with plain_client(base_url=url) as client:
             imported = await client.post("/api/v1/import/prometheus", content=file.read_bytes())
             assert imported.status_code == 204
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from deploy.generate import CHART
+from tests.clients import plain_client
 from tests.manifests import Manifest, kustomized, of_kind, parsed
 from tests.monitoring import prometheus
 from tests.programs import ROOT, eventually, exporter
@@ -99,7 +99,7 @@ async def test_two_accounts_in_a_namespace_are_scraped_once_each(way: Any, tmp_p
             # Without it, a step that is offered again counts as out of order, whoever offers it.
             "storage": {"tsdb": {"out_of_order_time_window": "6h"}},
         }
-        async with prometheus(tmp_path, config) as url, httpx.AsyncClient(trust_env=False) as client:
+        async with prometheus(tmp_path, config) as url, plain_client() as client:
 
             async def by_job(expression: str) -> dict[str, float]:
                 answer = await client.get(f"{url}/api/v1/query", params={"query": expression})

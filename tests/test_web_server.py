@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from typing import Any
 
-import httpx
 import pytest
 
 from exporter.web.connection import Handler
 from exporter.web.limits import STALLED, Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
+from tests.clients import plain_client
 from tests.conftest import until
 from tests.hostile.network import HOST, Resolver
 from tests.programs import missing
@@ -399,7 +399,7 @@ async def test_an_upgrade_is_not_taken_and_not_logged(caplog: pytest.LogCaptureF
 
 
 async def test_an_answer_has_a_date_and_no_server() -> None:
-    async with serving() as server, httpx.AsyncClient() as client:
+    async with serving() as server, plain_client() as client:
         answer = await client.get(f"http://127.0.0.1:{server.port}/")
     assert "Date" in answer.headers
     assert "Server" not in answer.headers
@@ -459,7 +459,7 @@ async def test_head_has_the_length_and_no_body() -> None:
 
 @pytest.mark.parametrize("handler", [echo, lambda request: after(0, request)])
 async def test_an_error_of_the_handler_is_logged(handler: Handler, caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(handler) as server, httpx.AsyncClient() as client:
+    async with serving(handler) as server, plain_client() as client:
         answer = await client.get(f"http://127.0.0.1:{server.port}/bug")
     assert answer.status_code == 500
     assert "RuntimeError: a bug" in caplog.text
@@ -522,7 +522,7 @@ async def test_signals_stay_as_they_are() -> None:
 
 
 async def test_two_servers_live_side_by_side() -> None:
-    async with serving() as one, serving() as other, httpx.AsyncClient() as client:
+    async with serving() as one, serving() as other, plain_client() as client:
         for server in (one, other):
             assert (await client.get(f"http://127.0.0.1:{server.port}/here")).text == "/here"
 

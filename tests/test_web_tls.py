@@ -198,6 +198,7 @@ WITHOUT_ROOM = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setup", "code", "says"),
     [

@@ -16,6 +16,7 @@ from exporter.web.limits import LENIENCE, InFlight
 from exporter.web.messages import Request
 from exporter.web.server import WebServer, listen
 from exporter.web.views import View, create_views, route
+from tests.clients import plain_client
 from tests.conftest import until
 from tests.served import client_of
 from tests.test_web_landing import NOW, OVERVIEW
@@ -295,7 +296,7 @@ async def test_a_bug_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -
     app = app_with(broken)
     async with (
         WebServer(app, listen("127.0.0.1", 0)) as server,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
+        plain_client(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         answers = [await client.get("/metrics") for _ in range(2)]
     assert [(answer.status_code, answer.text) for answer in answers] == [(500, "Internal Server Error\n")] * 2
