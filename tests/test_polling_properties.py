@@ -575,6 +575,15 @@ def test_up_last_success_and_the_counters_describe_one_poll_and_never_fall(
 GROWS = re.compile(r"_(total|count|sum|bucket)($|{)")
 
 
+def reads_two_runs_as_one(life: Life, model: Model) -> bool:
+    """Return whether a run began anew between two pages of a reading, which no reader could tell."""
+    calls = [call for call in life.api.calls if call.model_id == model.id]
+    return any(
+        not later.is_first and model.run(later.at)[0] != model.run(earlier.at)[0]
+        for earlier, later in pairwise(calls)
+    )
+
+
 @PROPERTY
 @given(world=worlds(), rerun=reruns())
 def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
@@ -584,6 +593,8 @@ def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
     world = replace(world, models=[*models, *world.models[2:]], troubles=world.troubles[:1])
     life = Life(world).live()
     for model in world.models:
+        if reads_two_runs_as_one(life, model):
+            continue
         latest = 0, -1
         for at, state in held(life, model.id):
             if state is None or state.progress is None:
