@@ -160,7 +160,7 @@ def _elapsed() -> Panel:
         unit="s",
         decimals=1,
         names=True,
-        empty="no times, or no data",
+        empty="no end, or no data",
     )
 
 
