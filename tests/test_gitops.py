@@ -62,6 +62,19 @@ def test_the_page_on_openshift_serves_and_scrapes_over_https() -> None:
     assert made["service.beta.openshift.io/serving-cert-secret-name"] == values["web"]["tlsSecret"]
 
 
+def test_the_rules_of_the_page_on_openshift_look_at_their_own_project_alone() -> None:
+    (values,) = examples("openshift.md", "rules.yaml")
+    manifests = rendered("x", "team-a", {**LEAST, **values})
+
+    groups = [group for one in of_kind(manifests, "PrometheusRule") for group in one["spec"]["groups"]]
+    rules = [rule for group in groups for rule in group["rules"]]
+    text = "\n".join(rule["expr"] for rule in rules)
+    selectors = re.findall(r"\b(?:cohere_[a-z_]+|up)\b(?:\{(.*?)\})?", text)
+    assert {selector.rpartition(", ")[2] for selector in selectors} == {'namespace="team-a"'}
+    unseen = next(rule for rule in rules if rule.get("alert") == "CohereFleetUnseen")
+    assert 'absent_over_time(cohere_exporter_build_info{namespace="team-a"}[' in unseen["expr"]
+
+
 def test_the_page_on_secrets_brings_the_key_where_it_is_read() -> None:
     vault, external, sealed = (
         rendered("x", "monitoring", values) for values in examples("secrets.md", "values.yaml")
