@@ -27,8 +27,10 @@ Rules and dashboards need Prometheus 2.40 or later.
 
 ## The alerts, scenario by scenario
 
-Each scenario states everything that fires at given moments, and nothing else may. On VictoriaMetrics run
-those that are scraped every minute and take no more than four and a half hours.
+Each scenario states everything that fires at given moments, and nothing else may. promtool and vmalert (its
+vmalert-tool, with a database of its own) run all of them, each rule with its `for` and its state. Of an older
+VictoriaMetrics only the expressions are asked, minute by minute, so there run those that are scraped every
+minute and take no more than four and a half hours.
 
 {scenarios}
 
@@ -57,7 +59,12 @@ def compatibility_page() -> str:
             [_row({**trial, "programs": _named(versions, trial["programs"])}, "") for trial in alone],
         ),
         scenarios=markdown(
-            ("scenario", *(f"promtool {one}" for one in versions["Prometheus"]), "VictoriaMetrics"),
+            (
+                "scenario",
+                *(f"promtool {one}" for one in versions["Prometheus"]),
+                f"vmalert {versions['vmalert'][0]}",
+                "VictoriaMetrics",
+            ),
             _scenarios(content),
         ),
         kubernetes=" to ".join(versions["Kubernetes"]),
@@ -95,5 +102,5 @@ def _cell(counts: dict[str, int]) -> str:
 
 
 def _scenarios(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    engines = ("debian", "current", "victoria")
+    engines = ("debian", "current", "vmalert", "victoria")
     return [(one["name"], *(one[engine] for engine in engines)) for one in content["scenarios"]]

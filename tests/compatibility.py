@@ -70,6 +70,12 @@ TRIALS = (
         ("test_alerts.py::test_the_alerts_fire_when_they_should_and_nothing_else",),
     ),
     Trial(
+        "The alerts, all scenarios below, as vmalert evaluates them",
+        "vmalert",
+        ("test_alerts.py::test_vmalert_fires_them_as_well",),
+        each_edition=False,
+    ),
+    Trial(
         "The recording rules and the questions of [reading the numbers](reading-the-numbers.md)",
         "promtool",
         ("test_recording.py::test_the_ten_questions_have_the_right_answers",),
@@ -162,8 +168,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def _engines(area: str, *, asked: bool) -> dict[str, str]:
     """Return how the scenarios of an area ended on each engine, which run together."""
     promtool = "test_alerts.py::test_the_alerts_fire_when_they_should_and_nothing_else"
+    vmalert = f"test_alerts.py::test_vmalert_fires_them_as_well[{area}]"
     victoria = "test_alerts_victoria.py::test_the_alerts_hold_on_victoria_metrics"
     found = {one.name: _outcomes.get(f"{promtool}[{area}-{one.name}]", "not run") for one in EDITIONS}
+    found["vmalert"] = _outcomes.get(vmalert, "not run")
     return found | {"victoria": _outcomes.get(f"{victoria}[{area}]", "not run") if asked else ""}
 
 
@@ -173,6 +181,7 @@ def versions() -> dict[str, list[str]]:
         "Prometheus": [version(DEBIAN, "prometheus") or "", pinned("prometheus")],
         "Alertmanager": [version(DEBIAN, "alertmanager") or "", pinned("alertmanager")],
         "VictoriaMetrics": [_packaged("victoria-metrics")],
+        "vmalert": [pinned("vmalert-tool")],
         "OpenTelemetry Collector": [pinned("otelcol")],
         "Kubernetes": [OLDEST, NEWEST],
     }

@@ -38,7 +38,7 @@ class Edition:
 DEBIAN = Edition("debian", names=(("alertmanager", "prometheus-alertmanager"),))
 EDITIONS = (DEBIAN, Edition("current", folder=CURRENT))
 PROGRAMS = ("prometheus", "promtool", "alertmanager", "amtool")
-BUILT = ("otelcol", "json_exporter")
+BUILT = ("otelcol", "json_exporter", "vmalert-tool")
 """Programs that no edition but the current one has."""
 
 in_use = DEBIAN
@@ -81,7 +81,8 @@ def pinned(program: str) -> str:
 
     Prometheus 3.16.0 is 0.316.0 as a module.
     """
-    module = {"otelcol": "receiver/prometheusreceiver"}.get(program, f"prometheus/{program}")
+    others = {"otelcol": "receiver/prometheusreceiver", "vmalert-tool": "VictoriaMetrics/VictoriaMetrics"}
+    module = others.get(program, f"prometheus/{program}")
     text = (_MODULES / program / "go.mod").read_text(encoding="utf-8")
     major, minor, patch = re.findall(rf"{module} v(\d+)\.(\d+)\.(\d+)", text)[0]
     return f"{minor[0]}.{int(minor[1:])}.{patch}" if program == "prometheus" else f"{major}.{minor}.{patch}"

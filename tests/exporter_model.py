@@ -222,8 +222,10 @@ def _model(model: Model) -> Iterator[tuple[str, Labels, float | None]]:
         yield "training_metric_max", label, value
 
 
-def input_series(exporters: Iterable[Exporter], seconds: float, scrape: float = 60) -> list[dict[str, str]]:
-    """Return the series as promtool's `input_series`, one sample a scrape."""
+def input_series(
+    exporters: Iterable[Exporter], seconds: float, scrape: float = 60, epoch: float = 0
+) -> list[dict[str, str]]:
+    """Return the series as promtool's `input_series`, a sample a scrape; the clock starts at `epoch`."""
     scrapes = [scrape * number for number in range(int(seconds // scrape) + 1)]
     written: dict[tuple[str, Labels], list[str]] = {}
     for exporter in exporters:
@@ -231,11 +233,18 @@ def input_series(exporters: Iterable[Exporter], seconds: float, scrape: float = 
             for key, value in stored.items():
                 values = written.setdefault(key, [])
                 values += ["_"] * (position - len(values))
-                values.append(_number(value))
+                values.append(_number(since(epoch, key[0], value)))
     return [
         {"series": _series(*key), "values": " ".join(_runs(_with_markers(values, len(scrapes))))}
         for key, values in written.items()
     ]
+
+
+def since(epoch: float, name: str, value: float) -> float:
+    """Return a value where Prometheus's clock starts at `epoch`: a time moves with it."""
+    if not epoch or not name.endswith("_timestamp_seconds"):
+        return value
+    return value + epoch if value > BEFORE_TIME else 0
 
 
 def _with_markers(values: list[str], length: int) -> list[str]:

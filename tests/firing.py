@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.exporter_model import Exporter, input_series
+from tests.programs import program
 
 # What tells alerts apart here, beside their name.
 TOLD = ("job", "model_name", "status", "reason", "instance", "kind", "file", "limit")
@@ -17,6 +19,28 @@ Fires = frozenset[tuple[str, str]]
 def fires(name: str, **labels: str) -> Fires:
     """Return an alert that fires, by what tells it apart; that of job "a" unless another is named."""
     return frozenset({"job": "a", **labels, "alertname": name}.items())
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A program that runs tests of rules.
+
+    `checks` is what its files call the expressions to check; its tests begin at the Unix time `epoch`.
+    """
+
+    program: str
+    checks: str
+    epoch: float
+    arguments: Callable[[Sequence[str]], Sequence[str]]
+
+
+PROMTOOL = Engine("promtool", "promql_expr_test", 0, lambda files: ("test", "rules", *files))
+VMALERT = Engine(
+    "vmalert-tool",
+    "metricsql_expr_test",
+    datetime(2000, 1, 1, tzinfo=UTC).timestamp(),
+    lambda files: ("unittest", f"--files={','.join(files)}"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +56,14 @@ class Scenario:
     def __str__(self) -> str:
         return self.name
 
-    def unit_test(self) -> dict[str, object]:
-        """Return the scenario as one of the tests in a file for `promtool test rules`."""
+    def unit_test(self, engine: Engine) -> dict[str, object]:
+        """Return the scenario as one of the tests in an engine's file."""
+        seconds = max(self.expected) + self.scrape
         return {
             "name": self.name,
             "interval": f"{self.scrape:.0f}s",
-            "input_series": input_series(self.exporters, max(self.expected) + self.scrape, self.scrape),
-            "promql_expr_test": [_check(at, alerts) for at, alerts in self.expected.items()],
+            "input_series": input_series(self.exporters, seconds, self.scrape, engine.epoch),
+            engine.checks: [_check(at, alerts) for at, alerts in self.expected.items()],
         }
 
 
@@ -54,20 +79,22 @@ def _check(at: float, alerts: Sequence[Fires]) -> dict[str, object]:
     }
 
 
-async def promtool(program: str, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
-    """Run scenarios, all at once; return what promtool found wrong with which, "" if nothing."""
-    found = await _run(program, folder, rules, scenarios)
+async def judge(engine: Engine, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
+    """Run scenarios, all at once; return what the engine found wrong with which, "" if nothing."""
+    found = await _run(engine, folder, rules, scenarios)
     if not found or len(scenarios) == 1:
         return found
     # Promtool 2 does not say which test failed.
-    alone = [(one.name, await _run(program, folder, rules, [one])) for one in scenarios]
+    alone = [(one.name, await _run(engine, folder, rules, [one])) for one in scenarios]
     return "\n".join(f"{name}: {wrong}" for name, wrong in alone if wrong) or found
 
 
-async def _run(program: str, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
-    files = [_write(folder, rules, of_one, interval) for interval, of_one in _by_evaluation(scenarios)]
+async def _run(engine: Engine, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
+    files = [
+        _write(engine, folder, rules, of_one, interval) for interval, of_one in _by_evaluation(scenarios)
+    ]
     process = await asyncio.create_subprocess_exec(
-        *(program, "test", "rules", *files),
+        *(program(engine.program), *engine.arguments(files)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -81,9 +108,9 @@ def _by_evaluation(scenarios: Sequence[Scenario]) -> Iterator[tuple[float, list[
         yield interval, [scenario for scenario in scenarios if scenario.evaluation == interval]
 
 
-def _write(folder: Path, rules: Path, scenarios: Sequence[Scenario], interval: float) -> str:
+def _write(engine: Engine, folder: Path, rules: Path, scenarios: Sequence[Scenario], interval: float) -> str:
     file = folder / f"evaluated-every-{interval:.0f}s.json"
-    tests = [scenario.unit_test() for scenario in scenarios]
+    tests = [scenario.unit_test(engine) for scenario in scenarios]
     content = {"rule_files": [str(rules)], "evaluation_interval": f"{interval:.0f}s", "tests": tests}
     file.write_text(json.dumps(content))
     return str(file)

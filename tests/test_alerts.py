@@ -1,5 +1,6 @@
 """Which alerts fire when: each fault a scenario, each scenario everything that fires and nothing else."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf, nan
@@ -12,8 +13,7 @@ from deploy.prometheus.rules import RULES
 from exporter.cohere.wire import REJECTED_KINDS
 from tests.editions import every_edition
 from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
-from tests.firing import Fires, Scenario, fires, promtool
-from tests.programs import program
+from tests.firing import PROMTOOL, VMALERT, Fires, Scenario, fires, judge
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -695,11 +695,17 @@ def test_every_scenario_has_a_name_of_its_own() -> None:
 @every_edition
 @pytest.mark.parametrize("area", AREAS)
 async def test_the_alerts_fire_when_they_should_and_nothing_else(area: str, tmp_path: Path) -> None:
-    assert not await promtool(program("promtool"), tmp_path, RULES, AREAS[area])
+    assert not await judge(PROMTOOL, tmp_path, RULES, AREAS[area])
+
+
+@pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it")
+@pytest.mark.parametrize("area", AREAS)
+async def test_vmalert_fires_them_as_well(area: str, tmp_path: Path) -> None:
+    assert not await judge(VMALERT, tmp_path, RULES, AREAS[area])
 
 
 @every_edition
 async def test_a_scenario_can_fail(tmp_path: Path) -> None:
     wrong = replace(API[0], name="this one", expected={12 * MINUTE: [UNSEEN]})
-    found = await promtool(program("promtool"), tmp_path, RULES, [API[0], wrong])
+    found = await judge(PROMTOOL, tmp_path, RULES, [API[0], wrong])
     assert found.startswith("this one: ")

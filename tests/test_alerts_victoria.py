@@ -17,7 +17,7 @@ import pytest
 
 from exporter.rules import rules
 from tests.clients import plain_client
-from tests.exporter_model import BEFORE_TIME, HOUR, MINUTE
+from tests.exporter_model import HOUR, MINUTE, since
 from tests.firing import TOLD, Fires, Scenario
 from tests.programs import program, run
 from tests.test_alerts import AREAS
@@ -51,8 +51,7 @@ def series(scenario: Scenario, cluster: str) -> Iterator[str]:
 
 def _moved(name: str, value: float) -> str:
     """Return a value as text; a time as one of the real clock."""
-    if name.endswith("_timestamp_seconds"):
-        value = value + EPOCH if value > BEFORE_TIME else 0
+    value = since(EPOCH, name, value)
     return "NaN" if math.isnan(value) else repr(float(value)).replace("inf", "Inf")
 
 

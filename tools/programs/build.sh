@@ -21,7 +21,7 @@ build() { # FOLDER [FLAG...] PACKAGE...: each package's last element names its b
     touch "$stamp"
 }
 
-# otelcol, which takes longest, takes part in `make test-programs` only.
+# otelcol, which takes longest, and vmalert-tool take part in `make test-programs` only.
 [ $# -gt 0 ] || set -- prometheus alertmanager json_exporter
 for folder in "$@"; do
     case $folder in
@@ -39,6 +39,7 @@ for folder in "$@"; do
             build alertmanager -modfile "$work/go.mod" github.com/prometheus/alertmanager/cmd/{alertmanager,amtool}
             ;;
         otelcol) build otelcol -tags remove_all_sd . ;; # discovery would be most of it
+        vmalert-tool) build vmalert-tool github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert-tool ;;
         json_exporter) build json_exporter github.com/prometheus-community/json_exporter ;;
         *) echo "no such program: $folder" >&2; exit 2 ;;
     esac
