@@ -27,9 +27,18 @@ _OPERATOR_PACKAGE = "@kubernetes-models/prometheus-operator"
 
 
 def kustomized(folder: Path) -> str:
-    """Render a kustomization as `kubectl apply -k` does, without any further flag."""
+    """Render a kustomization as `kubectl apply -k` does, without any further flag.
+
+    The kustomize of `.ci/run` is that of the oldest kubectl promised; kubectl renders where it is alone.
+    """
     kubectl = shutil.which("kubectl")
-    command = [kubectl, "kustomize"] if kubectl else [program("kustomize"), "build"]
+    if kubectl and not shutil.which("kustomize"):
+        return kustomized_by(folder, kubectl, "kustomize")
+    return kustomized_by(folder, program("kustomize"), "build")
+
+
+def kustomized_by(folder: Path, *command: str) -> str:
+    """Render a kustomization by a command."""
     done = _run(*command, str(folder))
     assert done.returncode == 0, done.stderr
     return done.stdout

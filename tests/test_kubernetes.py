@@ -22,6 +22,7 @@ from tests.manifests import (
     Manifest,
     custom_resource_errors,
     kustomized,
+    kustomized_by,
     named,
     of_kind,
     parsed,
@@ -383,21 +384,32 @@ def test_two_accounts_share_a_namespace_without_sharing_anything_else(
         assert secret == the("Secret", manifests)["metadata"]["name"]
 
 
-def test_a_remote_base_is_used_by_its_tag(tmp_path: Path) -> None:
-    """The repository is a file's here; kustomize fetches it with git all the same."""
+def test_a_remote_base_is_used_by_its_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git finds the repository of the page in a folder here."""
     repository = tmp_path / "repository"
     shutil.copytree(KUBERNETES, repository / "deploy/kubernetes")
     git = (program("git"), "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@example.com")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "any"], ["tag", "v0.1.0"]):
         subprocess.run([*git, *command], check=True, timeout=60)
     (block,) = examples("kustomization.yaml", "?ref=")
-    block = re.sub(r"https://git\.example\.com/\S+?\.git", f"file://{repository}", block)
+    (address,) = set(re.findall(r"https://git\.example\.com/\S+?\.git", block))
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{repository}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", address)
     own = tmp_path / "own"
     own.mkdir()
     (own / "kustomization.yaml").write_text(block)
 
     manifests = parsed(kustomized(own))
     assert {one["kind"] for one in manifests} >= {"Deployment", "ServiceMonitor"}
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kustomize alone is installed")
+def test_kubectl_renders_the_same(own: Path) -> None:
+    kustomization = own / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("# - ../components/", "- ../components/"))
+    by_kubectl = kustomized_by(own, program("kubectl"), "kustomize")
+    assert parsed(by_kubectl) == parsed(kustomized_by(own, program("kustomize"), "build"))
 
 
 # Prometheus and Grafana find what is theirs.
