@@ -158,7 +158,7 @@ async def test_check_prints_the_models_as_a_table() -> None:
         code, out, err = await check(f"--cohere.base-url={api}", environ={"CO_API_KEY": KEY})
     assert (code, err) == (0, "")
     header, *rows = out.splitlines()
-    assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "METRICS", "AGE", "BASE", "MODEL", "ID"]
+    assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "EVALUATION", "AGE", "BASE", "MODEL", "ID"]
     assert any(row.startswith("PAUSED  ") and "onboarding-chat-v3" in row for row in rows)
     assert rows[-1].startswith(f"20 models at {api}: ")
 
