@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import editions
 
@@ -22,7 +22,8 @@ _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MUL
 
 # Many more worlds, and larger ones, which `make nightly` lives through; a glance, for `make test-fast`.
 settings.register_profile("nightly")
-settings.register_profile("fast", max_examples=20)
+# How long it takes to make an example says nothing on a busy machine.
+settings.register_profile("fast", max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -208,8 +208,6 @@ STEPS: tuple[Oddity, ...] = (
            rows=((EARLIER_ROW, PLAIN_ROW), (EARLIER_ROW, PLAIN_ROW))),
 )  # fmt: skip
 
-ODDITIES = MODELS + STEPS
-
 
 @dataclass(frozen=True)
 class Nonsense:
