@@ -14,7 +14,9 @@ from exporter.clock import SystemClock
 
 START = 1_000.0
 UNIX_OFFSET = 1.7e9
-TURN = 1e-9  # seconds that a turn of the loop takes: it takes timers for due that much too early, for ever
+# The loop takes a timer for due that is not by so many seconds. Who then waits again for the rest would do so
+# for ever where time stands still: some passes after so many turns of the loop in which none did.
+RESOLUTION, MOST_TURNS = 1e-9, 20_000
 
 
 class _Leap(selectors.SelectSelector):
@@ -23,10 +25,14 @@ class _Leap(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = START
+        self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         assert timeout is not None, "everything waits, and nothing will ever wake it"
-        self.now += max(timeout, TURN)
+        before, self.now = self.now, self.now + max(timeout, 0.0)
+        self._turns = self._turns + 1 if self.now == before else 0
+        if self._turns > MOST_TURNS:
+            self.now += RESOLUTION
         return super().select(0)
 
 
