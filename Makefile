@@ -10,7 +10,7 @@ BUILDER ?= $(notdir $(shell for name in podman docker buildah; do command -v $$n
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-programs nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
+.PHONY: help demo test test-fast test-programs test-kubernetes nightly lint audit fuzz soak docs dashboards rules rules-check image manifests links release site bench bench-docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -26,10 +26,14 @@ nightly: $(VENV)/.dev ## live through thousands of random worlds and conversatio
 	    --hypothesis-profile=nightly $(ARGS)
 
 PROGRAM_TESTS := $(addprefix tests/test_,scrapers.py tls_end_to_end.py training_curves.py end_to_end.py exposition.py alerts.py \
-    alerts_victoria.py recording.py dashboards_queries.py dashboards_values.py notifications.py alerting_end_to_end.py)
+    alerts_victoria.py recording.py dashboards_queries.py dashboards_values.py notifications.py alerting_end_to_end.py \
+    apiserver.py)
 test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
 	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility --cache-clear $(PROGRAM_TESTS) $(ARGS)
 	$(BIN)/python -m docs.generate
+
+test-kubernetes: $(VENV)/.dev ## apply manifests and chart to real Kubernetes API servers (wants tools/programs/build.sh kubernetes)
+	NIGHTLY=1 $(BIN)/python -m pytest tests/test_apiserver.py $(ARGS)
 
 test-fast: $(VENV)/.dev ## the tests of the core alone: no other process, two files at a time; ARGS adds pytest's flags
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --hypothesis-profile=fast $(ARGS)

@@ -14,7 +14,7 @@ _PAGE = """<!-- Written by `make docs` from compatibility.json of `make test-pro
 What the exporter, its rules and its dashboards were tried with. Each figure is the number of tests that
 ended so in the last run of `make test-programs`.
 
-## Prometheus and Alertmanager, two editions each
+## Prometheus, Alertmanager and VictoriaMetrics, two editions each
 
 Debian 12 has the older; `tools/programs/build.sh` builds the newer at the versions pinned in its modules.
 Rules and dashboards need Prometheus 2.40 or later.
@@ -24,6 +24,15 @@ Rules and dashboards need Prometheus 2.40 or later.
 ## Other scrapers and databases
 
 {others}
+
+## Kubernetes
+
+API servers with Debian's etcd and the resources of the Prometheus Operator. Every namespace enforces Pod
+Security `restricted`; kubectl is of the server's version and applies on the server's side; a warning fails
+the test. There are no controllers: the tests make the pods that admission judges. `make test-kubernetes` is
+this part alone.
+
+{kubernetes}
 
 ## The alerts, scenario by scenario
 
@@ -36,8 +45,6 @@ minute and take no more than four and a half hours.
 
 ## Judged, not run
 
-- Kubernetes {kubernetes}: manifests and chart are checked by the published schemas of the oldest and the
-  newest, and by the Prometheus Operator's; no API server runs in the tests.
 - Grafana 11.6 and 13.2: every panel is valid by the types that Grafana publishes; no Grafana runs.
 - Mimir and Thanos evaluate rules with Prometheus' own engine; neither was run.
 """
@@ -47,7 +54,8 @@ def compatibility_page() -> str:
     """Return docs/compatibility.md."""
     content = _read()
     versions, trials = content["versions"], content["trials"]
-    each = [trial for trial in trials if "" not in trial["results"]]
+    servers = [trial for trial in trials if trial["programs"] == "Kubernetes"]
+    each = [trial for trial in trials if "" not in trial["results"] and trial not in servers]
     alone = [trial for trial in trials if "" in trial["results"]]
     return _PAGE.format(
         editions=markdown(
@@ -63,18 +71,21 @@ def compatibility_page() -> str:
                 "scenario",
                 *(f"promtool {one}" for one in versions["Prometheus"]),
                 f"vmalert {versions['vmalert'][0]}",
-                "VictoriaMetrics",
+                *(f"VictoriaMetrics {one}" for one in versions["VictoriaMetrics"]),
             ),
             _scenarios(content),
         ),
-        kubernetes=" to ".join(versions["Kubernetes"]),
+        kubernetes=markdown(
+            ("tried", *(f"Kubernetes {one}" for one in versions["Kubernetes"])),
+            [(trial["what"], *map(_cell, _by_version(trial))) for trial in servers],
+        ),
     )
 
 
 def tested_with() -> str:
     """Return the README's sentence about what was tested."""
     versions = _read()["versions"]
-    programs = ("Prometheus", "Alertmanager", "VictoriaMetrics", "OpenTelemetry Collector")
+    programs = ("Prometheus", "Alertmanager", "VictoriaMetrics", "OpenTelemetry Collector", "Kubernetes")
     named = [f"{program} {' and '.join(versions[program])}" for program in programs]
     return f"Tested with {', '.join(named)}: [what was tried, and the results](docs/compatibility.md)."
 
@@ -85,7 +96,13 @@ def _read() -> dict[str, Any]:
 
 
 def _edition(versions: dict[str, list[str]], number: int) -> str:
-    return ", ".join(f"{program} {versions[program][number]}" for program in ("Prometheus", "Alertmanager"))
+    programs = ("Prometheus", "Alertmanager", "VictoriaMetrics")
+    return ", ".join(f"{program} {versions[program][number]}" for program in programs)
+
+
+def _by_version(trial: dict[str, Any]) -> list[dict[str, int]]:
+    """Return the counts of a trial, of the oldest version first."""
+    return [trial["results"][version] for version in sorted(trial["results"])]
 
 
 def _named(versions: dict[str, list[str]], program: str) -> str:
@@ -102,5 +119,5 @@ def _cell(counts: dict[str, int]) -> str:
 
 
 def _scenarios(content: dict[str, Any]) -> list[tuple[str, ...]]:
-    engines = ("debian", "current", "vmalert", "victoria")
+    engines = ("debian", "current", "vmalert", "victoria debian", "victoria current")
     return [(one["name"], *(one[engine] for engine in engines)) for one in content["scenarios"]]

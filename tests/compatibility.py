@@ -15,15 +15,14 @@ from typing import Any
 
 import pytest
 
-from tests.editions import DEBIAN, EDITIONS, pinned, version
-from tests.manifests import NEWEST, OLDEST
+from tests.editions import DEBIAN, EDITIONS, KUBERNETES, pinned, version
 
 FILE = Path(__file__).parents[1] / "docs/compatibility.json"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried, with which programs, by which tests; of each edition, or of one program by itself."""
+    """What was tried, with which programs, by which tests; of each edition or version, or of one program."""
 
     what: str
     programs: str
@@ -55,6 +54,11 @@ TRIALS = (
         "Prometheus",
         ("test_training_curves.py::test_the_history_s_blocks_are_queried_back_from_running_servers",),
         each_edition=False,
+    ),
+    Trial(
+        "The same blocks read remotely by another Prometheus, each edition by each",
+        "Prometheus",
+        ("test_training_curves.py::test_another_prometheus_reads_the_history_s_blocks_remotely",),
     ),
     Trial(
         "`promtool check metrics` finds nothing to say",
@@ -105,20 +109,45 @@ TRIALS = (
         "and the last of 16 digits",
         "VictoriaMetrics",
         ("test_scrapers.py::test_vmagent_delivers_what_the_parser_reads_but_nan",),
-        each_edition=False,
     ),
     Trial(
         "What `history` writes is imported",
         "VictoriaMetrics",
         ("test_training_curves.py::test_victoria_metrics_imports_the_history",),
-        each_edition=False,
     ),
     Trial(
         "The alerts: vmalert accepts the rules, and the expressions are asked minute by minute in the "
         "scenarios below",
         "VictoriaMetrics",
         ("test_alerts_victoria.py::test_",),
-        each_edition=False,
+    ),
+    Trial(
+        "Every overlay: applied, nothing left to change, its pod admitted, deleted without a trace",
+        "Kubernetes",
+        ("test_apiserver.py::test_an_overlay_is_applied_and_deleted_without_a_trace",),
+    ),
+    Trial(
+        "The chart in fifteen configurations: the same",
+        "Kubernetes",
+        ("test_apiserver.py::test_the_chart_is_applied_and_deleted_without_a_trace",),
+    ),
+    Trial(
+        "Overlays, and configurations of the chart, each applied over the one before, forth and back",
+        "Kubernetes",
+        (
+            "test_apiserver.py::test_every_overlay_takes_the_place_of_another",
+            "test_apiserver.py::test_every_configuration_of_the_chart_takes_the_place_of_another",
+        ),
+    ),
+    Trial(
+        "`helm upgrade` from each configuration to the next, then `helm uninstall`",
+        "Kubernetes",
+        ("test_apiserver.py::test_helm_upgrades_a_release_from_each_configuration_to_the_next",),
+    ),
+    Trial(
+        "What is wrong is refused: another selector, an unknown field, a pod that may be root",
+        "Kubernetes",
+        ("test_apiserver.py::test_what_is_wrong_is_refused",),
     ),
     Trial(
         "A collector of the prometheus receiver and the file exporter stores what the parser reads",
@@ -135,6 +164,7 @@ TRIALS = (
     ),
 )
 
+_COLUMNS = (*(edition.name for edition in EDITIONS), *KUBERNETES)
 _outcomes: dict[str, str] = {}
 
 
@@ -170,9 +200,13 @@ def _engines(area: str, *, asked: bool) -> dict[str, str]:
     promtool = "test_alerts.py::test_the_alerts_fire_when_they_should_and_nothing_else"
     vmalert = f"test_alerts.py::test_vmalert_fires_them_as_well[{area}]"
     victoria = "test_alerts_victoria.py::test_the_alerts_hold_on_victoria_metrics"
-    found = {one.name: _outcomes.get(f"{promtool}[{area}-{one.name}]", "not run") for one in EDITIONS}
+    names = [edition.name for edition in EDITIONS]
+    found = {name: _outcomes.get(f"{promtool}[{area}-{name}]", "not run") for name in names}
     found["vmalert"] = _outcomes.get(vmalert, "not run")
-    return found | {"victoria": _outcomes.get(f"{victoria}[{area}]", "not run") if asked else ""}
+    return found | {
+        f"victoria {name}": _outcomes.get(f"{victoria}[{area}-{name}]", "not run") if asked else ""
+        for name in names
+    }
 
 
 def versions() -> dict[str, list[str]]:
@@ -180,10 +214,10 @@ def versions() -> dict[str, list[str]]:
     return {
         "Prometheus": [version(DEBIAN, "prometheus") or "", pinned("prometheus")],
         "Alertmanager": [version(DEBIAN, "alertmanager") or "", pinned("alertmanager")],
-        "VictoriaMetrics": [_packaged("victoria-metrics")],
+        "VictoriaMetrics": [_packaged("victoria-metrics"), pinned("victoria")],
         "vmalert": [pinned("vmalert-tool")],
         "OpenTelemetry Collector": [pinned("otelcol")],
-        "Kubernetes": [OLDEST, NEWEST],
+        "Kubernetes": [pinned(f"kubernetes-{minor}") for minor in KUBERNETES],
     }
 
 
@@ -202,7 +236,7 @@ def _result(trial: Trial) -> dict[str, Any]:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for test, outcome in _outcomes.items():
         names = set(test.partition("[")[2].rstrip("]").split("-"))
-        edition = next((one.name for one in EDITIONS if one.name in names), "")
+        edition = next((one for one in _COLUMNS if one in names), "")
         if test.startswith(trial.tests) and bool(edition) == trial.each_edition:
             counts[edition][outcome] += 1
     if not counts:

@@ -37,9 +37,21 @@ class Edition:
 
 DEBIAN = Edition("debian", names=(("alertmanager", "prometheus-alertmanager"),))
 EDITIONS = (DEBIAN, Edition("current", folder=CURRENT))
-PROGRAMS = ("prometheus", "promtool", "alertmanager", "amtool")
+PROGRAMS = ("prometheus", "promtool", "alertmanager", "amtool", "victoria-metrics", "vmagent", "vmalert")
+KUBERNETES = sorted(folder.name.removeprefix("kubernetes-") for folder in _MODULES.glob("kubernetes-*"))
+"""The minor versions whose API servers are built, oldest first."""
+OPERATOR = CURRENT.parent / "operator"
+"""The schemas of the Prometheus Operator's resources."""
 BUILT = ("otelcol", "json_exporter", "vmalert-tool")
 """Programs that no edition but the current one has."""
+
+_PINNED = {
+    "otelcol": "receiver/prometheusreceiver",
+    "victoria": "VictoriaMetrics/VictoriaMetrics",
+    "vmalert": "VictoriaMetrics/VictoriaMetrics",
+    "kubernetes": "k8s.io/kubernetes",
+}
+"""The module that has the version of the programs in a folder, whose name may end in a version."""
 
 in_use = DEBIAN
 """The edition of the test that runs; the fixture `edition` sets it."""
@@ -68,6 +80,11 @@ def describe(program: str) -> str:
     return "tools/programs/build.sh" if program in PROGRAMS and in_use is not DEBIAN else "a Debian package"
 
 
+def kubernetes(version: str) -> Path:
+    """Return the folder of the programs of a Kubernetes of one minor version."""
+    return CURRENT.parent / f"kubernetes-{version}"
+
+
 def version(edition: Edition, program: str) -> str | None:
     """Return the version a program prints of itself, None where it is not installed."""
     if (found := edition.find(program)) is None:
@@ -81,8 +98,7 @@ def pinned(program: str) -> str:
 
     Prometheus 3.16.0 is 0.316.0 as a module.
     """
-    others = {"otelcol": "receiver/prometheusreceiver", "vmalert-tool": "VictoriaMetrics/VictoriaMetrics"}
-    module = others.get(program, f"prometheus/{program}")
+    module = _PINNED.get(program.partition("-")[0], f"prometheus/{program}")
     text = (_MODULES / program / "go.mod").read_text(encoding="utf-8")
     major, minor, patch = re.findall(rf"{module} v(\d+)\.(\d+)\.(\d+)", text)[0]
     return f"{minor[0]}.{int(minor[1:])}.{patch}" if program == "prometheus" else f"{major}.{minor}.{patch}"

@@ -17,6 +17,7 @@ import pytest
 
 from exporter.rules import rules
 from tests.clients import plain_client
+from tests.editions import every_edition
 from tests.exporter_model import HOUR, MINUTE, since
 from tests.firing import TOLD, Fires, Scenario
 from tests.programs import program, run
@@ -55,6 +56,7 @@ def _moved(name: str, value: float) -> str:
     return "NaN" if math.isnan(value) else repr(float(value)).replace("inf", "Inf")
 
 
+@every_edition
 @pytest.mark.parametrize("area", [area for area, scenarios in CHOSEN.items() if scenarios])
 async def test_the_alerts_hold_on_victoria_metrics(area: str, tmp_path: Path) -> None:
     flags = (
@@ -65,7 +67,7 @@ async def test_the_alerts_hold_on_victoria_metrics(area: str, tmp_path: Path) ->
     )
     async with (
         victoria("victoria-metrics", *flags) as url,
-        plain_client(base_url=url) as client,
+        plain_client(base_url=url, timeout=60) as client,
     ):
         for number, scenario in enumerate(CHOSEN[area]):
             text = "".join(series(scenario, str(number)))
@@ -106,6 +108,7 @@ def alert(rule: dict[str, Any], labels: dict[str, str]) -> Fires:
     return frozenset({"alertname": rule["alert"], **told}.items())
 
 
+@every_edition
 async def test_vmalert_accepts_the_rules(tmp_path: Path) -> None:
     file = tmp_path / "rules.json"
     file.write_text(json.dumps(rules()))

@@ -170,6 +170,7 @@ async def ask(url: str, query: str) -> list[dict[str, Any]]:
     return result
 
 
+@every_edition
 async def test_vmagent_delivers_what_the_parser_reads_but_nan(tmp_path: Path) -> None:
     async with at_rest() as running, victoria_metrics(tmp_path) as database:
         config = tmp_path / "scrape.yml"

@@ -25,7 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tests.clients import plain_client
-from tests.editions import EDITIONS, Edition
+from tests.editions import EDITIONS, Edition, every_edition
+from tests.monitoring import running as running_server
 from tests.monitoring import text_pages
 from tests.programs import (
     KEY,
@@ -336,6 +337,7 @@ async def scraped_again(servers: Sequence[Server], jobs: int) -> None:
         await eventually(partial(is_scraped, server))
 
 
+@every_edition
 async def test_victoria_metrics_imports_the_history(tmp_path: Path) -> None:
     file = tmp_path / "steps.om"
     code, _, err = await run(sys.executable, "-m", "exporter", "history", "--demo", f"--output={file}")
@@ -393,6 +395,28 @@ async def test_the_history_s_blocks_are_queried_back_from_running_servers_and_jo
                 one["metric"]["model_id"]: one["metric"]["base_type"] for one in await server.ask(joined)
             }
             assert found == {model: types[model] for model, _, _ in backfilled.points}
+
+
+@pytest.mark.parametrize("reader", EDITIONS, ids=lambda edition: edition.name)
+async def test_another_prometheus_reads_the_history_s_blocks_remotely(
+    ready: Sequence[Server], backfilled: Backfilled, reader: Edition, tmp_path: Path
+) -> None:
+    selector = f'{{job="{BACKFILL}"}}[{365 * 86_400}s]'
+    for server in ready:
+        await eventually(partial(has_points, server, selector), seconds=90)
+        async with reading_from(server.url, reader, tmp_path / server.folder.name) as other:
+            assert await other.points(selector) == await server.points(selector) != set()
+
+
+@asynccontextmanager
+async def reading_from(url: str, edition: Edition, folder: Path) -> AsyncIterator[Server]:
+    """Run a Prometheus that has no data but what it reads from another."""
+    folder.mkdir()
+    config = {"remote_read": [{"url": f"{url}/api/v1/read", "read_recent": True}]}
+    (folder / "prometheus.yml").write_text(json.dumps(config))
+    flags = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
+    async with running_server(str(edition.find("prometheus")), *flags) as own_url:
+        yield Server(edition, False, folder, own_url)
 
 
 def samples(page: bytes) -> list[Sample]:

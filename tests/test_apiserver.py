@@ -1,0 +1,251 @@
+"""The manifests and the chart on real Kubernetes API servers.
+
+Each namespace enforces Pod Security `restricted`. kubectl applies as users do, on the server's side; whatever
+comes back as a warning fails the test. `make test-kubernetes` runs this.
+"""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.generate import CHART
+from tests import editions
+from tests.cluster import RESTRICTED, Cluster, cluster
+from tests.manifests import Manifest, kustomized, of_kind, parsed, pod_of, the
+from tests.programs import environment, program
+from tests.test_helm import CASES, LEAST, NAME, text_of
+from tests.test_kubernetes import COMBINATIONS, KUBERNETES
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-kubernetes` runs it"),
+]
+
+OVERLAYS = ("base", "demo", "monitoring", "own", *(f"combined/{name}" for name in COMBINATIONS))
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    **CASES,
+    "quota": {
+        **LEAST,
+        "persistence": {"enabled": True},
+        "networkPolicy": {"enabled": True},
+        "config": {"cohere": {"calls-per-month": 1000}},
+    },
+    "rules-of-a-namespace": {
+        **LEAST,
+        "releaseLabel": True,
+        "serviceMonitor": {"enabled": True, "steps": {"enabled": False}},
+        "prometheusRule": {"enabled": True, "scope": "namespace", "recording": False},
+    },
+    "pod-monitor-of-another-name": {
+        **LEAST,
+        "nameOverride": "tuning",
+        "podMonitor": {"enabled": True},
+        "persistence": {"enabled": True, "existingClaim": "mine"},
+        "service": {"type": "LoadBalancer"},
+    },
+}
+NAMESPACES = (RESTRICTED, "monitoring", "grafana", "elsewhere")
+# What a cluster has that the configurations refer to.
+GIVEN: tuple[Manifest, ...] = (
+    *(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": name,
+                "labels": {
+                    f"pod-security.kubernetes.io/{mode}": "restricted"
+                    for mode in ("enforce", "warn", "audit")
+                },
+            },
+        }
+        for name in NAMESPACES
+    ),
+    *(
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": name},
+        }
+        for name in NAMESPACES
+    ),
+    {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "high"},
+        "value": 1000,
+    },
+    {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": "gvisor"},
+        "handler": "runsc",
+    },
+    {  # stands in for that of the Grafana Operator, which is not to be had as a module
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "grafanadashboards.grafana.integreatly.org"},
+        "spec": {
+            "group": "grafana.integreatly.org",
+            "names": {"kind": "GrafanaDashboard", "plural": "grafanadashboards"},
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": "v1beta1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                    },
+                }
+            ],
+        },
+    },
+)
+
+
+@pytest.fixture(scope="module", params=editions.KUBERNETES)
+def kubernetes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Run an API server that knows the Prometheus Operator and has what the configurations refer to."""
+    with cluster(request.param, tmp_path_factory.mktemp("kubernetes")) as running:
+        running.get("apply", "--server-side", f"-f={editions.OPERATOR}")
+        running.create(*GIVEN)
+        running.get(
+            "wait", "--for=condition=Established", "customresourcedefinition", "--all", "--timeout=60s"
+        )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the manifests, with an installation of one's own and the combinations in it."""
+    tree = tmp_path_factory.mktemp("tree") / "kubernetes"
+    shutil.copytree(KUBERNETES, tree)
+    shutil.copytree(tree / "example", tree / "own")
+    (tree / "own/api-key").write_text("a-key\n")
+    for name, parts in COMBINATIONS.items():
+        folder = tree / "combined" / name
+        folder.mkdir(parents=True)
+        components = [f"../../components/{part}" for part in parts]
+        content = {"resources": ["../../base"], "components": components}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return tree
+
+
+def chart(values: dict[str, Any]) -> str:
+    """Render the chart for the restricted namespace, with a pod even where the values want none."""
+    return text_of({**values, "replicaCount": 1}, arguments=(f"--namespace={RESTRICTED}",))
+
+
+def install(kubernetes: Cluster, *source: str, stdin: str = "") -> None:
+    """Apply manifests; a second time they must find nothing to change."""
+    done = kubernetes.kubectl("apply", "--server-side", *source, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    same = kubernetes.kubectl("diff", "--server-side", *source, stdin=stdin)
+    assert (same.returncode, same.stdout) == (0, ""), same.stderr
+
+
+def remove(kubernetes: Cluster, *source: str, stdin: str = "") -> None:
+    """Delete manifests, after which nothing may be left in any namespace."""
+    done = kubernetes.kubectl("delete", "--wait=false", "--ignore-not-found", *source, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kubernetes.objects() == []
+
+
+def admit_pods(kubernetes: Cluster, manifests: Sequence[Manifest]) -> None:
+    """Make the pod of each Deployment, as its controller would, and delete it again."""
+    for deployment in of_kind(manifests, "Deployment"):
+        template = deployment["spec"]["template"]
+        namespace = deployment["metadata"].get("namespace", RESTRICTED)
+        about = {**template["metadata"], "name": "pod", "namespace": namespace}
+        pod = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": template["spec"]})
+        for verb in (["create"], ["delete", "--wait=false"]):
+            done = kubernetes.kubectl(*verb, "-f=-", stdin=pod)
+            assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_applied_and_deleted_without_a_trace(
+    kubernetes: Cluster, tree: Path, overlay: str
+) -> None:
+    source = f"--kustomize={tree / overlay}"
+    install(kubernetes, source)
+    admit_pods(kubernetes, parsed(kustomized(tree / overlay)))
+    remove(kubernetes, source)
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_the_chart_is_applied_and_deleted_without_a_trace(kubernetes: Cluster, configuration: str) -> None:
+    text = chart(CONFIGURATIONS[configuration])
+    install(kubernetes, "-f=-", stdin=text)
+    admit_pods(kubernetes, parsed(text))
+    remove(kubernetes, "-f=-", stdin=text)
+
+
+def test_every_overlay_takes_the_place_of_another(kubernetes: Cluster, tree: Path) -> None:
+    overlays = [f"--kustomize={tree / overlay}" for overlay in OVERLAYS]
+    for overlay in (*overlays, *reversed(overlays)):
+        install(kubernetes, overlay)
+    for overlay in overlays:
+        kubernetes.kubectl("delete", "--wait=false", "--ignore-not-found", overlay)
+    assert kubernetes.objects() == []
+
+
+def test_every_configuration_of_the_chart_takes_the_place_of_another(kubernetes: Cluster) -> None:
+    texts = [chart(values) for values in CONFIGURATIONS.values()]
+    for text in (*texts, *reversed(texts)):
+        install(kubernetes, "-f=-", stdin=text)
+    for text in texts:
+        kubernetes.kubectl("delete", "--wait=false", "--ignore-not-found", "-f=-", stdin=text)
+    assert kubernetes.objects() == []
+
+
+def test_helm_upgrades_a_release_from_each_configuration_to_the_next(kubernetes: Cluster) -> None:
+    for values in CONFIGURATIONS.values():
+        helm(kubernetes, "upgrade", "--install", NAME, str(CHART), "--values=-", values=values)
+    helm(kubernetes, "uninstall", NAME)
+    assert kubernetes.objects() == []
+
+
+def helm(kubernetes: Cluster, *arguments: str, values: dict[str, Any] | None = None) -> None:
+    done = subprocess.run(
+        [program("helm"), f"--kubeconfig={kubernetes.kubeconfig}", *arguments],
+        input=json.dumps(values),
+        capture_output=True,
+        text=True,
+        env=environment({"HOME": str(kubernetes.kubeconfig.parent)}),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, (values, done.stderr)
+
+
+def test_what_is_wrong_is_refused(kubernetes: Cluster) -> None:
+    text = chart(CONFIGURATIONS["monitoring"])
+    install(kubernetes, "-f=-", stdin=text)
+    selector, monitor, pod = copy.deepcopy(
+        (the("Deployment", parsed(text)), the("ServiceMonitor", parsed(text)), pod_of(parsed(text)))
+    )
+    for labels in (
+        selector["spec"]["selector"]["matchLabels"],
+        selector["spec"]["template"]["metadata"]["labels"],
+    ):
+        labels["app.kubernetes.io/instance"] = "another"
+    monitor["spec"]["endpoints"][0]["intervall"] = "30s"
+    del pod["securityContext"]["runAsNonRoot"]
+    root = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root"}, "spec": pod}
+
+    refused = {"field is immutable": selector, "intervall": monitor, 'violates PodSecurity "restricted': root}
+    for words, manifest in refused.items():
+        done = kubernetes.kubectl("apply", "--server-side", "-f=-", stdin=json.dumps(manifest))
+        assert done.returncode == 1
+        assert words in done.stderr
+    remove(kubernetes, "-f=-", stdin=text)
