@@ -978,21 +978,13 @@ def test_what_go_and_python_read_differently_is_left_to_the_exporter(texts: list
 
 @pytest.fixture(scope="module")
 def notes_chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the chart with its notes as an object, because without a cluster Helm shows no notes.
-
-    Nor does it look anything up there: the Prometheus of `--set lookedUp.…` is in its place.
-    """
+    """A copy of the chart with its notes as an object, because without a cluster Helm shows no notes."""
     chart = tmp_path_factory.mktemp("notes") / NAME
     shutil.copytree(CHART, chart)
     (chart / "values.schema.json").unlink()
     (chart / "templates/NOTES.txt").rename(chart / "files/NOTES.txt")
     manifest = 'kind: Notes\ntext: {{ tpl (.Files.Get "files/NOTES.txt") . | quote }}\n'
     (chart / "templates/notes.yaml").write_text(manifest, encoding="utf-8")
-    helpers = chart / "templates/_notes.tpl"
-    text = helpers.read_text(encoding="utf-8")
-    call = '(lookup "monitoring.coreos.com/v1" "Prometheus" "" "")'
-    assert call in text
-    helpers.write_text(text.replace(call, "(.Values.lookedUp | default dict)"), encoding="utf-8")
     return chart
 
 
@@ -1013,56 +1005,27 @@ def test_notes_warn_of_a_key_in_clear_text(notes_chart: Path) -> None:
     assert "in clear text" in notes({**values, "envFrom": [{"secretRef": {"name": "any"}}]}, notes_chart)
 
 
-def wanted(values: dict[str, Any], chart: Path, *prometheuses: dict[str, Any]) -> dict[str, str]:
-    """Return what the notes say that the Prometheus want, by what they do not select."""
-    looked_up = {"items": [{"spec": one} for one in prometheuses]}
-    text = notes({**LEAST, **values, "lookedUp": looked_up}, chart)
-    return dict(re.findall(r"no Prometheus of this cluster selects the (\w+): they want (.*)\.", text))
-
-
-@pytest.mark.parametrize(("label", "warns"), [("kps", False), ("other", True), ("", True)])
-def test_notes_warn_when_no_prometheus_selects_the_monitor(
-    label: str, warns: bool, notes_chart: Path
-) -> None:
-    stack = {
-        name: {"matchLabels": {"release": "kps"}}
-        for name in ("serviceMonitorSelector", "podMonitorSelector", "ruleSelector")
-    }
-    values = {"monitoring": {"enabled": True, "release": label}}
-    unselected = dict.fromkeys(("ServiceMonitor", "PrometheusRule"), "release=kps") if warns else {}
-
-    assert wanted(values, notes_chart, stack) == unselected
-    assert wanted(values, notes_chart, stack, {name: {} for name in stack}) == {}
-    assert wanted(values, notes_chart) == {}
-
-
 @pytest.mark.parametrize(
-    ("selector", "says"),
+    ("labels", "unlabelled"),
     [
-        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["ml", "a"]}]}, None),
-        ({"matchExpressions": [{"key": "team", "operator": "In", "values": ["b", "a"]}]}, "team In b, a"),
-        ({"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["ml"]}]}, "team NotIn ml"),
-        ({"matchExpressions": [{"key": "other", "operator": "NotIn", "values": ["ml"]}]}, None),
-        ({"matchExpressions": [{"key": "other", "operator": "Exists"}]}, "other Exists"),
-        ({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}, "team DoesNotExist"),
-        ({"matchLabels": {"team": "ml", "app.kubernetes.io/name": NAME}}, None),
-        (
-            {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "Exists"}]},
-            "c Exists and a=b",
-        ),
-        ({}, None),
-        (None, "none at all"),
+        ({}, ["PrometheusRule", "ServiceMonitor"]),
+        ({"monitoring": {"release": "kps"}}, []),
+        ({"releaseLabel": True}, []),
+        ({"commonLabels": {"team": "ml"}}, []),
+        ({"serviceMonitor": {"additionalLabels": {"team": "ml"}}}, ["PrometheusRule"]),
+        ({"prometheusRule": {"labels": {"team": "ml"}}, "podMonitor": {"enabled": True}}, ["PodMonitor"]),
+        ({"exporter": {"enabled": False}}, ["PrometheusRule"]),
     ],
 )
-def test_notes_read_a_selector_as_kubernetes_does(
-    selector: dict[str, Any] | None, says: str | None, notes_chart: Path
+def test_notes_warn_of_what_no_label_lets_prometheus_select(
+    labels: dict[str, Any], unlabelled: list[str], notes_chart: Path
 ) -> None:
-    values = {"serviceMonitor": {"additionalLabels": {"team": "ml"}}}
-    prometheus = {"serviceMonitorSelector": selector, "podMonitorSelector": selector}
-    for kind in ("serviceMonitor", "podMonitor"):
-        given = changed(values, f"{kind}.enabled", True)
-        name = f"{kind[0].upper()}{kind[1:]}"
-        assert wanted(given, notes_chart, prometheus) == ({name: says} if says else {})
+    values = {**LEAST, **labels, "monitoring": {"enabled": True, **labels.get("monitoring", {})}}
+    text = notes(values, notes_chart)
+
+    assert re.findall(r"the (\w+) has no label by which", text) == unlabelled
+    assert "kubectl get prometheuses.monitoring.coreos.com" in text
+    assert "kubectl get prometheuses" not in notes(LEAST, notes_chart)
 
 
 def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart: Path) -> None:
