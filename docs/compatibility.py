@@ -30,7 +30,7 @@ Rules and dashboards need Prometheus 2.40 or later.
 API servers with Debian's etcd and the resources of the Prometheus Operator. Every namespace enforces Pod
 Security `restricted`; kubectl is of the server's version and applies on the server's side; a warning fails
 the test. There are no controllers: the tests make the pods that admission judges. `make test-kubernetes` is
-this part alone.
+this part alone. Building a server and its kubectl takes 12 to 15 minutes of CPU, and 180 MB of the cache.
 
 {kubernetes}
 
@@ -77,7 +77,7 @@ def compatibility_page() -> str:
         ),
         kubernetes=markdown(
             ("tried", *(f"Kubernetes {one}" for one in versions["Kubernetes"])),
-            [(trial["what"], *map(_cell, _by_version(trial))) for trial in servers],
+            [(trial["what"], *_by_version(trial, versions["Kubernetes"])) for trial in servers],
         ),
     )
 
@@ -100,9 +100,10 @@ def _edition(versions: dict[str, list[str]], number: int) -> str:
     return ", ".join(f"{program} {versions[program][number]}" for program in programs)
 
 
-def _by_version(trial: dict[str, Any]) -> list[dict[str, int]]:
-    """Return the counts of a trial, of the oldest version first."""
-    return [trial["results"][version] for version in sorted(trial["results"])]
+def _by_version(trial: dict[str, Any], versions: list[str]) -> list[str]:
+    """Return the cells of a trial, one for each version; the results are those of minor versions."""
+    minors = (version.rpartition(".")[0] for version in versions)
+    return [_cell(trial["results"].get(minor, {})) for minor in minors]
 
 
 def _named(versions: dict[str, list[str]], program: str) -> str:

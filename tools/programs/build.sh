@@ -15,7 +15,8 @@ build() { # FOLDER [FLAG...] PACKAGE...: each package's last element names its b
     shift
     case $folder in kubernetes-*) # the server says which version it is, as clients ask
         version=$(sed -n 's/^require k8s.io.kubernetes //p' "$folder/go.mod")
-        into=$folder linked+=" -X k8s.io/component-base/version.gitVersion=$version" ;;
+        into=$folder linked+=" -X k8s.io/component-base/version.gitVersion=$version"
+        linked+=" -X k8s.io/client-go/pkg/version.gitVersion=$version" ;;
     esac
     stamp="$programs/$folder.$({ cat "$folder"/go.mod "$folder"/go.sum; printf '%s ' "${@/$work/}"; } | sha256sum | cut -c1-16)"
     [ -e "$stamp" ] && return
