@@ -77,6 +77,7 @@ ALONE: dict[str, Any] = {
     "demo.enabled": True,
     "exporter.enabled": False,
     "persistence.existingClaim": "mine",
+    "persistence.fsGroup": 1000,
     "serviceAccount.create": False,
     "releaseLabel": True,
     "serviceMonitor.enabled": True,
@@ -92,6 +93,7 @@ BESIDE = {
     "releaseLabel": "serviceMonitor.enabled",
     "serviceMonitor.steps.enabled": "serviceMonitor.enabled",
     "persistence.existingClaim": "persistence.enabled",
+    "persistence.fsGroup": "persistence.enabled",
     "prometheusRule.recording": "prometheusRule.enabled",
     "prometheusRule.url": "prometheusRule.enabled",
 }
@@ -550,6 +552,24 @@ def test_no_user_is_fixed_so_that_openshift_can_assign_one() -> None:
     assert pod_of(render(persistent))["securityContext"]["fsGroup"] == 65532
     on_openshift = text_of(persistent, arguments=["--api-versions=security.openshift.io/v1"])
     assert "fsGroup" not in pod_of(parsed(on_openshift))["securityContext"]
+
+
+@pytest.mark.parametrize(
+    ("given", "group"),
+    [
+        ({"persistence": {"fsGroup": 0}}, None),
+        ({"persistence": {"fsGroup": 1000}}, 1000),
+        ({"podSecurityContext": {"fsGroup": None}}, None),
+        ({"podSecurityContext": {"fsGroup": 2000}}, 2000),
+    ],
+)
+def test_the_group_of_the_claim_is_the_users(given: dict[str, Any], group: int | None) -> None:
+    values = {**LEAST, **given, "persistence": {"enabled": True, **given.get("persistence", {})}}
+    for version in HELMS:
+        context = pod_of(parsed(text_of(values, version=version)))["securityContext"]
+        assert context.get("fsGroup") == group
+        assert ("fsGroup" in context) == (group is not None)
+        assert context["runAsNonRoot"] is True
 
 
 def test_a_dead_node_does_not_keep_the_only_replica() -> None:

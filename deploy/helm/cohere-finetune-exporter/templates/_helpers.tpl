@@ -160,13 +160,28 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
+{{/* A map without the fields that are null: one of Kubernetes' objects. */}}
+{{- define "cohere-finetune-exporter.withoutNulls" -}}
+{{- $fields := dict -}}
+{{- range $field, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- $_ := set $fields $field $value -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $fields -}}
+{{- end -}}
+
 {{/* fsGroup lets the image's user write to a claim; OpenShift assigns a group of its own and refuses others. */}}
 {{- define "cohere-finetune-exporter.podSecurityContext" -}}
-{{- $group := dict -}}
-{{- if and .Values.persistence.enabled (not (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
-{{- $group = dict "fsGroup" 65532 -}}
+{{- $context := dict -}}
+{{- $claim := .Values.persistence -}}
+{{- if and $claim.enabled $claim.fsGroup (not (.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+{{- $context = dict "fsGroup" $claim.fsGroup -}}
 {{- end -}}
-{{- merge (dict) .Values.podSecurityContext $group | toYaml -}}
+{{- range $field, $value := .Values.podSecurityContext -}}
+{{- $_ := set $context $field $value -}}
+{{- end -}}
+{{- include "cohere-finetune-exporter.withoutNulls" $context -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.podAnnotations" -}}
