@@ -578,15 +578,37 @@ def test_a_dead_node_does_not_keep_the_only_replica() -> None:
     assert tolerated == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}
 
 
-def test_probes_are_the_users_whole() -> None:
+@pytest.mark.parametrize(
+    "handler",
+    [
+        {"tcpSocket": {"port": 10221}},
+        {"exec": {"command": ["python", "--version"]}},
+        {"grpc": {"port": 1}},
+        {"httpGet": {"path": "/-/ready", "port": 10221}},
+    ],
+)
+@pytest.mark.parametrize("name", PROBES)
+def test_probes_are_the_users_whole(name: str, handler: dict[str, Any]) -> None:
+    default = {key: value for key, value in container_of(render(LEAST))[name].items() if key != "httpGet"}
+    for nulled in ({}, dict.fromkeys({"httpGet"} - handler.keys())):
+        probe = container_of(render({**LEAST, name: {**handler, **nulled}}))[name]
+        assert probe == {**default, **handler}
+
+
+def test_probes_can_be_left_out_in_a_parent_chart_too(tmp_path: Path) -> None:
     assert not set(PROBES) & container_of(render(CASES["little"])).keys()
-    probe = {"tcpSocket": {"port": 10221}, "httpGet": None}
-    assert container_of(render({**LEAST, "livenessProbe": probe}))["livenessProbe"] == {
-        "tcpSocket": {"port": 10221},
-        "periodSeconds": 10,
-        "timeoutSeconds": 5,
-        "failureThreshold": 3,
-    }
+    values = {**LEAST, **{name: {"enabled": False} for name in PROBES}}
+    parent = parent_chart(tmp_path, {NAME: values})
+    for version in HELMS:
+        container = container_of(parsed(text_of({}, parent, version=version)))
+        assert not set(PROBES) & container.keys()
+
+
+@pytest.mark.parametrize("seconds", [0, 45])
+def test_the_pod_ends_within_the_time_given(seconds: int) -> None:
+    pod = pod_of(render({**LEAST, "terminationGracePeriodSeconds": seconds}))
+
+    assert pod["terminationGracePeriodSeconds"] == seconds
 
 
 def test_the_configuration_check_sees_what_the_exporter_sees() -> None:
@@ -598,12 +620,19 @@ def test_the_configuration_check_sees_what_the_exporter_sees() -> None:
         assert check[part] == container[part]
 
 
-def test_images_and_pull_secrets_follow_the_parent_chart(tmp_path: Path) -> None:
-    parent = tmp_path / "parent"
+def parent_chart(folder: Path, values: Mapping[str, Any]) -> Path:
+    """Return an umbrella chart with values of its own for this one."""
+    parent = folder / "parent"
     shutil.copytree(CHART, parent / "charts" / NAME)
     dependency = {"name": NAME, "version": __version__, "condition": f"{NAME}.enabled"}
     chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
     (parent / "Chart.yaml").write_text(yaml.safe_dump(chart), encoding="utf-8")
+    (parent / "values.yaml").write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
+    return parent
+
+
+def test_images_and_pull_secrets_follow_the_parent_chart(tmp_path: Path) -> None:
+    parent = parent_chart(tmp_path, {})
     values = {
         "global": {
             "imageRegistry": "mirror.example.com",
@@ -612,12 +641,10 @@ def test_images_and_pull_secrets_follow_the_parent_chart(tmp_path: Path) -> None
         },
         NAME: {**LEAST, "image": {"repository": "exporter"}},
     }
-    pod = pod_of(parsed(text_of(values, parent)))
+    manifests = parsed(text_of(values, parent))
 
-    assert (
-        container_of(parsed(text_of(values, parent)))["image"] == f"mirror.example.com/exporter:{__version__}"
-    )
-    assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
+    assert container_of(manifests)["image"] == f"mirror.example.com/exporter:{__version__}"
+    assert pod_of(manifests)["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
     assert not parsed(text_of({**values, NAME: {**LEAST, "enabled": False}}, parent))
 
 

@@ -171,6 +171,15 @@ volumeMounts:
 {{- toYaml $fields -}}
 {{- end -}}
 
+{{/* A probe, whose default handler gives way to one of the user's; nothing if it is null or disabled. */}}
+{{- define "cohere-finetune-exporter.probe" -}}
+{{- $probe := . | default (dict "enabled" false) -}}
+{{- if ne (get $probe "enabled" | toString) "false" -}}
+{{- $replaced := or $probe.tcpSocket $probe.exec $probe.grpc | empty | ternary "enabled" "httpGet" -}}
+{{- omit $probe "enabled" $replaced | include "cohere-finetune-exporter.withoutNulls" -}}
+{{- end -}}
+{{- end -}}
+
 {{/* fsGroup lets the image's user write to a claim; OpenShift assigns a group of its own and refuses others. */}}
 {{- define "cohere-finetune-exporter.podSecurityContext" -}}
 {{- $context := dict -}}
