@@ -528,6 +528,19 @@ def test_vaults_injector_gets_the_token_that_it_needs() -> None:
     assert pod_of(render(LEAST))["automountServiceAccountToken"] is False
 
 
+def test_the_configuration_check_waits_for_vaults_agent() -> None:
+    given = CASES["vault"]
+    annotations = {"vault.hashicorp.com/agent-inject": "true"}
+    refused = template({**given, "podAnnotations": annotations})
+
+    (check,) = pod_of(render(given))["initContainers"]
+    assert check["name"] == "config-check"
+    assert refused.returncode != 0
+    assert 'vault.hashicorp.com/agent-init-first: "true"' in refused.stderr
+    assert render({**given, "podAnnotations": annotations, "configCheck": {"enabled": False}})
+    assert render({**LEAST, "podAnnotations": annotations, "configCheck": {"enabled": True}})
+
+
 def test_a_new_configuration_rolls_the_pod_and_a_new_version_of_the_chart_does_not(tmp_path: Path) -> None:
     newer = tmp_path / NAME
     shutil.copytree(CHART, newer)

@@ -3,6 +3,7 @@
 {{- define "cohere-finetune-exporter.validate" -}}
 {{- include "cohere-finetune-exporter.validateRenamed" . -}}
 {{- include "cohere-finetune-exporter.validateKey" . -}}
+{{- include "cohere-finetune-exporter.validateCheck" . -}}
 {{- include "cohere-finetune-exporter.validateOptions" . -}}
 {{- include "cohere-finetune-exporter.validateNetwork" . -}}
 {{- include "cohere-finetune-exporter.validateScrape" . -}}
@@ -37,6 +38,16 @@
 {{- end -}}
 {{- if and (include "cohere-finetune-exporter.isHosted" .) (not (or $sources .Values.envFrom .Values.demo.enabled)) -}}
 {{- fail (printf "there is no API key, and %s needs one: set apiKey.existingSecret, or config.cohere.base-url to a deployment that needs none, or demo.enabled" (include "cohere-finetune-exporter.baseUrl" .)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The injector puts its init container last, where the one before it would wait for the key for ever. */}}
+{{- define "cohere-finetune-exporter.validateCheck" -}}
+{{- $first := "vault.hashicorp.com/agent-init-first" -}}
+{{- $annotations := merge (dict) .Values.podAnnotations .Values.commonAnnotations -}}
+{{- $injects := eq "true" (get $annotations "vault.hashicorp.com/agent-inject" | toString) -}}
+{{- if and .Values.configCheck.enabled $injects (not .Values.demo.enabled) (not .Values.apiKey.existingSecret) (ne "true" (get $annotations $first | toString)) -}}
+{{- fail (printf "configCheck.enabled reads the key before Vault's agent brings it: set podAnnotations %s: \"true\"" $first) -}}
 {{- end -}}
 {{- end -}}
 
