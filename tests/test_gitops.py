@@ -13,6 +13,7 @@ from tests.programs import ROOT
 from tests.test_helm import LEAST, helm
 
 pytestmark = pytest.mark.slow
+_SET_IMAGE = r"image\.registry=(\S+) (?:\\\n +)?--set image\.repository=(\S+)"
 
 
 def examples(page: str, file: str) -> list[Any]:
@@ -50,6 +51,25 @@ def test_flux_renders_the_helm_release() -> None:
 
     assert of_kind(manifests, "ServiceMonitor")
     assert schema_errors(manifests, NEWEST) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "deploy/helm/README.md", "docs/gitops.md", "docs/secrets.md"])
+def test_a_mirror_takes_the_place_of_the_registry_of_each_example(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    images = [
+        yaml.safe_load(f"{{{', '.join(found)}}}")
+        for found in (
+            *re.findall(r"(registry: \S+)\n +(repository: \S+)", text),
+            *([f"registry: {a}", f"repository: {b}"] for a, b in re.findall(_SET_IMAGE, text)),
+        )
+    ]
+
+    assert len(images) == text.count("repository: ") + text.count("image.repository=")
+    mirror = {"global": {"imageRegistry": "mirror.example.com"}}
+    for image in images:
+        manifests = rendered("x", "monitoring", {**LEAST, **mirror, "image": image})
+        (container,) = pod_of(manifests)["containers"]
+        assert container["image"].startswith("mirror.example.com/cohere-finetune-exporter:")
 
 
 def test_the_page_on_openshift_serves_and_scrapes_over_https() -> None:
