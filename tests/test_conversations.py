@@ -391,11 +391,16 @@ class Conversations(RuleBasedStateMachine):
         for reading in readings:
             if reading.failed or reading.model_id not in self.shown:
                 continue
-            if reading.ended or falling(reading):
+            if reading.ended or (falling(reading) and self._reaches_what_is_known(reading)):
                 self._learn(reading)
             elif self.options["--cohere.calls-per-month"]:
                 # A quota may leave no call for the next page; what was read is shown, with what was known.
                 self.progress[reading.model_id] = Progress(-1, None)
+
+    def _reaches_what_is_known(self, reading: Reading) -> bool:
+        """Tell whether rows from the newest on lead to the step that was seen; there is no need to read on."""
+        earlier = self.progress.get(reading.model_id)
+        return earlier is None or earlier.step in {step for step, _ in reading.rows}
 
     def _learn(self, reading: Reading) -> None:
         if not reading.rows:
