@@ -1,7 +1,9 @@
 """deploy/compose: valid, closed to the outside, made of the one copy of everything, run by real programs."""
 
 import re
+import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ import yaml
 
 import exporter as package
 from exporter.settings import load
+from tests.certificates import Authority
 from tests.clients import plain_client
 from tests.dashboards import BOARDS, everywhere
 from tests.editions import every_edition
@@ -34,7 +37,8 @@ every_service = pytest.mark.parametrize("name", SERVICES)
 
 def mounts(service: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """Return what a service mounts: target → source and mode."""
-    parts = [(*volume.split(":"), "rw")[:3] for volume in service.get("volumes", [])]
+    volumes = [volume for volume in service.get("volumes", []) if isinstance(volume, str)]
+    parts = [(*volume.split(":"), "rw")[:3] for volume in volumes]
     return {target: (source, mode) for source, target, mode in parts}
 
 
@@ -104,14 +108,43 @@ def test_what_is_mounted_exists_and_only_a_volume_may_be_written(name: str) -> N
 
 
 def test_the_key_is_a_file_and_nowhere_else() -> None:
-    assert REAL["secrets"] == {"cohere-api-key": {"file": "./secrets/cohere-api-key"}}
     service = REAL["services"][EXPORTER]
-    assert service["secrets"] == ["cohere-api-key"]
+    (key,) = (volume for volume in service["volumes"] if isinstance(volume, dict))
+    assert key == {
+        "type": "bind",
+        "source": "./secrets/cohere-api-key",
+        "target": "/run/secrets/cohere-api-key",
+        "read_only": True,
+        "bind": {"create_host_path": False, "selinux": "z"},
+    }
     assert "environment" not in service
     assert "KEY" not in " ".join(SERVICES[EXPORTER]["environment"])
     _, settings = load([f"--config.file={FOLDER / 'exporter.yml'}"], {})
     assert str(settings.cohere.api_key_file) == "/run/secrets/cohere-api-key"
     assert (FOLDER / ".gitignore").read_text(encoding="utf-8").split() == ["/secrets/"]
+
+
+def test_nothing_is_mounted_without_the_label_that_selinux_wants() -> None:
+    text = "".join((FOLDER / name).read_text(encoding="utf-8") for name in (*FILES, "README.md"))
+    assert not re.findall(r"^ *(?:secrets:|configs:|file: .*)", text, re.MULTILINE)
+    mounted = re.findall(r"^ *- (\.\S*):(\S+?):(\S+)$", text, re.MULTILINE)
+    assert mounted
+    assert {mode for _, _, mode in mounted} == {"ro,z"}
+
+
+def test_the_key_file_of_the_readme_is_readable_by_any_user_of_a_container_and_by_nobody_else(
+    tmp_path: Path,
+) -> None:
+    commands = re.findall(r"^\$ ((?:mkdir|chmod) .*)$", README, re.MULTILINE)
+    (tmp_path / "deploy/compose").mkdir(parents=True)
+    key = tmp_path / "deploy/compose/secrets/cohere-api-key"
+    for command in commands:
+        if command.startswith("chmod"):
+            key.touch(mode=0o600)
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, timeout=10)
+    assert key.stat().st_mode & 0o777 == 0o644
+    assert key.parent.stat().st_mode & 0o777 == 0o700
+    assert SERVICES[EXPORTER]["user"] == "65532:65532"  # not the owner of the key
 
 
 def test_with_a_key_the_exporter_starts_with_the_configuration_that_is_mounted() -> None:
@@ -198,11 +231,22 @@ async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_
         assert await health(name, url) != 0, name
 
 
-async def test_the_health_check_of_the_exporter_tells_whether_it_is_alive() -> None:
-    async with exporter("demo") as demo:
-        assert await health(EXPORTER, demo.url) == 0
+@pytest.mark.parametrize("served", ["http", "https"])
+async def test_the_health_check_of_the_exporter_finds_out_whether_it_is_alive(
+    served: str, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("server", "127.0.0.1")
+    file = tmp_path / "web.yml"
+    tls = {"tls_server_config": {"cert_file": str(certificate), "key_file": str(key)}}
+    file.write_text(yaml.safe_dump(tls if served == "https" else {}), encoding="utf-8")
+    probes = f"127.0.0.1:{unused_port()}"
+    flags = (f"--web.config.file={file}", f"--web.probe-address={probes}")
+    async with exporter("demo", *flags, client={"verify": authority.trusting()}) as demo:
+        assert demo.url.startswith(f"{served}://")
+        assert await health(EXPORTER, f"http://{probes}") == 0
         assert await demo.stop(signal.SIGTERM) == 0
-        assert await health(EXPORTER, demo.url) != 0
+        assert await health(EXPORTER, f"http://{probes}") != 0
 
 
 def test_the_readme_names_files_that_exist_and_ports_that_are_open() -> None:
@@ -216,16 +260,23 @@ def test_the_readme_names_files_that_exist_and_ports_that_are_open() -> None:
 def test_a_service_has_a_health_check_that_asks_its_own_port(name: str) -> None:
     service = SERVICES[name]
     words = " ".join(service["healthcheck"]["test"])
-    port = service["ports"][0].rpartition(":")[2]
+    port = health_port(name)
     assert words.startswith("CMD ")
     assert "127.0.0.1" in words
     assert re.search(rf"\b{port}\b", words)
 
 
+def health_port(name: str) -> str:
+    """Return the port that the health check of a service asks: the exporter's is that of its probes."""
+    service = SERVICES[name]
+    own = service.get("environment", {}).get("COHERE_EXPORTER_WEB_PROBE_ADDRESS", service["ports"][0])
+    return str(own).rpartition(":")[2]
+
+
 async def health(name: str, url: str) -> int:
     """Run the health check of a service against `url`; give the exit code."""
     _, command, *arguments = SERVICES[name]["healthcheck"]["test"]
-    port = SERVICES[name]["ports"][0].rpartition(":")[2]
+    port = health_port(name)
     path = sys.executable if command == "python" else program(command)
     code, _, _ = await run(path, *(word.replace(port, url.rpartition(":")[2]) for word in arguments))
     return code
