@@ -398,7 +398,7 @@ class Conversations(RuleBasedStateMachine):
                 self.progress[reading.model_id] = Progress(-1, None)
 
     def _reaches_what_is_known(self, reading: Reading) -> bool:
-        """Tell whether rows from the newest on lead to the step that was seen; there is no need to read on."""
+        """Return whether rows from the newest on lead to the step that was seen: no need to read on."""
         earlier = self.progress.get(reading.model_id)
         return earlier is None or earlier.step in {step for step, _ in reading.rows}
 
