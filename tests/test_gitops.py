@@ -43,6 +43,22 @@ def test_argo_cd_renders_the_application() -> None:
     assert schema_errors(manifests, NEWEST) == []
 
 
+def test_argo_cd_that_tracks_by_label_changes_no_instance() -> None:
+    """It sets the label on metadata, not in selectors: both must be the Application's name."""
+    (application,) = examples("gitops.md", "application.yaml")
+    name = application["metadata"]["name"]
+    manifests = rendered(name, "monitoring", application["spec"]["source"]["helm"]["valuesObject"])
+    selector = the("ServiceMonitor", manifests)["spec"]["selector"]["matchLabels"]
+    labels = the("Service", manifests)["metadata"]["labels"]
+    assert selector.items() <= {**labels, "app.kubernetes.io/instance": name}.items()
+
+    page = (ROOT / "docs/gitops.md").read_text(encoding="utf-8")
+    kustomization = yaml.safe_load((ROOT / "deploy/kubernetes/example/kustomization.yaml").read_text("utf-8"))
+    instance = kustomization["labels"][0]["pairs"]["app.kubernetes.io/instance"]
+    assert f"the name of the instance (`{instance}`" in page
+    assert "`application.resourceTrackingMethod: annotation`" in page
+
+
 def test_flux_renders_the_helm_release() -> None:
     (release,) = examples("gitops.md", "helmrelease.yaml")
     chart = ROOT / release["spec"]["chart"]["spec"]["chart"]
