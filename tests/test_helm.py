@@ -774,6 +774,8 @@ def egress(**values: Any) -> set[int]:
 
 def test_nobody_is_shut_out_by_default() -> None:
     assert not of_kind(render(LEAST), "NetworkPolicy")
+    upgrade = generate.README.read_text(encoding="utf-8").split("## Upgrade")[1].split("\n## ")[0]
+    assert "unless you set `networkPolicy.enabled`" in upgrade
 
 
 GATEWAY = "http://gateway.example.com:8080/cohere"
@@ -987,6 +989,23 @@ def test_the_chart_renders_exactly_when_the_exporter_starts(config: dict[str, An
         values.pop("apiKey")
     done = template(values)
     assert (done.returncode == 0) == starts(config, tmp_path), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("group", "given"),
+    [
+        ("extraArgs", ["--poll.interval=0s"]),
+        ("extraEnv", [{"name": "HTTPS_PROXY", "value": "socks9://proxy.example.com:1"}]),
+        ("envFrom", [{"configMapRef": {"name": "any"}}]),
+    ],
+)
+def test_what_is_not_config_is_left_to_the_exporter_as_the_readme_says(group: str, given: list[Any]) -> None:
+    paragraph = generate.README.read_text(encoding="utf-8").split("renders exactly when the exporter")[1]
+    paragraph = paragraph.split("\n\n")[0]
+
+    assert template({**LEAST, group: given}).returncode == 0
+    assert f"`{group}`" in paragraph
+    assert paragraph.startswith(" starts with `config`")
 
 
 @pytest.fixture(scope="module")
