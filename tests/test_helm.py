@@ -702,6 +702,7 @@ def test_the_grafana_operator_finds_the_dashboards() -> None:
         assert reference["key"] in maps[reference["name"]]["data"]
         assert board["metadata"]["namespace"] == maps[reference["name"]]["metadata"]["namespace"]
         assert board["spec"]["instanceSelector"] == {"matchLabels": {"dashboards": "main"}}
+        assert board["spec"]["allowCrossNamespaceImport"] is True
 
 
 def test_tls_needs_no_more_than_the_secret_of_cert_manager() -> None:
