@@ -82,6 +82,18 @@ def test_the_unit_and_the_readme_speak_of_the_same_paths() -> None:
     assert EXPOSURE.removesuffix(" OK") in README
 
 
+def test_every_unit_that_is_installed_is_upgraded_and_uninstalled() -> None:
+    install = "\n".join((INSTALL_UNIT, INSTALL_INSTANCE))
+    units = re.findall(r"^install .* deploy/systemd/\S+ (/\S+\.service)$", install, re.MULTILINE)
+    assert len(units) == 2
+    for section, command in (("Upgrade", "install -m 644"), ("Uninstall", "rm -rf")):
+        text = "\n".join(line for line in "".join(commands(section)).splitlines() if command in line)
+        assert [unit for unit in units if f" {unit}" not in text] == []
+    uninstall = "".join(commands("Uninstall"))
+    state = settings_of(FOLDER / "cohere-finetune-exporter@.service")["StateDirectory"].removesuffix("%i")
+    assert f" /var/lib/{state}* /var/lib/private/{state}*" in uninstall
+
+
 def test_the_example_of_a_configuration_changes_nothing_but_what_it_says() -> None:
     content = yaml.safe_load((FOLDER / "config.yml").read_text(encoding="utf-8"))
     _, settings = load([f"--config.file={FOLDER / 'config.yml'}"], {})
@@ -359,8 +371,13 @@ async def test_it_is_started_again_when_it_dies(opt: Path) -> None:
 async def test_nothing_is_left_when_it_is_uninstalled_as_the_readme_tells(opt: Path, tmp_path: Path) -> None:
     shutil.copytree(opt, tmp_path / "opt", symlinks=True)
     async with installed(tmp_path / "opt") as system:
+        await system.output(INSTALL_INSTANCE, folder="/srv")
+        await system.output(f"sed 's/:10220/:10230/' {ETC}/config.yml > {ETC}/research/config.yml")
         await system.output(START)
-        (uninstall,) = commands("Uninstall")
-        await system.output(uninstall)
+        await system.output(START_INSTANCE)
+        _, upgrade_instances = commands("Upgrade")
+        await system.output(upgrade_instances, folder="/srv")
+        for uninstall in commands("Uninstall"):
+            await system.output(uninstall)
         found = "find / -xdev -name '*cohere-finetune*' -not -path '/srv/*' -not -path '/tmp/*'"
         assert await system.output(f"{found}; ls /opt") == ""
