@@ -907,6 +907,33 @@ def test_rules_that_shut_the_api_out_are_refused(
     assert "p%40ss" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("rules", "url", "is_noted"),
+    [
+        ([{"ports": [{"port": 8080}]}], GATEWAY, True),
+        ([{"ports": [{"port": 8080}, {"port": 53}]}], GATEWAY, True),  # by TCP only
+        ([{"ports": [{"port": 8080}]}, {"ports": [{"port": 53, "protocol": "UDP"}]}], GATEWAY, False),
+        ([{"ports": [{"port": 8080}, {"port": 5353, "protocol": "UDP"}]}], GATEWAY, False),
+        ([{"ports": [{"port": 8080}, {"port": 1, "endPort": 99, "protocol": "UDP"}]}], GATEWAY, False),
+        ([{"ports": [{"port": 8080}, {"port": "dns", "protocol": "UDP"}]}], GATEWAY, False),
+        ([{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}], GATEWAY, False),
+        ([{"ports": [{"port": 8080}]}], "http://10.0.0.7:8080", False),
+        ([{"ports": [{"port": 8080}]}], "http://[2001:db8::1]:8080", False),
+        ([], GATEWAY, False),
+    ],
+)
+def test_notes_name_what_rules_without_dns_leave_unresolved(
+    rules: list[Manifest], url: str, is_noted: bool, notes_chart: Path
+) -> None:
+    policy = {"enabled": True, "egress": rules}
+    values = {**LEAST, "config": {"cohere": {"base-url": url}}, "networkPolicy": policy}
+    aliases = {"hostAliases": [{"ip": "10.0.0.7", "hostnames": ["gateway.example.com"]}]}
+
+    assert ("lets out no DNS" in notes(values, notes_chart)) == is_noted
+    assert ("resolve gateway.example.com." in notes(values, notes_chart)) == is_noted
+    assert "lets out no DNS" not in notes({**values, **aliases}, notes_chart)
+
+
 # The chart renders exactly when the exporter starts.
 
 durations = st.one_of(

@@ -125,3 +125,25 @@ port: the API is in the pod itself.
 {{- end -}}
 {{- join "" (slice (append $found "") 0 1) -}}
 {{- end -}}
+
+{{/* The host of the API if it is a name, and networkPolicy.egress lets out no DNS by which to resolve it. */}}
+{{- define "cohere-finetune-exporter.unresolved" -}}
+{{- $host := (include "cohere-finetune-exporter.address" (include "cohere-finetune-exporter.baseUrl" .) | fromJson).host -}}
+{{- $isName := not (regexMatch "^(localhost|[0-9.]+|\\[.*)?$" $host) -}}
+{{- $rules := .Values.networkPolicy.egress -}}
+{{- if and .Values.networkPolicy.enabled $rules $isName (not .Values.hostAliases) (not .Values.demo.enabled) -}}
+{{- $letsOut := false -}}
+{{- range $rule := $rules -}}
+{{- range $allowed := $rule.ports | default (list (dict "protocol" "UDP")) -}}
+{{- $first := $allowed.port | default 53 -}}
+{{- $isPort := kindIs "string" $first | ternary (list 53 53) (list (int $first) ($allowed.endPort | default $first | int)) -}}
+{{- range $port := list 53 5353 -}}
+{{- if and (eq ($allowed.protocol | default "TCP") "UDP") (ge $port (index $isPort 0)) (le $port (index $isPort 1)) -}}
+{{- $letsOut = true -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $letsOut | ternary "" $host -}}
+{{- end -}}
+{{- end -}}
