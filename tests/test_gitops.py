@@ -126,9 +126,12 @@ def test_the_page_on_secrets_brings_the_key_where_it_is_read() -> None:
         assert name in [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
 
 
-def test_every_value_of_this_chart_on_the_page_of_comparisons_exists() -> None:
+def test_the_page_of_comparisons_names_this_charts_values_and_no_others() -> None:
     page = (ROOT / "docs/chart-values.md").read_text(encoding="utf-8")
     known = {path for path, _, _ in generate.table()}
+    groups: set[str] = set()
     for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE):
-        first, *_ = re.findall(r"`([\w.]+)`", row)
-        assert [path for path in known if f"{path}.".startswith(f"{first}.")], first
+        named = re.findall(r"`([\w.]+)`", row)
+        assert [path for path in known if f"{path}.".startswith(f"{named[0]}.")], named[0]
+        groups |= {name.partition(".")[0] for name in named}
+    assert {path.partition(".")[0] for path in known} - groups == {"enabled"}  # a parent chart's
