@@ -1,5 +1,6 @@
 """No month holds more calls than it may, restarts included, and the list is polled to its end."""
 
+import asyncio
 import json
 import os
 import stat
@@ -264,6 +265,21 @@ class TestTheBudgetFile:
                 await quota.remember()
         assert len(failures) == 3
         assert [line["log_level"] for line in lines] == ["warning"]
+
+    @pytest.mark.anyio
+    async def test_holds_every_call_of_those_that_are_made_at_once(
+        self, path: Path, clock: FakeClock
+    ) -> None:
+        quota, failures = self.start(path, clock, calls=1000)
+
+        async def call() -> None:
+            quota.spend(discretionary=False)
+            made = 1000 - quota.left
+            await quota.remember()
+            assert sum(json.loads(path.read_text())["calls"].values()) >= made
+
+        await asyncio.gather(*(call() for _ in range(100)))
+        assert not failures
 
     @pytest.mark.anyio
     async def test_is_replaced_atomically_and_for_its_owner_alone(

@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,8 +51,8 @@ class BudgetFile:
             self._failed("budget file cannot be read; calls made before are not counted", error)
             return {}, 1
 
-    def save(self, calls: dict[float, int], pages: int) -> None:
-        """Replace the file atomically; a failure is logged once and counted."""
+    def save(self, calls: dict[float, int], pages: int) -> bool:
+        """Replace the file atomically and return whether it is; a failure is logged once and counted."""
         new = self._path.with_name(f".{self._path.name}.new")
         try:
             content = {"calls": {str(at): count for at, count in calls.items()}, "pages": pages}
@@ -60,14 +61,17 @@ class BudgetFile:
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(self._path)
-            self._error = ""
         except OSError as error:
             self._failed("budget file cannot be written; a restart will forget calls", error)
+            return False
+        self._error = ""
+        return True
 
     def _failed(self, words: str, error: Exception) -> None:
         self._on_failure()
         if words != self._error:
-            log.warning(words, file=str(self._path), error=repr(error))
+            reason = error.strerror if isinstance(error, OSError) else repr(error)
+            log.warning(words, file=str(self._path), error=reason)
         self._error = words
 
 
@@ -83,6 +87,8 @@ class Quota:
         # short whatever the quota.
         self._spent: dict[float, int] = {}
         self._pages = 1
+        self._remembered: tuple[dict[float, int], int] = {}, 0
+        self._remembering = threading.Lock()
         if self._file:
             self._restore(*self._file.load())
 
@@ -150,9 +156,15 @@ class Quota:
     async def remember(self) -> None:
         """Write what was spent to the file, if there is one, before the call is made."""
         if self._file:
-            offset = self._clock.time() - self._clock.monotonic()
-            calls = {round(at + offset, 1): count for at, count in self._spent.items()}
-            await asyncio.to_thread(self._file.save, calls, self._pages)
+            await asyncio.to_thread(self._save, self._file)
+
+    def _save(self, file: BudgetFile) -> None:
+        with self._remembering:  # who waited finds that what it spent has been written
+            state = dict(self._spent), self._pages
+            if state != self._remembered:
+                offset = self._clock.time() - self._clock.monotonic()
+                calls = {round(at + offset, 1): count for at, count in state[0].items()}
+                self._remembered = state if file.save(calls, self._pages) else self._remembered
 
     def interval(self, pages: int, readings: int, *, is_busy: bool) -> float:
         """Return the seconds from one poll to the next: a list of `pages` pages, and so many `readings`.
