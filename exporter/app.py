@@ -49,7 +49,7 @@ from exporter.web.landing import Overview
 from exporter.web.limits import InFlight, Limits
 from exporter.web.messages import Request, Response
 from exporter.web.policy import enforce
-from exporter.web.recent import RecentValues
+from exporter.web.recent import Curve, RecentValues
 from exporter.web.reload import WebConfigReloader
 from exporter.web.server import WebServer, listen
 from exporter.web.views import PROBES, View, create_views, route
@@ -147,6 +147,7 @@ class Exporter:
             exclude=exclude,
         )
         self.recent = RecentValues()
+        self._curves: Mapping[str, Curve] = {}
         self.poller = Poller(
             self.client,
             schedule=PollSchedule(
@@ -197,7 +198,7 @@ class Exporter:
             stale_after=self.poller.schedule.freshness.stale_after,
             calls_left=self._quota.left if self._settings.cohere.calls_per_month else None,
             snapshot=self.exposition.snapshot,
-            curves=self.recent.curves,
+            curves=self._curves,
             now=self._clock.time(),
         )
 
@@ -260,8 +261,9 @@ class Exporter:
             self.steps.offer(new)
 
     async def _publish(self, snapshot: Snapshot) -> None:
-        self.recent.published(snapshot)
+        curves = self.recent.of(snapshot)
         await self.exposition.publish(snapshot)
+        self._curves = curves  # not before the numbers that stand beside them
         await self.steps.publish()
         self.telemetry.published(snapshot)
         self.published.set()

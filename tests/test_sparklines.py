@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,8 +22,14 @@ def reading(
     return StepRows(model=FinetunedModel(id=model_id, status=status), rows=new, is_new_run=is_new_run)
 
 
-def points(recent: RecentValues, model_id: str = "m") -> list[tuple[int, float]]:
-    curve = recent.curves[model_id]
+def curves(recent: RecentValues, *trained: str, **others: str) -> Mapping[str, Curve]:
+    statuses = dict.fromkeys(trained or ("m",), Status.FINETUNING) | others
+    states = tuple(ModelState(FinetunedModel(id=key, status=status)) for key, status in statuses.items())
+    return recent.of(Snapshot(states=states, status_counts={}))
+
+
+def points(recent: RecentValues) -> list[tuple[int, float]]:
+    curve = curves(recent)["m"]
     return list(zip(curve.steps, curve.values, strict=True))
 
 
@@ -38,11 +45,11 @@ def test_the_values_on_the_highest_steps_are_kept_in_order_of_step() -> None:
 def test_it_is_the_loss_that_is_kept_or_else_the_score() -> None:
     recent = RecentValues()
     recent.add(reading(*rows((1, 0.3), metric="accuracy")))
-    assert recent.curves["m"].metric == "accuracy"
+    assert curves(recent)["m"].metric == "accuracy"
     recent.add(reading(StepRow(2, None, {"accuracy": 0.4, "cross_entropy": 1.5})))
     recent.add(reading(*rows((3, 0.5), metric="accuracy")))
     recent.add(reading(StepRow(4, None, {})))
-    assert recent.curves["m"].metric == "cross_entropy"
+    assert curves(recent)["m"].metric == "cross_entropy"
     assert points(recent) == [(2, 1.5)]
 
 
@@ -52,17 +59,24 @@ def test_values_are_forgotten_with_their_run_and_after_training() -> None:
         recent.add(reading(*rows((5, 0.5)), model_id=model_id))
     recent.add(reading(*rows((1, 0.9)), is_new_run=True))
     recent.add(reading(*rows((6, 0.4)), status=Status.READY, model_id="late"))
-    listed = {"m": Status.FINETUNING, "ready": Status.READY}
-    states = tuple(ModelState(FinetunedModel(id=key, status=status)) for key, status in listed.items())
-    recent.published(Snapshot(states=states, status_counts={}))
-    assert list(recent.curves) == ["m"]
+    assert list(curves(recent, "m", ready=Status.READY)) == ["m"]
     assert points(recent) == [(1, 0.9)]
+    assert list(curves(recent, "m", "left", "ready")) == ["m"]
+
+
+def test_curves_are_those_of_the_moment_that_the_numbers_beside_them_are_of() -> None:
+    recent = RecentValues()
+    recent.add(reading(*rows((1, 0.9))))
+    shown = curves(recent)
+    recent.add(reading(*rows((2, 0.8))))
+    assert list(shown["m"].steps) == [1]
+    assert list(curves(recent)["m"].steps) == [1, 2]
 
 
 def curve(*values: float) -> Curve:
     recent = RecentValues()
     recent.add(reading(*rows(*enumerate(values, 1_000))))
-    return recent.curves["m"]
+    return curves(recent)["m"]
 
 
 def test_a_sparkline_says_in_words_what_it_shows() -> None:
@@ -84,6 +98,6 @@ def test_without_two_numbers_there_is_no_sparkline() -> None:
 def test_whatever_the_numbers_the_curve_stays_in_its_place(values: dict[int, float]) -> None:
     recent = RecentValues()
     recent.add(reading(*rows(*values.items())))
-    for x, y in re.findall(r"[ML](\S+?) ([\d.-]+)", sparkline(recent.curves["m"])):
+    for x, y in re.findall(r"[ML](\S+?) ([\d.-]+)", sparkline(curves(recent)["m"])):
         assert 0 <= float(x) <= 120
         assert 0 <= float(y) <= 28

@@ -29,11 +29,6 @@ class RecentValues:
     def __init__(self) -> None:
         self._curves: dict[str, Curve] = {}
 
-    @property
-    def curves(self) -> Mapping[str, Curve]:
-        """The curves as they are now."""
-        return self._curves
-
     def add(self, new: StepRows) -> None:
         """Add the rows of a reading; they may be older than those known."""
         if new.is_new_run:
@@ -52,9 +47,11 @@ class RecentValues:
             metric, array("q", steps), array("d", [points[step] for step in steps])
         )
 
-    def published(self, snapshot: Snapshot) -> None:
-        """Forget the models that are no longer in training."""
-        if not self._curves:
-            return
-        training = {state.model.id for state in snapshot.states if state.model.status == Status.FINETUNING}
-        self._curves = {model_id: curve for model_id, curve in self._curves.items() if model_id in training}
+    def of(self, snapshot: Snapshot) -> Mapping[str, Curve]:
+        """Forget the models that are no longer in training; return the curves as they are now."""
+        if self._curves:
+            training = {
+                state.model.id for state in snapshot.states if state.model.status == Status.FINETUNING
+            }
+            self._curves = {key: curve for key, curve in self._curves.items() if key in training}
+        return dict(self._curves)
