@@ -70,7 +70,7 @@ rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts e
 
 image: VERSION ?= $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
 image: REVISION ?= $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null || echo unknown)
-image: SOURCE ?= $(shell sed -n '/^\[project.urls\]/,/^$$/s/^Source = "\(.*\)"/\1/p' pyproject.toml)
+image: SOURCE ?= $(shell sed -n '/^\[project.urls\]/,/^$$/s/^Source *= *"\([^"]*\)".*/\1/p' pyproject.toml)
 image: BASE ?= $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' deploy/docker/Dockerfile)
 image: BASE_DIGEST ?= $(word 2,$(subst @, ,$(BASE)))
 image: CREATED ?= $(shell git show --no-patch --format=%cI 2>/dev/null)

@@ -44,13 +44,13 @@ def test_the_site_knows_its_address_and_links_to_the_source() -> None:
 
 
 @pytest.mark.slow
-def test_the_image_is_labelled_with_the_source(tmp_path: Path) -> None:
+def test_the_image_is_labelled_with_the_source_as_the_page_has_it_set(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    sample = page.partition("```toml\n")[2].partition("```")[0]
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "exporter").mkdir()
     (tmp_path / "exporter" / "__init__.py").write_text('__version__ = "1"\n')
-    (tmp_path / "pyproject.toml").write_text(
-        f'[project.urls]\nSource = "{SET["Source"]}"\n\n[other]\nSource = "x"\n'
-    )
+    (tmp_path / "pyproject.toml").write_text(f'{sample}\n[other]\nSource = "x"\n')
     command = ["make", "--dry-run", "image", "BUILDER=podman"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert f"--build-arg SOURCE={SET['Source']} " in run.stdout
+    assert f"--build-arg SOURCE={urls(sample)['Source']} \\\n" in run.stdout
