@@ -6,7 +6,8 @@
 - the table of values in the chart's page, from the comments in values.yaml;
 - alerts, recording rules and dashboards as files of the chart and of the kustomize components: each folder
   works by itself;
-- the systemd unit as a template unit.
+- the systemd unit as a template unit;
+- the exporter's version where deployments and pages name it.
 """
 
 import json
@@ -18,7 +19,9 @@ from typing import Any
 
 import yaml
 
+from deploy import versions
 from deploy.prometheus import recording, rules
+from exporter import __version__
 from exporter.settings import Option, options
 
 DEPLOY = Path(__file__).parent
@@ -165,6 +168,7 @@ def files() -> Iterator[tuple[Path, str]]:
         yield CHART / "files/dashboards" / file.name, content
         yield DEPLOY / "kubernetes/components/dashboards" / file.name, content
     yield UNIT.with_name(f"{UNIT.stem}@.service"), template_unit(UNIT.read_text(encoding="utf-8"))
+    yield from versions.files(__version__)
 
 
 def schema() -> str:

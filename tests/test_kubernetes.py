@@ -389,7 +389,7 @@ def test_a_remote_base_is_used_by_its_tag(tmp_path: Path, monkeypatch: pytest.Mo
     repository = tmp_path / "repository"
     shutil.copytree(KUBERNETES, repository / "deploy/kubernetes")
     git = (program("git"), "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@example.com")
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "any"], ["tag", "v0.1.0"]):
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "any"], ["tag", f"v{__version__}"]):
         subprocess.run([*git, *command], check=True, timeout=60)
     (block,) = examples("kustomization.yaml", "?ref=")
     (address,) = set(re.findall(r"https://git\.example\.com/\S+?\.git", block))

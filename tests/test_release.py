@@ -8,19 +8,29 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
+from deploy import versions
 from exporter import __version__
-from tools.release import CHART, dependencies, section
+from tools.release import dependencies, section
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_chart_installs_the_version_of_the_code() -> None:
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
-    assert chart["appVersion"] == __version__
+def test_another_version_leaves_none_of_the_old_one() -> None:
+    written = dict(versions.files("98.76.54"))
+    named = re.compile(rf"(?<![\d.]){re.escape(__version__)}(?!\.?\d)")
+    kinds = {"", ".md", ".yml", ".yaml", ".tpl", ".txt"}
+    pages = [*ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*"), *(ROOT / "docs").rglob("*")]
+    texts = {
+        path.relative_to(ROOT): written.get(path, path.read_text(encoding="utf-8"))
+        for path in pages
+        if path.is_file() and path.suffix in kinds
+    }
+    recorded = Path("docs/first-steps.md")  # what a version of the time printed
+    assert [path for path, text in texts.items() if named.search(text) and path != recorded] == []
+    assert all("98.76.54" in text for text in written.values())
 
 
 def test_the_changelog_has_a_section_for_what_comes_next() -> None:

@@ -1,7 +1,8 @@
 """Builds what a release consists of into `dist/`: `make release`.
 
-The version is that of `exporter/__init__.py`; tag, chart and changelog must agree with it. Nothing is signed
-here: a signature is worth what the identity behind it is, so CI attests the files that SHA256SUMS lists.
+The version is that of `exporter/__init__.py`; tag, changelog and every file that names it must agree with it.
+Nothing is signed here: a signature is worth what the identity behind it is, so CI attests the files that
+SHA256SUMS lists.
 """
 
 import argparse
@@ -15,8 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from deploy import versions
 from exporter import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -64,10 +64,10 @@ def section(changelog: str, heading: str) -> str:
 
 
 def _agreed(tag: str) -> str:
-    """Return the notes of the release; ReleaseError when version, tag, chart and changelog differ."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
-    if chart["appVersion"] != __version__:
-        raise ReleaseError(f"Chart.yaml: appVersion is {chart['appVersion']}, the version {__version__}")
+    """Return the notes of the release; ReleaseError when a file, tag or changelog has another version."""
+    for path, content in versions.files(__version__):
+        if path.read_text(encoding="utf-8") != content:
+            raise ReleaseError(f"{path.name} names another version; run make manifests")
     if tag and tag != f"v{__version__}":
         raise ReleaseError(f"the tag is {tag}, the version {__version__}")
     heading = __version__ if tag else "Unreleased"
