@@ -60,7 +60,7 @@ docs: $(VENV)/.dev ## write docs/metrics.md, docs/configuration.md and the table
 dashboards: $(VENV)/.dev ## write grafana/dashboards and their copies in the manifests from the code, and test them
 	$(BIN)/python -m grafana.generate
 	$(BIN)/python -m deploy.generate
-	$(BIN)/python -m pytest tests/test_dashboards.py tests/test_dashboards_queries.py tests/test_dashboards_values.py $(ARGS)
+	$(BIN)/python -m pytest tests/test_dashboards.py tests/test_dashboards_accounts.py tests/test_dashboards_queries.py tests/test_dashboards_values.py $(ARGS)
 
 rules: $(VENV)/.dev ## write the Prometheus rules, their copies and the index of the runbooks from their tables
 	$(BIN)/python -m deploy.generate

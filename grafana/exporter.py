@@ -8,16 +8,19 @@ from grafana.layout import Shelf
 from grafana.looks import words
 from grafana.panels import Column, graph, listing, single
 from grafana.promql import EXPORTER as EACH
-from grafana.promql import chosen, labelled
+from grafana.promql import IDENTITY, chosen, expected, labelled, remembered
 from grafana.variables import of_label
 
 INSTANCE = 'instance=~"$instance"'
 BUILD = chosen("cohere_exporter_build_info", INSTANCE)
 OWN = f"and on ({EACH}) {BUILD}"
 """Narrows metrics that every process has to those of the exporter."""
+EXPECTED = expected(EACH, INSTANCE)
+TARGET = f"(max by ({EACH}) ({chosen('up', INSTANCE)}) and on ({EACH}) {EXPECTED})"
 SEEN = f"max by ({EACH}) (last_over_time({BUILD}[$__range]))"
-"""Every exporter that was scraped in the time range, also when it is gone now."""
-STATE = f"max by ({EACH}) ({chosen('up', INSTANCE)})\nand on ({EACH}) {SEEN}\nor on ({EACH}) -1 + 0 * {SEEN}"
+# A target that has left is missed for longer than the time range only if nothing took its place.
+GONE = f"({SEEN}\nor on ({EACH}) {EXPECTED}\nunless on ({IDENTITY}) ({TARGET} == 1))"
+STATE = f"{TARGET}\nor on ({EACH}) 0 * {GONE} - 1"
 """1: scraped, 0: cannot be scraped, -1: no target any more."""
 MONTH = 31 * 86400
 
@@ -57,7 +60,7 @@ def _up() -> Panel:
     return single(
         "Exporters up",
         "Exporters that Prometheus scrapes. One is enough for one key: each more only adds its calls.",
-        f"count(({STATE}) == 1) or 0 * count({SEEN})",
+        f"count(({STATE}) == 1) or 0 * count({EXPECTED})",
         empty="no exporter",
     )
 
@@ -65,9 +68,9 @@ def _up() -> Panel:
 def _not_up() -> Panel:
     return single(
         "Down or gone",
-        "Exporters that were scraped in the time range and are not now: the target is down, or no target any "
-        "more. An exporter that was moved, or removed for good, counts until the time range has passed it.",
-        f"count(({STATE}) < 1) or 0 * count({SEEN})",
+        "Targets of exporters that are down, also such that never answered, and exporters that are no target "
+        "any more: those of the time range, and those of a week of an account that has no other one.",
+        f"count(({STATE}) < 1) or 0 * count({EXPECTED})",
         steps=((None, "transparent"), (1, "red")),
         filled=True,
         empty="no exporter",
@@ -75,18 +78,18 @@ def _not_up() -> Panel:
 
 
 def _exporters() -> Panel:
-    last_success = f"max by ({EACH}) (last_over_time({own('last_success_timestamp_seconds')}[$__range]))"
+    last_success = f"max by ({EACH}) ({remembered(own('last_success_timestamp_seconds'))})"
     # Multiplied by the interval, the 1 of each build is the interval, and a query is saved.
     interval = f"on ({EACH}) group_left () {each('poll_interval_seconds')}"
     return listing(
         "Exporters",
-        "One row for each exporter that was scraped in the time range, also for one that is down or gone: "
-        "the state of its target and of the API, why its last poll failed, the age of its data, how often "
-        "it polls, and the calls left of --cohere.calls-per-month. A call comes back after 31 days.",
+        "One row for each exporter, also for one that is down, gone or never answered: the state of its "
+        "target and of the API, why its last poll failed, the age of its data, how often it polls, and the "
+        "calls left of --cohere.calls-per-month. A call comes back after 31 days.",
         STATE,
         f"max by ({EACH}) ({chosen('cohere_up', INSTANCE)})",
         f"max by ({EACH}, reason) ({own('last_poll_failed')} == 1)",
-        f"clamp_min(time() - ({last_success} > 0), 0)",
+        f"clamp_min(time() - ({last_success} > 0), 0)\nand on ({EACH}) ({STATE})",
         each("last_poll_duration_seconds"),
         f"max by ({EACH}, version, revision, python_version) ({BUILD} * {interval})",
         f"1000 * {each('next_poll_timestamp_seconds')}",
@@ -128,7 +131,7 @@ def _exporters() -> Panel:
             Column(field="job", title="Job", width=190),
         ],
         sort_by="Target",
-        empty="No exporter was scraped in this time range",
+        empty="No exporter is a target, or was one within a week",
     )
 
 

@@ -6,6 +6,9 @@ that a Prometheus does not set matches as empty, so it costs nothing. No express
 engines drop.
 """
 
+from deploy.prometheus.exporters import NAMED
+from deploy.prometheus.rows import SELECTOR
+from deploy.prometheus.thresholds import THRESHOLDS
 from exporter.families import STEP_FAMILIES
 from exporter.model import Status
 from grafana.looks import LOOKS, code
@@ -18,6 +21,7 @@ CHOSEN = 'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"'
 CHOSEN_STEPS = CHOSEN.replace('"$job"', '"($job)(-steps)?"')
 """The same of /metrics/steps, whose job has a name of its own."""
 DAY = 86400
+REMEMBERED = THRESHOLDS["remembered"].value
 
 _STEPS = {family.name for family in STEP_FAMILIES}
 
@@ -99,6 +103,22 @@ def new_failures() -> str:
     )
 
 
+def remembered(series: str) -> str:
+    """Return the last samples in the time range, and in the time for which the alerts expect an exporter."""
+    return f"last_over_time({series}[$__range]) or last_over_time({series}[{REMEMBERED}s])"
+
+
+def expected(by: str, *matchers: str) -> str:
+    """Return what there should be an exporter of, by these labels, as the alerts know it.
+
+    That is what was scraped, and targets that never answered but are exporters by their names.
+    """
+    named_so = (selector.replace(SELECTOR, ", ".join((CHOSEN, *matchers))) for selector in NAMED)
+    never_answered = (f"max_over_time({selector}[{REMEMBERED}s]) == 0" for selector in named_so)
+    build = remembered(chosen("cohere_exporter_build_info", *matchers))
+    return f"max by ({by}) (\n  " + "\n  or ".join((build, *never_answered)) + "\n)"
+
+
 def age_of_data(*matchers: str) -> str:
     """Return the seconds since the last success, labelled by what they mean; -1 where there was none.
 
@@ -106,18 +126,18 @@ def age_of_data(*matchers: str) -> str:
     be fresh: of one that vanished the last time is known, but no data is left.
     """
 
-    def now(family: str, window: str = "") -> str:
-        series = chosen(f"cohere_exporter_{family}_seconds", *matchers)
-        return f"max by ({IDENTITY}) ({f'last_over_time({series}{window})' if window else series})"
+    def own(family: str) -> str:
+        return chosen(f"cohere_exporter_{family}_seconds", *matchers)
 
-    scraped = now("last_success_timestamp")
-    success = f"({scraped} or {now('last_success_timestamp', '[$__range]')})"
+    scraped, limit = (
+        f"max by ({IDENTITY}) ({own(each)})" for each in ("last_success_timestamp", "stale_after")
+    )
+    success = f"({scraped} or max by ({IDENTITY}) ({remembered(own('last_success_timestamp'))}))"
     # Before the first success the time is 0, and the age would be that of Unix. Clocks differ: clamp.
     age = f"clamp_min(time() - ({success} > 0), 0)"
-    limit = now("stale_after")
     worst_first = {
         "gone": f"{age} unless {scraped}",
-        "never": f"({success} == 0) - 1",
+        "never": f"({success} == 0) - 1 or 0 * {expected(IDENTITY, *matchers)} - 1 unless {success}",
         "stale": f"{age} > {limit}",
         "late": f"{age} > {limit} / 2",
         "fresh": age,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ def _queries() -> Iterator[Query]:
 
 
 QUERIES = tuple(_queries())
+
+
+def filled(expr: str, variables: Mapping[str, str]) -> str:
+    """Return a query with its variables filled in."""
+    return re.sub(r"\$([a-z_]+)", lambda name: variables[name[1]], expr)
 
 
 def variables(name: str) -> dict[str, dict[str, Any]]:

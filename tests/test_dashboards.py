@@ -19,7 +19,7 @@ from grafana.board import EXPORTER, FLEET, MODEL
 from grafana.generate import DASHBOARDS, FOLDER, render
 from grafana.looks import CLEAR, LOOKS, NEUTRAL, OTHER, by_code, code
 from grafana.panels import NOTHING
-from grafana.promql import CHOSEN, CHOSEN_STEPS
+from grafana.promql import CHOSEN, CHOSEN_STEPS, REMEMBERED
 from tests.dashboards import BOARDS, PANEL_IDS, PANELS, QUERIES, Query, everywhere, variables
 from tests.programs import ROOT
 
@@ -41,6 +41,7 @@ FIXED_WINDOWS = {
     "[1d]": "failures of the last 24 hours, whatever the dashboard's range is",
     "[30d:5m]": "what another model had at the same step, however long ago it was trained",
     "[$__range:1m]": "minutes in each status",
+    f"[{REMEMBERED}s]": "for how long the alerts expect an exporter that was there",
     "[10m]": "pace over time: steps are a minute apart, the rate interval may be shorter",
 }
 """Windows that are not Grafana's, with the reason."""
@@ -177,7 +178,7 @@ def test_a_sentence_for_an_empty_panel_does_not_stand_in_its_cells_and_legends(
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.place)
 def test_every_query_asks_for_the_accounts_that_are_chosen(query: Query) -> None:
-    for selector in re.findall(r"\b(?:cohere|process|ALERTS)[A-Za-z_]*(\{[^}]*\})?", query.expr):
+    for selector in re.findall(r"\b(?:cohere|process|ALERTS|up\b)[A-Za-z_]*(\{[^}]*\})?", query.expr):
         assert CHOSEN in selector or CHOSEN_STEPS in selector, query.expr
 
 

@@ -16,7 +16,7 @@ from exporter.model import Status
 from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
 from tests.clients import plain_client
-from tests.dashboards import PANELS, QUERIES, Query, colors, variables
+from tests.dashboards import PANELS, QUERIES, Query, colors, filled, variables
 from tests.editions import every_edition
 from tests.monitoring import prometheus
 from tests.programs import KEY, Running, exporter, simulated_api
@@ -81,7 +81,7 @@ class Prometheus:
         when = {"start": now - 60, "end": now, "step": 1} if query.is_range else {"time": now}
         api = "query_range" if query.is_range else "query"
         async with plain_client() as client:
-            parameters = {"query": self._filled(query.expr), **when}
+            parameters = {"query": filled(query.expr, self.variables), **when}
             answer = await client.post(f"{self._url}/api/v1/{api}", data=parameters)
         assert answer.status_code == 200, f"{query.place}: {answer.text}"
         series: list[Series] = answer.json()["data"]["result"]
@@ -108,9 +108,6 @@ class Prometheus:
             while not (answer := await self.now(expr)):  # noqa: ASYNC110 - another process changes it
                 await asyncio.sleep(0.2)
         return answer
-
-    def _filled(self, expr: str) -> str:
-        return re.sub(r"\$([a-z_]+)", lambda name: self.variables[name[1]], expr)
 
 
 @asynccontextmanager

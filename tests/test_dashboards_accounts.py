@@ -1,0 +1,166 @@
+"""What the dashboards say of accounts whose exporters come, go and never answer, calculated by promtool.
+
+Every family of the exporter is written at every scrape, so nothing passes because a series is missing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.dashboards import QUERIES, filled
+from tests.editions import every_edition
+from tests.exporter_model import HOUR, MINUTE, Exporter, input_series
+from tests.programs import program, run
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+EXPRESSIONS = {query.place: query.expr for query in QUERIES}
+LABELS = ("cluster", "namespace", "job", "instance", "base_type", "dataset", "creator")
+
+UP, NOT_UP = "exporter: Exporters up A", "exporter: Down or gone A"
+TARGETS, API, AGE = "exporter: Exporters A", "exporter: API A", "exporter: Age of data A"
+FLEET_API, FLEET_AGE = "fleet: API A", "fleet: Age of data A"
+
+A = Exporter()
+B = Exporter(labels={"namespace": "prod", "job": "b"}, instance="b:10220")
+NAMED = replace(A, labels={"namespace": "ml", "job": "cohere-finetuning"}, instance="a:80")
+ROW_A = 'instance="a:10220",job="a",namespace="ml"'
+ROW_B = 'instance="b:10220",job="b",namespace="prod"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Exporters, and what queries of the dashboards answer at a moment, by the labels of the answers."""
+
+    name: str
+    exporters: Sequence[Exporter]
+    at: float
+    answers: Mapping[str, Mapping[str, float]]
+    window: str = "6h"
+    scrape: float = 60
+
+
+CASES = [
+    Case(
+        name="a target that has been down for longer than the time range stays, and turns the tiles red",
+        exporters=[replace(A, up=lambda now: now < HOUR), B],
+        at=8 * HOUR,
+        answers={
+            UP: {"": 1},
+            NOT_UP: {"": 1},
+            TARGETS: {ROW_A: 0, ROW_B: 1},
+            "exporter: Exporters D": {ROW_A: 7 * HOUR + MINUTE, ROW_B: 0},
+            API: {"": -1},
+            AGE: {'age="gone"': 7 * HOUR + MINUTE},
+            FLEET_API: {"": -1},
+            FLEET_AGE: {'age="gone"': 7 * HOUR + MINUTE},
+        },
+    ),
+    Case(
+        name="so does one that left the list of targets before the time range",
+        exporters=[replace(A, up=lambda now: True if now < HOUR else None), B],
+        at=8 * HOUR,
+        answers={
+            UP: {"": 1},
+            NOT_UP: {"": 1},
+            TARGETS: {ROW_A: -1, ROW_B: 1},
+            API: {"": -1},
+            AGE: {'age="gone"': 7 * HOUR + MINUTE},
+        },
+    ),
+    Case(
+        name="on Fleet, an account that has been gone for longer than a day is not forgotten",
+        exporters=[replace(A, up=lambda now: now < HOUR), B],
+        at=26 * HOUR,
+        answers={FLEET_API: {"": -1}, FLEET_AGE: {'age="gone"': 25 * HOUR + 5 * MINUTE}},
+        window="24h",
+        scrape=300,
+    ),
+    *(
+        Case(
+            name=f"an exporter that never answered is known by {what}, as the alerts know it",
+            exporters=[replace(never, up=lambda now: False), B],
+            at=3 * HOUR,
+            answers={
+                UP: {"": 1},
+                NOT_UP: {"": 1},
+                TARGETS: {row: 0, ROW_B: 1},
+                API: {"": -1},
+                AGE: {'age="never"': -1},
+                FLEET_API: {"": -1},
+                FLEET_AGE: {'age="never"': -1},
+            },
+        )
+        for what, never, row in (
+            ("its port", A, ROW_A),
+            ("its job", NAMED, 'instance="a:80",job="cohere-finetuning",namespace="ml"'),
+        )
+    ),
+    Case(
+        name="also where it is the only one",
+        exporters=[replace(A, up=lambda now: False)],
+        at=3 * HOUR,
+        answers={
+            UP: {"": 0},
+            NOT_UP: {"": 1},
+            TARGETS: {ROW_A: 0},
+            API: {"": -1},
+            AGE: {'age="never"': -1},
+        },
+    ),
+    Case(
+        name="targets of other programs, and of the job of training steps, are no exporters that are down",
+        exporters=[
+            B,
+            replace(A, instance="a:9090", up=lambda now: False),
+            replace(A, labels={"namespace": "ml", "job": "cohere-finetuning-steps"}, up=lambda now: False),
+        ],
+        at=3 * HOUR,
+        answers={NOT_UP: {"": 0}, TARGETS: {ROW_B: 1}, API: {"": 1}, AGE: {'age="fresh"': 0}},
+    ),
+    Case(
+        name="a pod that was replaced before the time range is not missed",
+        exporters=[
+            replace(A, up=lambda now: True if now < HOUR else None),
+            replace(A, instance="new:10220", up=lambda now: None if now < HOUR else True),
+        ],
+        at=8 * HOUR,
+        answers={
+            UP: {"": 1},
+            NOT_UP: {"": 0},
+            TARGETS: {'instance="new:10220",job="a",namespace="ml"': 1},
+            "exporter: Exporters D": {'instance="new:10220",job="a",namespace="ml"': 0},
+            API: {"": 1},
+            AGE: {'age="fresh"': 0},
+        },
+    ),
+]
+
+
+@every_edition
+async def test_the_dashboards_know_of_accounts_what_the_alerts_know(tmp_path: Path) -> None:
+    file = tmp_path / "dashboards.test.yml"
+    file.write_text(json.dumps({"tests": [group(case) for case in CASES]}))
+    code, out, err = await run(program("promtool"), "test", "rules", str(file))
+    assert code == 0, out + err
+
+
+def group(case: Case) -> dict[str, object]:
+    """Return a case as promtool reads it."""
+    variables = dict.fromkeys(LABELS, ".*") | {"__range": case.window}
+    return {
+        "name": case.name,
+        "interval": f"{case.scrape:.0f}s",
+        "input_series": input_series(case.exporters, case.at + case.scrape, case.scrape),
+        "promql_expr_test": [
+            {
+                "expr": filled(EXPRESSIONS[place], variables),
+                "eval_time": f"{case.at:.0f}s",
+                "exp_samples": [{"labels": f"{{{row}}}", "value": value} for row, value in answer.items()],
+            }
+            for place, answer in case.answers.items()
+        ],
+    }
