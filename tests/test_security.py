@@ -272,7 +272,7 @@ WATCHER = """
 import json, os, sys
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty")
-CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.truncate")
+CHANGES = ("os.remove", "os.mkdir", "os.link", "os.symlink", "os.truncate")
 
 def tell(**event):
     os.write(2, (json.dumps({"msg": "watched", **event}, default=str) + "\\n").encode())
@@ -282,6 +282,8 @@ def watch(event, arguments):
         tell(what="writes", whom=arguments[0])
     elif event in ("socket.connect", "socket.sendto"):
         tell(what="calls", whom=arguments[1])
+    elif event == "os.rename":
+        tell(what="renames", whom=[os.path.basename(path) for path in arguments[:2]])
     elif event in STARTS or event in CHANGES:
         tell(what=event, whom=arguments)
 
@@ -290,7 +292,10 @@ sys.addaudithook(watch)
 
 
 @pytest.mark.anyio
-async def test_it_writes_no_file_starts_no_program_and_calls_nobody_but_the_api(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_budget", [False, True])
+async def test_it_writes_no_file_but_the_budget_starts_no_program_and_calls_nobody_but_the_api(
+    tmp_path: Path, *, has_budget: bool
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(WATCHER)
     watched = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     # The metrics' library would keep its values in files there.
@@ -298,15 +303,22 @@ async def test_it_writes_no_file_starts_no_program_and_calls_nobody_but_the_api(
     async with simulated_api() as (_, api):
         key = tmp_path / "key"
         key.write_text(API_KEY)
-        flags = (f"--cohere.base-url={api}", f"--cohere.api-key-file={key}")
+        flags = [f"--cohere.base-url={api}", f"--cohere.api-key-file={key}"]
+        if has_budget:
+            flags += ["--cohere.calls-per-month=1000", f"--cohere.budget-file={tmp_path / 'budget'}"]
         async with exporter(*flags, environ=watched) as running:
             async with plain_client() as client:
                 assert "cohere_up 1.0" in (await client.get(f"{running.url}/metrics")).text
             assert await running.stop(signal.SIGTERM) == 0
     events = [(event["what"], event["whom"]) for event in running.events if event["msg"] == "watched"]
     address = httpx.URL(api)
-    assert events
-    assert [event for event in events if event != ("calls", [address.host, address.port])] == []
+    assert ("calls", [address.host, address.port]) in events
+    others = {
+        (what, str(whom)) for what, whom in events if what != "calls" or whom != [address.host, address.port]
+    }
+    new, budget = ".budget.new", "budget"
+    saved = {("writes", str(tmp_path / new)), ("renames", str([new, budget]))}
+    assert others == (saved if has_budget else set())
 
 
 @pytest.mark.parametrize("text", ["!!python/object/apply:os.system [id]", "!!python/name:os.system"])
