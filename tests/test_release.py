@@ -76,3 +76,9 @@ def test_the_package_s_page_has_nothing_that_an_index_cannot_show() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     page = (ROOT / project["readme"]).read_text(encoding="utf-8")
     assert re.findall(r"\]\((?!https?://)|<img|!\[", page) == []
+
+
+def test_one_command_renews_every_lock() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlock:")[2].partition("\n\n")[0]
+    renewed = re.findall(r"--output-file (\S+)", recipe)
+    assert sorted(renewed) == sorted(path.name for path in ROOT.glob("requirements*.lock"))
