@@ -1,5 +1,6 @@
 """The project's addresses: in one place, and from there wherever else they belong."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,3 +55,13 @@ def test_the_image_is_labelled_with_the_source_as_the_page_has_it_set(tmp_path: 
     command = ["make", "--dry-run", "image", "BUILDER=podman"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert f"--build-arg SOURCE={urls(sample)['Source']} \\\n" in run.stdout
+
+
+@pytest.mark.slow
+def test_the_base_that_the_page_pins_is_in_the_label() -> None:
+    page = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    variables = re.findall(r"\bBASE=\S+@sha256:[.\w]+", page)
+    assert variables
+    command = ["make", "--dry-run", "image", "BUILDER=podman", *variables]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--build-arg BASE_DIGEST=sha256:... " in run.stdout

@@ -11,6 +11,7 @@ import pytest
 
 from deploy import versions
 from exporter import __version__
+from tools import release
 from tools.release import dependencies, section
 
 pytestmark = pytest.mark.slow
@@ -43,6 +44,17 @@ def test_the_changelog_has_a_section_for_what_comes_next() -> None:
 def test_the_notes_of_a_release_are_its_section(heading: str, text: str) -> None:
     changelog = "# Changelog\n\n## 1.2.1 - 2026-01-02\n\n- a\n\n## [1.2.0] - 2026-01-01\n\n### Added\n\n- b\n"
     assert section(changelog, heading) == text
+
+
+def test_the_checksums_are_of_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "DIST", tmp_path / "dist")
+    monkeypatch.setattr(sys, "argv", ["make release", "sums"])
+    assert release.main() == 0
+    lines = (tmp_path / "dist" / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    assert {line.split()[1] for line in lines} == {
+        path.name for path in (tmp_path / "dist").iterdir() if path.name != "SHA256SUMS"
+    }
+    assert lines
 
 
 def test_an_sbom_says_what_depends_on_what() -> None:

@@ -41,10 +41,10 @@ def main() -> int:
         notes = _agreed(arguments.tag)
         shutil.rmtree(DIST, ignore_errors=True)
         DIST.mkdir()
+        (DIST / "NOTES.md").write_text(notes, encoding="utf-8")
         for part in [part for part in PARTS if part in (arguments.parts or PARTS)]:
             print(f"{part} ...", flush=True)
             _BUILD[part]()
-        (DIST / "NOTES.md").write_text(notes, encoding="utf-8")
     except ReleaseError as error:
         print(f"release: {error}", file=sys.stderr)
         return 1
