@@ -110,20 +110,36 @@ _OPEN = {
         "`LORA_TARGET_MODULES_QKVO_FFN`"
     ),
 }
+_RELOADED = ("api_key", "web_config")
 _EXAMPLE = ModelState(
     FinetunedModel(
         id="5ebf140d-7ce7-5123-b4f7-3e9c4bd06ce0",
         name="support-chat-v12",
-        status=Status.FINETUNING,
+        status=Status.READY,
         base_type="BASE_TYPE_CHAT",
         base_model="command-r",
         base_model_version="08-2024",
+        strategy="STRATEGY_TFEW",
         dataset_id="support-chat-560ebd",
+        organization_id="org-7f3a",
+        creator_id="user-19c2",
+        lora_target_modules="LORA_TARGET_MODULES_QKVO",
+        wandb_project="assistants",
+        wandb_entity="example-research",
         created_at=1_750_000_000.0,
-        updated_at=1_750_003_600.0,
+        updated_at=1_750_004_200.0,
+        completed_at=1_750_003_600.0,
+        last_used=1_750_090_000.0,
         hyperparameters={"train_epochs": 1.0, "learning_rate": 0.01},
     ),
-    TrainingProgress(step=560, step_at=1_750_003_540.0, metrics={"accuracy": 0.6966, "cross_entropy": 1.239}),
+    TrainingProgress(
+        step=560,
+        step_at=1_750_003_540.0,
+        metrics={"accuracy": 0.6966, "cross_entropy": 1.239},
+        metric_steps={"accuracy": 560, "cross_entropy": 560},
+        lowest={"accuracy": 0.4102, "cross_entropy": 1.2311},
+        highest={"accuracy": 0.6981, "cross_entropy": 2.6047},
+    ),
 )
 
 _CONFIGURATION = """# Configuration
@@ -209,6 +225,8 @@ def metrics_page() -> str:
         has_budget_file=True,
         process_metrics=False,
     )
+    for file in _RELOADED:
+        telemetry.reloaded(file, successful=True, now=0)
     own = list(telemetry.registry.collect())
     return _NOTE + _METRICS.format(
         families=markdown(("family", "labels", "value"), families),

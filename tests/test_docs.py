@@ -8,10 +8,12 @@ import pytest
 
 from docs import compatibility
 from docs.generate import PAGES, complete_file
+from exporter.families import FAMILIES, ModelFamily
 from exporter.settings import Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
 from tests.compatibility import TRIALS
+from tests.test_telemetry import ADDED, CONTRACT
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +45,27 @@ def test_what_was_tried_is_what_the_tests_try_and_it_passed() -> None:
 def test_each_trial_names_tests_there_are(test: str) -> None:
     file, _, name = test.partition("::")
     assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics_and_every_file() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(\w+?)(?:_total)?` \| (?:gauge|counter|histogram) \| (.*?) \|", page, re.MULTILINE
+    )
+    named = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    own = CONTRACT | ADDED
+    assert {name: named.get(name) for name in own} == {name: labels for name, (_, labels) in own.items()}
+    app = (ROOT / "exporter" / "app.py").read_text(encoding="utf-8")
+    files = sorted(set(re.findall(r'_show_reload\("(\w+)"', app)))
+    assert f"- `file`: {', '.join(f'`{file}`' for file in files)}\n" in page
+
+
+def test_the_example_of_the_metrics_page_has_every_family_of_a_model() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    example = page.partition("## Example: one model\n")[2].partition("## ")[0]
+    families = [family.name for family in FAMILIES if isinstance(family, ModelFamily)]
+    assert list(dict.fromkeys(re.findall(r"^(\w+)\{", example, re.MULTILINE))) == families
+    assert set(re.findall(r'(\w+)=""', example)) == set()
 
 
 def test_the_complete_file_is_one_and_holds_the_defaults(tmp_path: Path) -> None:
