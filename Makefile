@@ -64,6 +64,8 @@ dashboards: $(VENV)/.dev ## write grafana/dashboards and their copies in the man
 
 rules: $(VENV)/.dev ## write the Prometheus rules, their copies and the index of the runbooks from their tables
 	$(BIN)/python -m deploy.generate
+	$(BIN)/python -m grafana.generate # which takes an alert's rule
+	$(BIN)/python -m deploy.generate
 
 rules-check: $(VENV)/.dev ## prove the rules alone: promtool, runbooks, alerts end to end
 	$(BIN)/python -m pytest tests/test_rules.py tests/test_alerting_end_to_end.py $(ARGS)

@@ -10,6 +10,7 @@ from grafana.layout import Heading, Shelf
 from grafana.looks import LOOKS, base_types, by_code, severities, words, zero
 from grafana.panels import Column, graph, listing, single, status_history
 from grafana.promql import (
+    HOLD,
     IDENTITY,
     MODEL,
     chosen,
@@ -73,9 +74,10 @@ def _variables() -> list[VariableModel]:
 def _failed() -> Panel:
     return single(
         "Failed in 24 h",
-        "Models that went to STATUS_FAILED in the last 24 hours and are still there, as Prometheus saw it "
-        "or by the API's time of change.",
-        f"count({new_failures()})\nor {NONE_YET}",
+        "Models that went to STATUS_FAILED in the last 24 hours and are still there: those for which the "
+        "alert CohereModelFailed fires at its default thresholds. Of an account without data, what was last "
+        "known holds for an hour.",
+        f"count(\n{new_failures()})\nor {NONE_YET}",
         steps=((None, "transparent"), (1, "red")),
         filled=True,
     )
@@ -84,8 +86,9 @@ def _failed() -> Panel:
 def _failed_ever() -> Panel:
     return single(
         "Failed, ever",
-        "Models in STATUS_FAILED, however old: a model counts until it is deleted or repaired.",
-        number_in_status(Status.FAILED),
+        "Models in STATUS_FAILED, however old: a model counts until it is deleted or repaired. Of an account "
+        "without data, what was last known holds for an hour.",
+        number_in_status(Status.FAILED, hold=HOLD),
     )
 
 

@@ -11,6 +11,7 @@ from deploy.prometheus.rows import SELECTOR
 from deploy.prometheus.thresholds import THRESHOLDS
 from exporter.families import STEP_FAMILIES
 from exporter.model import Status
+from exporter.rules import rules
 from grafana.looks import LOOKS, code
 
 IDENTITY = "cluster, namespace, job"
@@ -21,7 +22,7 @@ CHOSEN = 'cluster=~"$cluster", namespace=~"$namespace", job=~"$job"'
 CHOSEN_STEPS = CHOSEN.replace('"$job"', '"($job)(-steps)?"')
 """The same of /metrics/steps, whose job has a name of its own."""
 DAY = 86400
-REMEMBERED = THRESHOLDS["remembered"].value
+HOLD, REMEMBERED = (THRESHOLDS[name].value for name in ("hold", "remembered"))
 
 _STEPS = {family.name for family in STEP_FAMILIES}
 
@@ -79,28 +80,22 @@ def sorted_by_name(expression: str) -> str:
     return f'label_replace({expression}, "by_name", "$1", "model_name", "(.*)")'
 
 
-def number_in_status(status: Status) -> str:
-    """Return how many models are in a status now; nothing where no fresh data is."""
+def number_in_status(status: Status, hold: int = 0) -> str:
+    """Return how many models are in a status now; nothing where no fresh data is.
+
+    With `hold` an account without data counts as it last was, for so many seconds.
+    """
     number = chosen("cohere_finetuned_models", f'status="{status}"')
-    return f"sum(max by ({IDENTITY}) ({number}))"
+    accounts = f"max by ({IDENTITY}) ({number})"
+    if hold:
+        accounts += f" or max by ({IDENTITY}) (last_over_time({number}[{hold}s]))"
+    return f"sum({accounts})"
 
 
 def new_failures() -> str:
-    """Return the models that failed within a day: as Prometheus saw it, or by the API where it did not watch.
-
-    The API's time of change moves when an old failure is renamed, so it counts only for a model that was not
-    seen failed a day ago.
-    """
-    failed = f'status="{Status.FAILED}"'
-    status = chosen("cohere_finetuned_model_status", failed)
-    by = f"by ({MODEL})"
-    seen = f"min {by} (min_over_time({status}[1d])) == 0"
-    by_the_api = f"time() - {per_model('updated_timestamp_seconds')} < {DAY}"
-    before = f"max {by} ({status} offset 1d)"
-    return (
-        f"({in_status(Status.FAILED)})\nand on ({MODEL}) (\n"
-        f"  {seen}\n  or ({by_the_api} unless on ({MODEL}) {before})\n)"
-    )
+    """Return the models that failed within a day: those for which the alert about it fires."""
+    alerts = [rule for group in rules({"selector": CHOSEN})["groups"] for rule in group["rules"]]
+    return next(str(alert["expr"]) for alert in alerts if alert["alert"] == "CohereModelFailed")
 
 
 def remembered(series: str) -> str:

@@ -12,6 +12,7 @@ import yaml
 from grafana_foundation_sdk.models.dashboard import ValueMap
 from jsonschema import Draft7Validator
 
+from deploy.prometheus.thresholds import THRESHOLDS
 from exporter.families import FAMILIES, STEP_FAMILIES
 from exporter.model import Status
 from exporter.telemetry import Telemetry
@@ -19,7 +20,7 @@ from grafana.board import EXPORTER, FLEET, MODEL
 from grafana.generate import DASHBOARDS, FOLDER, render
 from grafana.looks import CLEAR, LOOKS, NEUTRAL, OTHER, by_code, code
 from grafana.panels import NOTHING
-from grafana.promql import CHOSEN, CHOSEN_STEPS, REMEMBERED
+from grafana.promql import CHOSEN, CHOSEN_STEPS, HOLD, REMEMBERED
 from tests.dashboards import BOARDS, PANEL_IDS, PANELS, QUERIES, Query, everywhere, variables
 from tests.programs import ROOT
 
@@ -38,7 +39,9 @@ NOT_SHOWN = {
 FIXED_WINDOWS = {
     "[5m]": "the inner rate of an average over a day, whatever the dashboard's range is",
     "[1d:15s]": "the average over a day",
-    "[1d]": "failures of the last 24 hours, whatever the dashboard's range is",
+    f"[{HOLD}s]": "for how long the alerts hold what was last known",
+    f"[{HOLD}s:1m]": "the same, minute by minute",
+    f"[{THRESHOLDS['failed_age'].value}s]": "failures of the last 24 hours",
     "[30d:5m]": "what another model had at the same step, however long ago it was trained",
     "[$__range:1m]": "minutes in each status",
     f"[{REMEMBERED}s]": "for how long the alerts expect an exporter that was there",

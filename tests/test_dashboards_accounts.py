@@ -13,15 +13,18 @@ import pytest
 from tests.dashboards import QUERIES, filled
 from tests.editions import every_edition
 from tests.exporter_model import HOUR, MINUTE, Exporter, input_series
+from tests.firing import PROMTOOL, Fires, Scenario
 from tests.programs import program, run
+from tests.test_alerts import FAILURES, TRAINING, failing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 EXPRESSIONS = {query.place: query.expr for query in QUERIES}
-LABELS = ("cluster", "namespace", "job", "instance", "base_type", "dataset", "creator")
+VARIABLES = dict.fromkeys(("cluster", "namespace", "job", "instance"), ".*")
 
 UP, NOT_UP = "exporter: Exporters up A", "exporter: Down or gone A"
 TARGETS, API, AGE = "exporter: Exporters A", "exporter: API A", "exporter: Age of data A"
+FAILED, FAILED_EVER = "fleet: Failed in 24 h A", "fleet: Failed, ever A"
 FLEET_API, FLEET_AGE = "fleet: API A", "fleet: Age of data A"
 
 A = Exporter()
@@ -137,20 +140,53 @@ CASES = [
             AGE: {'age="fresh"': 0},
         },
     ),
+    Case(
+        name="failures of an account that is gone count for as long as the alert about them goes on",
+        exporters=[
+            replace(A, models=failing(TRAINING, HOUR, updated=HOUR), up=lambda now: now < 2 * HOUR),
+            B,
+        ],
+        at=3 * HOUR - 10 * MINUTE,
+        answers={FAILED: {"": 1}, FAILED_EVER: {"": 1}},
+    ),
+    Case(
+        name="but no longer",
+        exporters=[
+            replace(A, models=failing(TRAINING, HOUR, updated=HOUR), up=lambda now: now < 2 * HOUR),
+            B,
+        ],
+        at=3 * HOUR + 10 * MINUTE,
+        answers={FAILED: {"": 0}, FAILED_EVER: {"": 0}},
+    ),
+    Case(
+        name="without any data there is no number of failures",
+        exporters=[replace(A, up=lambda now: False)],
+        at=HOUR,
+        answers={FAILED: {}, FAILED_EVER: {}},
+    ),
 ]
 
 
 @every_edition
 async def test_the_dashboards_know_of_accounts_what_the_alerts_know(tmp_path: Path) -> None:
-    file = tmp_path / "dashboards.test.yml"
-    file.write_text(json.dumps({"tests": [group(case) for case in CASES]}))
+    await answered(tmp_path, [group(case) for case in CASES])
+
+
+async def test_as_many_models_failed_lately_as_the_alert_fires_for(tmp_path: Path) -> None:
+    await answered(tmp_path, [failures(scenario) for scenario in FAILURES])
+
+
+async def answered(folder: Path, groups: Sequence[Mapping[str, object]]) -> None:
+    """Let promtool compare."""
+    file = folder / "dashboards.test.yml"
+    file.write_text(json.dumps({"tests": groups}))
     code, out, err = await run(program("promtool"), "test", "rules", str(file))
     assert code == 0, out + err
 
 
 def group(case: Case) -> dict[str, object]:
     """Return a case as promtool reads it."""
-    variables = dict.fromkeys(LABELS, ".*") | {"__range": case.window}
+    variables = VARIABLES | {"__range": case.window}
     return {
         "name": case.name,
         "interval": f"{case.scrape:.0f}s",
@@ -164,3 +200,22 @@ def group(case: Case) -> dict[str, object]:
             for place, answer in case.answers.items()
         ],
     }
+
+
+def failures(scenario: Scenario) -> dict[str, object]:
+    """Return a scenario of the alerts' tests with the number of models for which CohereModelFailed fires."""
+    number = filled(EXPRESSIONS[FAILED], VARIABLES)
+    return scenario.unit_test(PROMTOOL) | {
+        "promql_expr_test": [
+            {
+                "expr": f"({number}) or vector(0)",
+                "eval_time": f"{at:.0f}s",
+                "exp_samples": [{"labels": "{}", "value": sum(map(is_failure, alerts))}],
+            }
+            for at, alerts in scenario.expected.items()
+        ]
+    }
+
+
+def is_failure(alert: Fires) -> bool:
+    return ("alertname", "CohereModelFailed") in alert

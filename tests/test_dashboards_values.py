@@ -56,9 +56,7 @@ def ago(hours: float) -> float:
     return NOW - hours * HOUR
 
 
-FAILED = "fleet: Failed in 24 h A"
 EXPRESSIONS = {query.place: query.expr for query in QUERIES} | {"model: predecessor": PREDECESSOR}
-MODELS = {'cohere_finetuned_models{job="j",status="STATUS_FAILED"}': 1.0}
 LAST_SUCCESS, STALE_AFTER = (
     f'cohere_exporter_{name}_seconds{{job="%s"}}' for name in ("last_success_timestamp", "stale_after")
 )
@@ -69,31 +67,6 @@ INFO = {
 }
 
 CASES = [
-    Case(
-        "a failure that Prometheus saw counts, whatever time of change the API gives",
-        FAILED,
-        {**MODELS, failed("a"): [(480, 0), (10, 1)], updated("a"): ago(30)},
-        {"": 1},
-    ),
-    Case(
-        "an old failure that was renamed does not count",
-        FAILED,
-        {**MODELS, failed("a"): 1, updated("a"): [(480, ago(480)), (2, ago(2))]},
-        {"": 0},
-    ),
-    Case(
-        "a failure from before Prometheus watched counts by the API's time",
-        FAILED,
-        {**MODELS, failed("a"): [(480, None), (5, 1)], updated("a"): [(480, None), (5, ago(7))]},
-        {"": 1},
-    ),
-    Case(
-        "an old failure from before Prometheus watched does not count",
-        FAILED,
-        {**MODELS, failed("a"): [(480, None), (5, 1)], updated("a"): [(480, None), (5, ago(200))]},
-        {"": 0},
-    ),
-    Case("without data there is no number of failures", FAILED, {}, {}),
     Case(
         "the age of the data is that of the worst account",
         "fleet: Age of data A",
