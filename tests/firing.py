@@ -89,10 +89,26 @@ async def judge(engine: Engine, folder: Path, rules: Path, scenarios: Sequence[S
     return "\n".join(f"{name}: {wrong}" for name, wrong in alone if wrong) or found
 
 
+async def description(folder: Path, rules: Path, alert: str, scenario: Scenario) -> str:
+    """Return the description of an alert that fires at the end of a scenario."""
+    (moment,) = scenario.expected
+    wrong = {"alertname": alert, "eval_time": f"{moment:.0f}s", "exp_alerts": []}
+    test = {**scenario.unit_test(PROMTOOL), PROMTOOL.checks: [], "alert_rule_test": [wrong]}
+    file = folder / "description.json"
+    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "60s", "tests": [test]}))
+    found = await _execute(PROMTOOL, [str(file)])
+    return found.partition('description="')[2] or found
+
+
 async def _run(engine: Engine, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:
     files = [
         _write(engine, folder, rules, of_one, interval) for interval, of_one in _by_evaluation(scenarios)
     ]
+    return await _execute(engine, files)
+
+
+async def _execute(engine: Engine, files: Sequence[str]) -> str:
+    """Run files of tests; return what the engine found wrong, "" if nothing."""
     process = await asyncio.create_subprocess_exec(
         *(program(engine.program), *engine.arguments(files)),
         stdout=asyncio.subprocess.PIPE,

@@ -202,7 +202,7 @@ def test_every_metric_of_a_runbook_exists(page: Path) -> None:
 def test_every_status_and_reason_named_exists() -> None:
     text = template()
     reasons = chain.from_iterable(found.split("|") for found in re.findall(r'reason=~"(.*?)"', text))
-    advised = re.findall(r'eq \$labels\.reason "(\w+)"', text)
+    advised = re.findall(r'eq \$reason "(\w+)"', text)
     assert set(re.findall(r"STATUS_\w+", text)) <= set(Status)
     assert {*reasons, *advised} <= set(REASONS)
 
@@ -232,6 +232,15 @@ def test_an_alert_about_a_model_names_it_and_its_account(alert: Mapping[str, Any
 def test_one_alert_is_critical() -> None:
     critical = [name for name, alert in ALERTS.items() if alert["labels"]["severity"] == "critical"]
     assert critical == ["CohereFleetUnseen"]
+
+
+@every_alert
+def test_a_notification_that_an_alert_ended_says_that_its_exporter_may_be_gone(
+    alert: Mapping[str, Any],
+) -> None:
+    assert re.search(
+        r"exporter (restarted or )?is gone|no exporter has|expected", alert["annotations"]["ended"]
+    )
 
 
 # The runbooks and the alerts are one to one.

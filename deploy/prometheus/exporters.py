@@ -1,5 +1,7 @@
 """Alerts about the way to the API and the exporters themselves: whether a failure would be seen."""
 
+from textwrap import indent
+
 from deploy.prometheus.rows import IDENTITY, WHO, Alert, last, limit, series
 
 DASHBOARD = (
@@ -35,13 +37,16 @@ and on ({TARGET})
 and on ({TARGET})
 {last("cohere_up")} == 0"""
 
-# Most of the last polls, so that a timeout in between resolves nothing.
-REFUSED = f"""\
-max by ({IDENTITY}, reason) (
-  avg_over_time({series(FAILED, REFUSALS)}[{limit("refused_window")}s]) * 100 > {limit("refused_percent")}
-  and on ({TARGET})
-  {last("cohere_up")} == 0
+POLLS_FAIL = f"""\
+max by ({IDENTITY}) (
+{indent(POLLS_KEEP_FAILING, "  ")}
 )"""
+
+# A share of the failures, so that a timeout in between changes nothing; no pattern of reasons is near it.
+REFUSED = f"""\
+sum by ({IDENTITY}) (avg_over_time({series(FAILED, REFUSALS)}[{limit("refused_window")}s])) * 100
+> on ({IDENTITY})
+sum by ({IDENTITY}) (avg_over_time({series(FAILED)}[{limit("refused_window")}s])) * {limit("refused_percent")}"""
 
 READINGS_EXPECTED = f"""\
 clamp_min(
@@ -78,17 +83,29 @@ def labelled(expr: str, label: str, value: str) -> str:
     return f'label_replace({expr}, "{label}", "{value}", "", "")'
 
 
+def most_frequent_reason(window: str, *matchers: str) -> str:
+    """Return a template that sets `$reason`. As a label, it would make another alert of each change."""
+    account = [f"{label}=%q" for label in IDENTITY.split(", ")]
+    samples = f"{series(FAILED, *account, *matchers)}[{limit(window)}s]"
+    values = " ".join(f"$labels.{label}" for label in IDENTITY.split(", "))
+    return (
+        '{{ $reason := "" }}'
+        f"{{{{ with query (printf `topk(1, sum by (reason) (avg_over_time({samples})) > 0)` {values}) }}}}"
+        '{{ $reason = . | first | label "reason" }}{{ end }}'
+    )
+
+
 ADVICE = (
-    '{{ if eq $labels.reason "gone" }}fine-tuning API not found (HTTP 404 or 410): check --cohere.base-url'
-    '{{ else if eq $labels.reason "rate_limited" }}'
+    '{{ if eq $reason "gone" }}fine-tuning API not found (HTTP 404 or 410): check --cohere.base-url'
+    '{{ else if eq $reason "rate_limited" }}'
     "lower --cohere.requests-per-minute, or find who else uses the key"
-    '{{ else if eq $labels.reason "server_error" }}the API is failing: check Cohere\'s status page'
-    '{{ else if eq $labels.reason "timeout" }}'
+    '{{ else if eq $reason "server_error" }}the API is failing: check Cohere\'s status page'
+    '{{ else if eq $reason "timeout" }}'
     "responses are slow or lost: check the network and proxy, or raise --cohere.timeout"
-    '{{ else if eq $labels.reason "connection" }}check DNS, proxy, firewall and TLS between exporter and API'
-    '{{ else if eq $labels.reason "invalid_response" }}'
+    '{{ else if eq $reason "connection" }}check DNS, proxy, firewall and TLS between exporter and API'
+    '{{ else if eq $reason "invalid_response" }}'
     "something other than the API answers: check --cohere.base-url and the proxy"
-    "{{ else }}the API refuses the key: check it{{ end }}"
+    "{{ else }}read the exporter's log{{ end }}"
 )
 
 API_ALERTS = (
@@ -121,41 +138,41 @@ unless on ()
             "Open the exporter's landing page, or its log if there is none; "
             "CohereExporterDown, CohereApiDown or CohereCredentialsRefused may name the cause."
         ),
-        ended="An exporter delivers the models again.",
+        ended="An exporter delivers the models again, or is no longer expected.",
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
     Alert(
         name="CohereApiDown",
-        expr=f"""\
-topk by ({IDENTITY}) (1,
-  max by ({IDENTITY}, reason) (
-    avg_over_time({series(FAILED)}[{limit("hold")}s]) > 0
-    and on ({TARGET})
-    {POLLS_KEEP_FAILING}
-  )
-)
-unless on ({IDENTITY})
-{REFUSED}""",
-        summary=f"Polls of the fine-tuning API keep failing for {WHO}: {{{{ $labels.reason }}}}",
-        description=f"Most failures of the last hour are {{{{ $labels.reason }}}}; {ADVICE}.",
+        expr=f"{POLLS_FAIL}\nunless on ({IDENTITY})\n{REFUSED}",
+        summary=f"Polls of the fine-tuning API keep failing for {WHO}",
+        description=(
+            f"{most_frequent_reason('hold')}Most failures of the last "
+            f"{{{{ {limit('hold')}.0 | humanizeDuration }}}} are {{{{ $reason }}}}: {ADVICE}."
+        ),
         action="Run `cohere-finetune-exporter check` where the exporter runs; it says what to do.",
-        ended="A poll succeeded.",
+        ended=(
+            "Not necessarily repaired: a poll succeeded, the API refuses the key instead "
+            "(CohereCredentialsRefused), or the exporter restarted or is gone."
+        ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
     Alert(
         name="CohereCredentialsRefused",
-        expr=REFUSED,
-        summary=f"The fine-tuning API refuses the key of {WHO}: {{{{ $labels.reason }}}}",
+        expr=f"{POLLS_FAIL}\nand on ({IDENTITY})\n{REFUSED}",
+        summary=f"The fine-tuning API refuses the key of {WHO}",
         description=(
-            "Polls are refused: "
-            '{{ if eq $labels.reason "unauthorized" }}the key is wrong or revoked'
-            '{{ else if eq $labels.reason "forbidden" }}the key lacks permission, or its network is blocked'
+            f"{most_frequent_reason('refused_window', REFUSALS)}Polls are refused as {{{{ $reason }}}}: "
+            '{{ if eq $reason "unauthorized" }}the key is wrong or revoked'
+            '{{ else if eq $reason "forbidden" }}the key lacks permission, or its network is blocked'
             "{{ else }}check the account's billing{{ end }}."
         ),
         action="Create a new key in Cohere's dashboard and write it to the key file; no restart is needed.",
-        ended="A poll succeeded, or polls fail for other reasons.",
+        ended=(
+            "Not necessarily repaired: a poll succeeded, polls fail for other reasons (CohereApiDown), or "
+            "the exporter restarted or is gone."
+        ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
@@ -180,7 +197,7 @@ or
             f"{{{{ {limit('reading_window')}.0 | humanizeDuration }}}}."
         ),
         action="Find the model and the part of the response in the exporter's log.",
-        ended="It no longer recurs.",
+        ended="It no longer recurs, or the exporter is gone.",
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
@@ -222,7 +239,7 @@ and on ({TARGET})
             "a restart would fail, and an old certificate may expire."
         ),
         action="Read the exporter's log: it names the file and what is wrong with it.",
-        ended="A reload succeeded, or the exporter restarted.",
+        ended="A reload succeeded, or the exporter restarted or is gone.",
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
@@ -253,7 +270,7 @@ or
             "are not exported."
         ),
         action="Raise --{{ $labels.limit }}, or set it to 0, if you need them.",
-        ended="Nothing is left out.",
+        ended="Nothing is left out, or the exporter is gone.",
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),

@@ -130,6 +130,9 @@ STUCK = series(STATUS, 'status=~"STATUS_QUEUED|STATUS_DEPLOYING_API|STATUS_TEMPO
 TRAINING = series(STATUS, 'status=~"STATUS_FINETUNING|STATUS_DEPLOYING_API"')
 TRAINED_LATELY = f"max by ({MODEL_ID}) (max_over_time({TRAINING}[{DAY}s])) == 1"
 
+# How the alert of any model ends.
+NO_DATA = f"no exporter has delivered it for {{{{ {limit('hold')}.0 | humanizeDuration }}}}"
+
 ALERTS = (
     Alert(
         name="CohereModelFailed",
@@ -161,8 +164,8 @@ and on ({MODEL_ID})
         ),
         action="Compare its dataset and hyperparameters with the last run that succeeded.",
         ended=(
-            "Not necessarily repaired: its status changed, it was deleted, or the failure is "
-            f"{{{{ {DAY}.0 | humanizeDuration }}}} old."
+            "Not necessarily repaired: its status changed, it was renamed or deleted, the failure is "
+            f"{{{{ {DAY}.0 | humanizeDuration }}}} old, or {NO_DATA}."
         ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
@@ -199,7 +202,10 @@ and on ({MODEL}, status)
             f"{{{{ else }}}}{{{{ {limit('offline')}.0 | humanizeDuration }}}}{{{{ end }}}}."
         ),
         action="Check Cohere's status page and dashboard; if nothing moves, ask Cohere with the model's id.",
-        ended="Its status changed, or it was deleted.",
+        ended=(
+            "Not necessarily repaired: its status changed, a training run began while it was queued, it was "
+            f"renamed or deleted, or {NO_DATA}."
+        ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
@@ -237,7 +243,10 @@ and on ({MODEL})
             f"{{{{ {limit('step_silence')}.0 | humanizeDuration }}}}."
         ),
         action="Check whether other training runs stopped at the same time; then it is the service.",
-        ended="A step arrived, or the model left STATUS_FINETUNING.",
+        ended=(
+            "Not necessarily repaired: a step arrived, the model left STATUS_FINETUNING, it was renamed or "
+            f"deleted, its step metrics cannot be read, or {NO_DATA}."
+        ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),
@@ -261,7 +270,10 @@ unless on ({MODEL})
             f"{WHO} is NaN or infinite."
         ),
         action="Stop using this run; train again with a lower learning rate.",
-        ended="Its latest metrics are finite again, it failed, was deleted, or ended a day ago.",
+        ended=(
+            "Not necessarily repaired: its latest metrics are finite again, it failed, was renamed or "
+            f"deleted, ended a day ago, or {NO_DATA}."
+        ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
     ),

@@ -81,10 +81,13 @@ _ALL = {
     "api_down_polls": Threshold(
         2, "Failed polls tolerated after a start, when there is no success to count from.", unit="polls"
     ),
-    "refused_window": Threshold(900, "The window in which most of the last polls must have been refused."),
+    "refused_window": Threshold(
+        900, "The window over which refusals are compared with failures of every kind."
+    ),
     "refused_percent": Threshold(
-        50,
-        "Share of that window; a timeout among refusals does not resolve the alert.",
+        30,
+        "Share of the failures in that window that makes them CohereCredentialsRefused instead of "
+        "CohereApiDown; neither a timeout among refusals nor a refusal in an outage reaches the other side.",
         unit="percent",
     ),
     "reading_window": Threshold(
