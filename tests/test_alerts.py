@@ -530,6 +530,7 @@ FAILURES = (
 )
 
 QUEUED = Model(status="STATUS_QUEUED", created=0, updated=0)
+STALLED = fires("CohereTrainingStalled", model_name="chat")
 
 PROGRESS = (
     Scenario(
@@ -545,6 +546,69 @@ PROGRESS = (
         ],
         evaluation=5 * MINUTE,
         expected={3 * HOUR: NOTHING, 4 * HOUR + 15 * MINUTE: [stuck("STATUS_QUEUED")]},
+    ),
+    Scenario(
+        name="a queue between two training runs is normal, and none once nothing has trained for two hours",
+        exporters=[
+            Exporter(
+                models=lambda now: [
+                    replace(QUEUED, created=-5 * HOUR, updated=-5 * HOUR),
+                    replace(moving(now), id="2")
+                    if now < HOUR
+                    else replace(READY, id="2", name="done", updated=HOUR),
+                ]
+            )
+        ],
+        evaluation=5 * MINUTE,
+        expected={
+            HOUR + 10 * MINUTE: NOTHING,
+            3 * HOUR - 5 * MINUTE: NOTHING,
+            3 * HOUR + 15 * MINUTE: [stuck("STATUS_QUEUED")],
+        },
+    ),
+    *(
+        Scenario(
+            name=f"a model that Prometheus saw {what} counts from then on, whatever its record says",
+            exporters=[
+                Exporter(
+                    models=until(
+                        HOUR,
+                        replace(before, created=-5 * DAY, updated=-5 * DAY),
+                        replace(before, created=-5 * DAY, updated=-5 * DAY, status=status),
+                    )
+                )
+            ],
+            evaluation=5 * MINUTE,
+            expected={
+                HOUR + 10 * MINUTE: NOTHING,
+                HOUR + limit - 5 * MINUTE: NOTHING,
+                HOUR + limit + 20 * MINUTE: [alert],
+            },
+        )
+        for what, before, status, limit, alert in (
+            (
+                "deploy",
+                replace(TRAINING, step_at=-DAY),
+                "STATUS_DEPLOYING_API",
+                HOUR,
+                stuck("STATUS_DEPLOYING_API"),
+            ),
+            (
+                "offline",
+                READY,
+                "STATUS_TEMPORARILY_OFFLINE",
+                15 * MINUTE,
+                stuck("STATUS_TEMPORARILY_OFFLINE"),
+            ),
+            ("train", replace(READY, status="STATUS_QUEUED"), "STATUS_FINETUNING", 4 * HOUR, STALLED),
+            (
+                "train again",
+                replace(TRAINING, status="STATUS_QUEUED", step=9, step_at=-DAY),
+                "STATUS_FINETUNING",
+                4 * HOUR,
+                STALLED,
+            ),
+        )
     ),
     Scenario(
         name="a queue that the API dates wrongly counts as Prometheus saw it",
@@ -595,7 +659,7 @@ PROGRESS = (
         ],
         expected={
             HOUR: NOTHING,
-            HOUR + 8 * MINUTE: [fires("CohereTrainingStalled", model_name="chat")],
+            HOUR + 8 * MINUTE: [STALLED],
             1.2 * HOUR: NOTHING,
         },
     ),
@@ -605,7 +669,7 @@ PROGRESS = (
         evaluation=5 * MINUTE,
         expected={
             4 * HOUR: NOTHING,
-            4 * HOUR + 15 * MINUTE: [fires("CohereTrainingStalled", model_name="chat")],
+            4 * HOUR + 15 * MINUTE: [STALLED],
         },
     ),
     Scenario(
@@ -614,7 +678,7 @@ PROGRESS = (
         evaluation=5 * MINUTE,
         expected={
             3 * HOUR: NOTHING,
-            4 * HOUR + 15 * MINUTE: [fires("CohereTrainingStalled", model_name="chat")],
+            4 * HOUR + 15 * MINUTE: [STALLED],
         },
     ),
     *(
@@ -659,6 +723,21 @@ PROGRESS = (
         ],
         evaluation=5 * MINUTE,
         expected={HOUR: NOTHING, 3 * HOUR: NOTHING},
+    ),
+    Scenario(
+        name="a model that ended diverged long ago and is renamed is nothing, also where its end is unknown",
+        exporters=[
+            Exporter(
+                models=until(
+                    HOUR,
+                    replace(READY, step=9, step_at=-30 * DAY, metrics={"loss": nan}),
+                    replace(
+                        READY, name="new", updated=HOUR, step=9, step_at=-30 * DAY, metrics={"loss": nan}
+                    ),
+                )
+            )
+        ],
+        expected={HOUR / 2: NOTHING, HOUR: NOTHING, HOUR + 20 * MINUTE: NOTHING},
     ),
     Scenario(
         name="two models of one name, one of them without info",

@@ -43,10 +43,11 @@ max by ({IDENTITY}) (
 )"""
 
 # A share of the failures, so that a timeout in between changes nothing; no pattern of reasons is near it.
+WINDOW = f"[{limit('refused_window')}s]"
 REFUSED = f"""\
-sum by ({IDENTITY}) (avg_over_time({series(FAILED, REFUSALS)}[{limit("refused_window")}s])) * 100
+sum by ({IDENTITY}) (avg_over_time({series(FAILED, REFUSALS)}{WINDOW})) * 100
 > on ({IDENTITY})
-sum by ({IDENTITY}) (avg_over_time({series(FAILED)}[{limit("refused_window")}s])) * {limit("refused_percent")}"""
+sum by ({IDENTITY}) (avg_over_time({series(FAILED)}{WINDOW})) * {limit("refused_percent")}"""
 
 READINGS_EXPECTED = f"""\
 clamp_min(

@@ -89,14 +89,25 @@ clamp_min(
 IN_STATUS = age(UPDATED, CREATED)
 
 
+def seen_otherwise(status: str, threshold: str) -> str:
+    """Return the models that Prometheus saw in another status within a threshold."""
+    samples = f"{with_status(status)}[{limit(threshold)}s]"
+    return f"min by ({MODEL_ID}) (min_over_time({samples})) == 0"
+
+
 def longer(status: str, threshold: str) -> str:
     """Return models that have been in a status for longer than a threshold, if they are in it.
 
-    By the API's times or as Prometheus saw it; a label says which status.
+    As Prometheus saw it, or by the API's times where it saw nothing else; a label says which status.
     """
     samples, seconds = with_status(status), limit(threshold)
     return f"""\
-label_replace({IN_STATUS} > {seconds}, "status", "{status}", "", "")
+label_replace(
+  {IN_STATUS} > {seconds}
+  unless on ({MODEL_ID})
+  {seen_otherwise(status, threshold)},
+  "status", "{status}", "", ""
+)
 or
 (
   min by ({MODEL}, status) (min_over_time({samples}[{seconds}s])) == 1
@@ -121,7 +132,7 @@ FAILED = with_status("STATUS_FAILED")
 DAY = limit("failed_age")
 # An old failure that is renamed or touched is known by its id and by having been seen as failed before.
 FAILED_BEFORE = f"max by ({MODEL_ID}) (max_over_time({FAILED}[{DAY}s] offset {DAY}s)) == 1"
-SEEN_FAILING = f"min by ({MODEL_ID}) (min_over_time({FAILED}[{DAY}s])) == 0"
+SEEN_FAILING = seen_otherwise("STATUS_FAILED", "failed_age")
 WATCHED_BEFORE = f"max by ({IDENTITY}) (present_over_time({FLEET}[{DAY}s] offset {DAY}s))"
 
 STUCK = series(STATUS, 'status=~"STATUS_QUEUED|STATUS_DEPLOYING_API|STATUS_TEMPORARILY_OFFLINE"')
@@ -182,7 +193,7 @@ and on ({MODEL}, status)
     {longer("STATUS_QUEUED", "queued_idle")}
   )
   unless on ({IDENTITY})
-  {status_is("STATUS_FINETUNING")}
+  max by ({IDENTITY}) (max_over_time({with_status("STATUS_FINETUNING")}[{limit("queued_idle")}s])) == 1
   or
   {longer("STATUS_QUEUED", "queued_busy")}
   or
@@ -195,8 +206,8 @@ and on ({MODEL}, status)
         description=(
             f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} has been {{{{ $labels.status }}}} for more than "
             '{{ if eq $labels.status "STATUS_QUEUED" }}'
-            f"{{{{ {limit('queued_idle')}.0 | humanizeDuration }}}} with no training run in progress, or for "
-            f"more than {{{{ {limit('queued_busy')}.0 | humanizeDuration }}}}"
+            f"{{{{ {limit('queued_idle')}.0 | humanizeDuration }}}} without a training run in that time, or "
+            f"for more than {{{{ {limit('queued_busy')}.0 | humanizeDuration }}}}"
             '{{ else if eq $labels.status "STATUS_DEPLOYING_API" }}'
             f"{{{{ {limit('deploying')}.0 | humanizeDuration }}}}"
             f"{{{{ else }}}}{{{{ {limit('offline')}.0 | humanizeDuration }}}}{{{{ end }}}}."
@@ -212,7 +223,8 @@ and on ({MODEL}, status)
     Alert(
         name="CohereTrainingStalled",
         for_="5m",
-        # A step older than the status may be one of an earlier run, and the first of this run takes long.
+        # A step older than the status, by the API's times or as Prometheus saw it, may be one of an earlier
+        # run, and the first of this run takes long.
         # Only where step metrics can be read is it known that there are none.
         expr=detailed(
             f"""\
@@ -223,6 +235,12 @@ and on ({MODEL})
     {age(STEP_AT)} > {limit("step_silence")}
     unless on ({MODEL})
     ({IN_STATUS} < on ({MODEL}) {age(STEP_AT)}) <= {limit("first_step_silence")}
+    unless on ({MODEL_ID})
+    (
+      {age(STEP_AT)} > {limit("first_step_silence")}
+      and on ({MODEL_ID})
+      {seen_otherwise("STATUS_FINETUNING", "first_step_silence")}
+    )
   )
   or on ({MODEL})
   (
@@ -259,7 +277,7 @@ and on ({MODEL_ID})
 (
   {TRAINED_LATELY}
   or on ({MODEL_ID})
-  {age(COMPLETED, UPDATED, CREATED)} < {DAY}
+  {age(COMPLETED, STEP_AT, UPDATED, CREATED)} < {DAY}
 )
 unless on ({MODEL})
 {status_is("STATUS_FAILED")}"""

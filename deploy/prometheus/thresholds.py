@@ -36,7 +36,7 @@ _ALL = {
     "queued_idle": Threshold(
         7200,
         "Jobs of an account run one after another: waiting behind a training run is normal, waiting this "
-        "long while none is running is not.",
+        "long while none runs is not.",
     ),
     "queued_busy": Threshold(
         86400, "A training run takes from an hour to a day: no queue should cost more than that."
