@@ -195,8 +195,9 @@ work as usual; [networks](networks.md) has the details.
 - `--cohere.requests-per-minute` may limit requests further than `--cohere.concurrency` does.
 - `--cohere.api-key-file` and a key in the environment are mutually exclusive. Cohere's own hosts require one
   of them.
-- `--cohere.base-url` and `--cohere.api-key-file` cannot be combined with `demo` or `check --demo`, which use
-  the simulated API.
+- `demo`, `check --demo` and `history --demo` use the simulated API. The flags `--cohere.base-url` and
+  `--cohere.api-key-file` are an error there; the same options in the environment or the file, which may be
+  there for other runs, are ignored.
 - `--demo.*` options only affect `demo` and `--demo`.
 - `--metrics.exclude` that matches every training metric, on both pages, also saves the calls for them.
 

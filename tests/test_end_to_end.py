@@ -163,8 +163,19 @@ async def test_check_prints_the_models_as_a_table() -> None:
     assert rows[-1].startswith(f"20 models at {api}: ")
 
 
-async def test_check_of_the_simulated_api_needs_no_key() -> None:
-    code, out, err = await check("--demo", "--output=json")
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {
+            "COHERE_EXPORTER_COHERE_BASE_URL": "https://api.example",
+            "COHERE_EXPORTER_COHERE_API_KEY_FILE": "/nowhere",
+        },
+    ],
+    ids=["no key", "variables for other runs"],
+)
+async def test_check_of_the_simulated_api_needs_no_key(environ: dict[str, str]) -> None:
+    code, out, err = await check("--demo", "--output=json", environ=environ)
     assert (code, err) == (0, "")
     assert len(json.loads(out)["models"]) == 20
 
