@@ -266,6 +266,23 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ),
         ("poll: {intervall: 1}", "unknown key poll.intervall; did you mean poll.interval?"),
         ("web: {17: 1}", "unknown key web.17"),
+        ("poll.interval: 5s", "unknown key poll.interval; write it as poll: {interval: ...}"),
+        ("web.config.file: x", "unknown key web.config.file; write it as web: {config.file: ...}"),
+        (
+            f"cohere.api_key: {SECRET}",
+            "cohere.api-key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
+        ),
+        ("poll:\n  interval: 1s\n  interval: 2s", "interval is given twice (line 3)"),
+        ("web: {config.file: x, config.file: x}", "config.file is given twice (line 1)"),
+        ("cohere: {api_key_file: x, api_key_file: x}", "api_key_file is given twice (line 1)"),
+        (f"poll: {{{SECRET}, {SECRET}}}", "a key is given twice (line 1)"),
+        (
+            "poll:\n  interval: {{ x }}",
+            (
+                "is not valid YAML (line 2): a mapping or a list as a key; "
+                "a value that begins with { or [ must be in quotes"
+            ),
+        ),
         ("web: {config: {fill: x}}", "unknown key web.config.fill; did you mean web.config.file?"),
         ("web: {config-file: x}", "unknown key web.config-file; did you mean web.config.file?"),
         ("web: {config: x}", "unknown key web.config; did you mean web.config.file?"),

@@ -148,7 +148,13 @@ REFUSED = [
         "tls_server_config:\n  cert_filse: a\n",
         "line 2: tls_server_config: unknown key; did you mean cert_file?",
     ),
-    ("tls_server_config:\n  ? {a: b}\n  : c\n", "line 2: is not valid YAML"),
+    (
+        "tls_server_config:\n  ? {a: b}\n  : c\n",
+        (
+            "line 2: is not valid YAML: a mapping or a list as a key; "
+            "a value that begins with { or [ must be in quotes"
+        ),
+    ),
     (
         "basic_auth_users:\nalice: x\n",
         (

@@ -11,7 +11,11 @@ _MOST_MERGED = 10_000  # keys
 
 
 class DuplicateKey(yaml.MarkedYAMLError):
-    """A key stands twice in a mapping."""
+    """A key, `name`, stands twice in a mapping."""
+
+    def __init__(self, name: str, mark: yaml.Mark) -> None:
+        super().__init__(problem="the key is given twice", problem_mark=mark)
+        self.name = name
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -38,7 +42,7 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in seen:
-            raise DuplicateKey(problem="the key is given twice", problem_mark=key.start_mark)
+            raise DuplicateKey(key.value, key.start_mark)
         seen.add(key.value)
 
 
@@ -52,6 +56,7 @@ _CAUSES = (
     ("unexpected end of stream", "a quote is not closed"),
     ("expected <block end>", "the indentation does not match the lines above"),
     ("could not find expected ':'", "a key without a colon"),
+    ("unhashable key", "a mapping or a list as a key; a value that begins with { or [ must be in quotes"),
     ("undefined alias", "an alias (*) without its anchor; a value that begins with * must be in quotes"),
     ("unknown escape character", "an unknown escape (\\) in double quotes; use single quotes"),
     ("constructor for the tag", "a tag (!) that is not known; a value that begins with ! must be in quotes"),

@@ -47,7 +47,9 @@ def _parse(path: str) -> object:
     try:
         return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
-        what = "a key is given twice" if isinstance(error, DuplicateKey) else "is not valid YAML"
+        what = (
+            f"{_named(error.name)} is given twice" if isinstance(error, DuplicateKey) else "is not valid YAML"
+        )
         where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise SettingsError(f"{path}: {what}{where}{cause(error)}") from None
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
@@ -55,10 +57,19 @@ def _parse(path: str) -> object:
         raise SettingsError(f"{path}: is not valid YAML") from None
 
 
+def _named(key: str) -> str:
+    """Return a key that options have; any other may be a value in the wrong place."""
+    known = {part for option in options() for part in (*option.key.split("."), option.key.partition(".")[2])}
+    return key if key.replace("_", "-") in known else "a key"
+
+
 def _read_group(path: str, group: str, members: object) -> Iterator[tuple[str, Any]]:
     groups = list(titles())
     if group not in groups:
-        hint = suggestion(group, groups) or f"; the groups are {', '.join(groups)}"
+        outer, _, inner = group.partition(".")
+        _refuse_misplaced(path, group.replace("_", "-"))
+        nested = f"; write it as {outer}: {{{inner}: ...}}" if outer in groups else ""
+        hint = nested or suggestion(group, groups) or f"; the groups are {', '.join(groups)}"
         raise SettingsError(f"{path}: unknown key {group}{hint}")
     if members is not None and not isinstance(members, dict):
         raise SettingsError(f"{path}: {group}: must be a mapping of options")

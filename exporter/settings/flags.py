@@ -146,7 +146,7 @@ def _command(rest: Sequence[str], values: Mapping[str, Any]) -> Command:
     """Return the subcommand among the arguments that are no known flags, which may stand anywhere."""
     for argument in rest:
         if argument.startswith("-"):
-            _refuse_flag(argument.partition("=")[0])
+            _refuse_flag(argument.partition("=")[0], _taken(_called(rest), values))
     subcommand = _subcommand(rest[0]) if rest else Subcommand.SERVE
     operands = tuple(rest[1:])
     row = SUBCOMMANDS[subcommand]
@@ -176,11 +176,18 @@ def _subcommand(word: str) -> Subcommand:
     return Subcommand(word)
 
 
-def _refuse_flag(name: str) -> NoReturn:
+def _taken(subcommand: Subcommand, values: Mapping[str, Any]) -> list[str]:
+    """Return the flags that mean something to a subcommand, given the values of others."""
+    row = SUBCOMMANDS[subcommand]
+    simulated = subcommand is Subcommand.DEMO or "--demo" in values
+    read = [option for option in options() if row.reads_settings and (simulated or option.group != "demo")]
+    return ["--help", "--version", *(flag.flag for flag in row.flags), *(option.flag for option in read)]
+
+
+def _refuse_flag(name: str, known: Sequence[str]) -> NoReturn:
     if _KEY_LIKE.search(name):
         raise SettingsError(
             "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
         )
     shown = f"unknown flag {name}" if _REPEATABLE.fullmatch(name) else "unknown flag"
-    known = ["--help", "--version", *(flag.flag for flag in _all())]
     raise SettingsError(f"{shown}{suggestion(name, known) or '; see --help'}")
