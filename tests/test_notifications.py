@@ -20,7 +20,7 @@ from tests.clients import plain_client
 from tests.editions import every_edition
 from tests.manifests import Manifest, custom_resource_errors
 from tests.monitoring import serving
-from tests.programs import ROOT, eventually
+from tests.programs import ROOT, eventually, program, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -31,7 +31,7 @@ RECEIVERS = ("slack", "pagerduty", "email")
 
 @dataclass(frozen=True)
 class Failure:
-    """A model that failed; what is `info` goes by e-mail, what is `warning` to Slack, all to PagerDuty."""
+    """A model that failed; what is `info` goes by e-mail, what is `warning` to Slack and PagerDuty."""
 
     job: str
     number: int
@@ -278,7 +278,8 @@ async def failures_and_their_ends(client: httpx.AsyncClient, inbox: Inbox, recei
         assert closed == opened
         assert len(set(opened.values())) == count
     if receiver == "email":
-        assert not any(everyone[0].job in title for title in inbox.titles("slack"))
+        for other in ("slack", "pagerduty"):
+            assert not any(everyone[0].job in title for title in inbox.titles(other))
 
 
 async def receive(
@@ -314,6 +315,28 @@ async def inhibition(client: httpx.AsyncClient) -> None:
         return await states() == {"": "suppressed", "production": "active"}
 
     await eventually(settled)
+
+
+@every_edition
+@pytest.mark.parametrize(
+    ("alert", "severity", "receivers"),
+    [
+        ("CohereModelFailed", "critical", "pagerduty,slack"),
+        ("CohereModelFailed", "warning", "pagerduty,slack"),
+        ("CohereModelFailed", "info", "email"),
+        ("CohereFleetUnseen", "critical", "pagerduty,slack"),
+        ("CohereApiDown", "warning", "slack"),
+        ("CohereSeriesDropped", "info", "email"),
+    ],
+)
+async def test_an_alert_of_any_severity_is_sent_once_to_each_of_its_receivers(
+    alert: str, severity: str, receivers: str
+) -> None:
+    file = f"--config.file={DEPLOY}/alertmanager.yml"
+    labels = f"alertname={alert}", f"severity={severity}"
+    code, out, err = await run(program("amtool"), "config", "routes", "test", file, *labels)
+    assert code == 0, err
+    assert out.strip() == receivers
 
 
 def test_the_alertmanagerconfig_routes_and_words_as_the_example_does() -> None:

@@ -55,8 +55,8 @@ is about an exporter, identified by `cluster, namespace, job`, or about one of i
 
 **Which alerts page?** `severity` is the label to route by: only `CohereFleetUnseen` is `critical` by default.
 With the [example for Alertmanager](../../deploy/prometheus/alertmanager.yml), `critical` alerts and
-`CohereModelFailed` page through PagerDuty, `info` goes to e-mail, and everything else to Slack. To be paged
-by another alert, raise its severity ([below](#settings)).
+`CohereModelFailed` page through PagerDuty and go to Slack, `info` goes to e-mail alone, and everything else
+to Slack. To be paged by another alert, raise its severity ([below](#settings)).
 
 While no exporter delivers data (a restart, a rollout, an API outage), the last known state of the models is
 held for an hour (`hold`), so that their alerts do not resolve and fire again, and `CohereFleetUnseen` fires.
