@@ -1,5 +1,7 @@
 """The pages that the documentation site is made of, and the links between them."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,13 @@ def test_no_page_of_the_repository_has_a_broken_link(
     monkeypatch.setattr(site, "GATHERED", tmp_path)
     assert (site.main(), capsys.readouterr().err) == (0, "")
     assert (tmp_path / "README.md").exists()
+
+
+@pytest.mark.skipif(not (site.ROOT / ".git").exists(), reason="pages are listed by git")
+def test_the_navigation_leads_to_every_page_that_no_other_lists() -> None:
+    nav = tomllib.loads((site.ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+    index = Path("docs/runbooks/README.md")
+    listed = {index.parent, Path("grafana/render")}  # by the index, and by the dashboards' page
+    expected = {page for page in site.pages() if page == index or page.parent not in listed}
+    named = re.findall(r"[\w/-]+\.md", str(nav))
+    assert sorted(map(Path, named)) == sorted(expected)
