@@ -42,7 +42,7 @@ def table(snapshot: Snapshot, asked: Asked, now: float, *, room: int | None, col
     states = by_urgency(snapshot.states)
     if not states:
         return _summary(snapshot, asked, room)
-    header, *rows = lines(fit(_columns(states, now, in_full=room is None), room))
+    header, *rows = lines(fit(_columns(states, now, room), room))
     if colour:
         header = [_paint("1", cell) for cell in header]
         rows = [
@@ -106,11 +106,11 @@ def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
     return (summary if room is None else fill(summary, room)).replace("\xa0", " ")
 
 
-def _columns(states: Sequence[ModelState], now: float, *, in_full: bool) -> list[Column]:
+def _columns(states: Sequence[ModelState], now: float, room: int | None) -> list[Column]:
     models = [state.model for state in states]
     progress = [state.progress for state in states]
     metrics = [latest.metrics if latest else {} for latest in progress]
-    if in_full:
+    if room is None:
         shown = [_column("LATEST EVALUATION", [_written(given, sorted(given)) for given in metrics], 5)]
     else:
         shown = [
@@ -118,9 +118,11 @@ def _columns(states: Sequence[ModelState], now: float, *, in_full: bool) -> list
             _column("EVAL SCORE", [_written(given, score_of(given)) for given in metrics], 4),
         ]
     ages = [_age(now - model.created_at) if model.created_at is not None else "" for model in models]
+    # A name is worth little without its status, for which a narrow terminal leaves room.
+    least_name = 14 if room is None else min(14, room - 12 - 2)
     return [
         _column("STATUS", [short_status(model.status) for model in models], 7, least=12),
-        _column("NAME", [model.name for model in models], 8, least=14),
+        _column("NAME", [model.name for model in models], 8, least=least_name),
         _column("STEP", [str(latest.step) if latest else "" for latest in progress], 6),
         *shown,
         _column("AGE", ages, 3),

@@ -99,6 +99,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(room: int) -> N
     assert "intent-router" in printed
 
 
+@pytest.mark.parametrize("room", [20, 24, 28])
+def test_a_narrow_terminal_has_status_and_name(room: int) -> None:
+    assert table(FLEET, ASKED, NOW, room=room).splitlines()[0].split() == ["STATUS", "NAME"]
+
+
 def test_colour_repeats_the_status_and_takes_no_room() -> None:
     plain = table(FLEET, ASKED, NOW, room=80)
     coloured = table(FLEET, ASKED, NOW, room=80, colour=True)
