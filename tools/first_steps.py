@@ -85,7 +85,8 @@ def output(command: str, prefix: Sequence[str], environ: Mapping[str, str]) -> l
         start_new_session=True,
     ) as process:
         for line in process.stdout or ():
-            lines.append(line.rstrip())
+            # Where in the Makefile it stands changes with every edit of that file.
+            lines.append(re.sub(r"\[Makefile:\d+: ", "[Makefile: ", line.rstrip()))
             if line.startswith("Open http"):
                 lines.append("^C")
                 os.killpg(process.pid, signal.SIGINT)
