@@ -17,11 +17,14 @@ MODEL = "cohere-finetuning-model"
 EXPORTER = "cohere-finetuning-exporter"
 _TITLES = {FLEET: "Fleet", MODEL: "Model", EXPORTER: "Exporter"}
 
-LINK_TO_MODEL = (
-    f"/d/{MODEL}?${{__url_time_range}}&${{datasource:queryparam}}&${{cluster:queryparam}}"
-    "&${namespace:queryparam}&${job:queryparam}&var-model_id=${__data.fields.model_id:percentencode}"
+_LINK = (
+    "?${__url_time_range}&${datasource:queryparam}&${cluster:queryparam}&${namespace:queryparam}"
+    "&${job:queryparam}&var-model_id=${__data.fields.model_id:percentencode}"
 )
+LINK_TO_MODEL = f"/d/{MODEL}{_LINK}"
 """For tables with a field `model_id`: the model's own dashboard, same time range, datasource and identity."""
+LINK_OF_ALERT = f"/d/${{__data.fields.board}}{_LINK}"
+"""For tables with a field `board` too: the dashboard of that uid."""
 
 
 class PrometheusAnnotation(model.AnnotationQuery):

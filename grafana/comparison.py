@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Panel
 
 from grafana.panels import Column, by_step, listing
-from grafana.promql import FALLING, IDENTITY, chosen, named
+from grafana.promql import FALLING, IDENTITY, chosen, with_short_id
 
 THIS, BASELINE, BEFORE = 'model_id="$model_id"', 'model_id="$baseline"', 'model_id="$predecessor"'
 
@@ -95,8 +95,7 @@ def _drawn() -> str:
 
 
 def _shown(expression: str) -> str:
-    short = f'label_replace({named(f"({expression})")}, "short", "$1", "model_id", "(.{{0,8}}).*")'
-    return f'max by (model) (label_join({short}, "model", " · ", "model_name", "short"))'
+    return f"max by (model) ({with_short_id(f'({expression})', 'model')})"
 
 
 def _metric(family: str, model: str, *matchers: str, fold: str = "max") -> str:

@@ -159,6 +159,7 @@ def _polls() -> Panel:
         (f"60 * sum by (reason) {a_minute('poll_failures')} > 0", "failed: {{reason}}"),
         unit="suffix: /min",
         looks={"polls": ("polls", "green")},
+        last=True,
         empty="No polls in this time range, or no data",
     )
 
@@ -214,6 +215,7 @@ def _calls() -> Panel:
         unit="reqpm",
         stacked=True,
         looks={"200": ("200", "green"), "error": ("error", "red"), "429": ("429", "orange")},
+        last=True,
         empty="No calls in this time range, or no data",
     )
 
@@ -227,6 +229,7 @@ def _latency() -> Panel:
         "Median and 95th percentile of whole requests, body included, by endpoint.",
         (labelled("part", quantiles), "{{endpoint}}, {{part}}"),
         unit="s",
+        last=True,
         empty="No calls in this time range, or no data",
     )
 
@@ -247,6 +250,7 @@ def _waiting() -> Panel:
         ),
         unit="reqpm",
         on_the_right=("throttled", "percentunit", "time throttled", 0.01),
+        last=True,
         empty="No exporter in this time range",
     )
 
@@ -257,6 +261,7 @@ def _memory() -> Panel:
         "Resident memory of the exporter. Absent with --web.disable-exporter-metrics.",
         (f"{chosen('process_resident_memory_bytes', INSTANCE)} {OWN}", "{{instance}}"),
         unit="bytes",
+        last=True,
         empty="No process metrics, or no data",
     )
 
@@ -268,6 +273,7 @@ def _cpu() -> Panel:
         (f"rate({chosen('process_cpu_seconds_total', INSTANCE)}[$__rate_interval]) {OWN}", "{{instance}}"),
         unit="percentunit",
         decimals=1,
+        last=True,
         empty="No process metrics, or no data",
     )
 

@@ -4,7 +4,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard, Panel, VariableMo
 
 from exporter.model import Status
 from grafana import runs
-from grafana.board import FLEET, LINK_TO_MODEL, PrometheusAnnotation, dashboard
+from grafana.board import EXPORTER, FLEET, LINK_OF_ALERT, LINK_TO_MODEL, PrometheusAnnotation, dashboard
+from grafana.board import MODEL as BOARD_OF_MODEL
 from grafana.freshness import age, api
 from grafana.layout import Heading, Shelf
 from grafana.looks import LOOKS, base_types, by_code, severities, words, zero
@@ -20,8 +21,8 @@ from grafana.promql import (
     new_failures,
     number_in_status,
     per_model,
-    sorted_by_name,
     status_code,
+    with_short_id,
 )
 from grafana.variables import of_label
 
@@ -120,23 +121,32 @@ def _alerts() -> Panel:
     # Some rulers do not write ALERTS_FOR_STATE: there, the time is unknown.
     pending_too = chosen("ALERTS_FOR_STATE", 'alertname=~"Cohere.*"')
     since = f"1000 * {pending_too} and ignoring (alertstate) {ALERTS}\nor ignoring (alertstate) 0 * {ALERTS}"
+    labels = f"alertname, severity, {MODEL}, model_name, instance"
+    of_exporters = f'label_replace(min by ({labels}) ({since}), "about", "$1", "instance", "(.*)")'
+    about = f'label_replace({of_exporters}, "about", "$1", "model_name", "(.+)")'
+    about = f'label_replace({about}, "board", "{EXPORTER}", "", "")'
+    about = f'label_replace({about}, "board", "{BOARD_OF_MODEL}", "model_id", ".+")'
+    account = f'label_join({about}, "joined", "/", "cluster", "namespace", "job")'
+    account = f'label_replace({account}, "account", "$1", "joined", "/*(.*)")'
     return listing(
         "Alerts that fire",
-        "Alerts of this exporter that fire: how many of each, and since when the condition of the oldest "
-        "holds. Needs the exporter's alerting rules in the same Prometheus.",
-        f"min by (alertname, severity) ({since})",
-        f"count by (alertname, severity) ({ALERTS})",
+        "Alerts of this exporter that fire: about which model or exporter, of which account (cluster, "
+        "namespace and job), and since when the condition holds. Click one for the dashboard about it. Needs "
+        "the exporter's alerting rules in the same Prometheus.",
+        f"min by (alertname, severity, about, account, board, {MODEL}) (\n{account})",
         columns=[
-            Column(field="severity", title="Severity", width=90, mappings=severities(), background=True),
-            Column(field="alertname", title="Alert"),
-            Column(field="Value #B", title="Number", unit="none", decimals=0, width=90),
+            Column(field="severity", title="Severity", width=80, mappings=severities(), background=True),
+            Column(field="alertname", title="Alert", link=LINK_OF_ALERT, link_title="Show what it is about"),
+            Column(field="about", title="Model or instance", width=165),
+            Column(field="account", title="Account", width=190),
             Column(
-                field="Value #A",
+                field="Value",
                 title="Since",
                 unit="dateTimeFromNow",
-                width=150,
+                width=115,
                 mappings=words({"0": ("unknown", "text")}),
             ),
+            Column(field="board", title="Dashboard", hidden=True),
         ],
         sort_by="Since",
         descending=True,
@@ -211,10 +221,10 @@ def _all_models() -> Panel:
 def _timeline() -> Panel:
     return status_history(
         "Status of models over time",
-        "One line a model, sorted by name, 25 to a page; models that were ready, paused or deleted all along "
-        "are left out. A line that ends is a model that was removed; a gap in every line is a time without "
-        "fresh data.",
-        f"{sorted_by_name(named(status_code()))}\nand on ({MODEL}) ({_ever_busy()})",
+        "One line a model, sorted by name and told apart by the beginning of its id, 25 to a page; models "
+        "that were ready, paused or deleted all along are left out. A line that ends is a model that was "
+        "removed; a gap in every line is a time without fresh data.",
+        f"max by (model) ({with_short_id(f'({status_code()} and on ({MODEL}) ({_ever_busy()}))', 'model')})",
         per_page=25,
         empty="Every model was at rest in this time range, or no data",
     )

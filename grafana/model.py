@@ -9,7 +9,7 @@ from grafana.comparison import COMPARED, PREDECESSOR, curves_by_step, evaluation
 from grafana.layout import Heading, Shelf
 from grafana.looks import BASE_TYPES, NEUTRAL, by_code, statuses, words
 from grafana.panels import Column, graph, listing, single, status_history
-from grafana.promql import FALLING, MODEL, chosen, in_status, labelled, named, per_model, status_code
+from grafana.promql import FALLING, MODEL, chosen, in_status, labelled, per_model, status_code, with_short_id
 from grafana.variables import hidden_id, of_metric, of_models
 
 THIS = 'model_id="$model_id"'
@@ -168,7 +168,7 @@ def _history() -> Panel:
     return status_history(
         "Status over time",
         "The statuses this model went through, as polls saw them.",
-        named(status_code(THIS)),
+        f"max by (model) ({with_short_id(status_code(THIS), 'model')})",
         per_page=1,
         empty="Not listed in this time range, or no data",
     )

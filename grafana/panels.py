@@ -117,12 +117,15 @@ def graph(
     steps_between: bool = False,
     looks: dict[str, tuple[str, str]] | None = None,
     on_the_right: tuple[str, str, str, float] | None = None,
+    last: bool = False,
     empty: str = "no data",
 ) -> Panel:
     """Build a time series.
 
     `looks` gives series, by name, another name and a colour; `on_the_right` puts those that match a regular
     expression on an axis of their own, with its unit, its label and the least that it reaches to.
+    `last` adds the last values to the legend, for charts beside which no stat and no table has the present
+    ones: Grafana ends a chart at a whole step, so they may be one step older.
     """
     panel = (
         _framed(timeseries.Panel(), title, description, empty)
@@ -138,7 +141,7 @@ def graph(
                 common.StackingMode.NORMAL if stacked else common.StackingMode.NONE
             )
         )
-        .legend(_legend())
+        .legend(_legend().calcs(["last"] if last else []))
         .tooltip(
             build_common.VizTooltipOptions()
             .mode(common.TooltipDisplayMode.MULTI)
@@ -170,7 +173,7 @@ def graph(
 
 
 def status_history(title: str, description: str, expression: str, *, per_page: int, empty: str) -> Panel:
-    """Build a state timeline of status numbers, one line a model."""
+    """Build a state timeline of status numbers, one line for each value of the label `model`."""
     panel = (
         _framed(statetimeline.Panel(), title, description, empty)
         .unit("none")
@@ -185,22 +188,14 @@ def status_history(title: str, description: str, expression: str, *, per_page: i
         .line_width(0)
         .merge_values(True)
         .per_page(per_page)
-        .legend(
-            build_common.VizLegendOptions()
-            .show_legend(True)
-            .display_mode(common.LegendDisplayMode.LIST)
-            .placement(common.LegendPlacement.BOTTOM)
-            .calcs([])
-        )
+        .legend(_legend())
         .tooltip(
             build_common.VizTooltipOptions()
             .mode(common.TooltipDisplayMode.SINGLE)
             .sort(common.SortOrder.NONE)
         )
     )
-    return queries(
-        panel, (expression, "{{model_name}}"), format_=PromQueryFormat.TIME_SERIES, now=False
-    ).build()
+    return queries(panel, (expression, "{{model}}"), format_=PromQueryFormat.TIME_SERIES, now=False).build()
 
 
 def by_step(title: str, description: str, step: str, value: str, *, empty: str) -> Panel:
@@ -216,7 +211,7 @@ def by_step(title: str, description: str, step: str, value: str, *, empty: str) 
         .show(XYShowMode.POINTS_AND_LINES)
         .point_size(xychart.XychartFieldConfigPointSize().fixed(4))
         .line_width(2)
-        .legend(_legend().calcs([]))
+        .legend(_legend())
         .tooltip(build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.SINGLE))
     )
     order = {"Value #A": 0, "Value #B": 1, "model": 2}
@@ -348,7 +343,7 @@ def _legend() -> build_common.VizLegendOptions:
         .show_legend(True)
         .display_mode(common.LegendDisplayMode.LIST)
         .placement(common.LegendPlacement.BOTTOM)
-        .calcs(["last"])  # the last of the range, not the last there was: that may be hours old
+        .calcs([])
     )
 
 

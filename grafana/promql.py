@@ -47,6 +47,12 @@ def named(expression: str) -> str:
     return f'label_replace({expression}, "model_name", "(no name)", "model_name", "")'
 
 
+def with_short_id(expression: str, label: str) -> str:
+    """Return the expression with a label of name and beginning of the id: names are not unique."""
+    short = f'label_replace({named(expression)}, "short", "$1", "model_id", "(.{{0,8}}).*")'
+    return f'label_join({short}, "{label}", " · ", "model_name", "short")'
+
+
 def in_status(status: Status, *matchers: str) -> str:
     """Return the models that are in a status now, for use after `and on (…)`."""
     return per_model("status", f'status="{status}"', *matchers) + " == 1"
@@ -73,11 +79,6 @@ def labelled(label: str, terms: dict[str, str], hide_by: str | None = None) -> s
     return f"\nor {matching}".join(
         f'label_replace({term}, "{label}", "{value}", "", "")' for value, term in terms.items()
     )
-
-
-def sorted_by_name(expression: str) -> str:
-    """Return the expression with labels by which Prometheus sorts series by the model's name, not its id."""
-    return f'label_replace({expression}, "by_name", "$1", "model_name", "(.*)")'
 
 
 def number_in_status(status: Status, hold: int = 0) -> str:

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from grafana.panels import DATASOURCE
-from grafana.promql import CHOSEN, chosen, named
+from grafana.promql import CHOSEN, chosen, with_short_id
 
 NO_MODEL = 'label_replace(label_replace(vector(0), "model_id", "none", "", ""), "shown", "(none)", "", "")'
 _EDITOR = "PrometheusVariableQueryEditor-VariableQuery"
@@ -58,9 +58,7 @@ def of_models(
     models = (
         f"max by (model_id, model_name) (last_over_time({chosen('cohere_finetuned_model_info')}[$__range]))"
     )
-    short = f'label_replace({models}, "short", "$1", "model_id", "(.{{0,8}}).*")'
-    shown = f'label_join({named(short)}, "shown", " · ", "model_name", "short")'
-    query = f"max by (model_id, shown) ({shown})"
+    query = f"max by (model_id, shown) ({with_short_id(models, 'shown')})"
     if optional:
         query += f" or {NO_MODEL}"
     variable = (

@@ -176,12 +176,20 @@ def test_a_sentence_for_an_empty_panel_does_not_stand_in_its_cells_and_legends(
         assert first["matcher"] == {"id": "byRegexp", "options": "/.*/"}
         assert first["properties"] == [{"id": "noValue", "value": NOTHING}]
         assert {each["value"] for each in everywhere(others) if each.get("id") == "noValue"} <= {NOTHING}
-        assert panel["options"].get("legend", {}).get("calcs", ["last"]) == ["last"]
+
+
+@each_panel
+def test_a_legend_has_no_value_where_a_stat_or_a_table_has_the_present_one(
+    board: str, panel: dict[str, Any]
+) -> None:
+    # Grafana ends a chart at a whole step, so its last value may be one step older.
+    if panel["type"] in {"timeseries", "xychart"}:
+        assert panel["options"]["legend"]["calcs"] == (["last"] if board == "exporter" else [])
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.place)
 def test_every_query_asks_for_the_accounts_that_are_chosen(query: Query) -> None:
-    for selector in re.findall(r"\b(?:cohere|process|ALERTS|up\b)[A-Za-z_]*(\{[^}]*\})?", query.expr):
+    for selector in re.findall(r"\b(?:cohere_|process_|ALERTS|up\b)[A-Za-z_]*(\{[^}]*\})?", query.expr):
         assert CHOSEN in selector or CHOSEN_STEPS in selector, query.expr
 
 

@@ -1,6 +1,7 @@
 """What the dashboards' queries answer on series whose answer is known, calculated by promtool."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Case:
 
     name: str
     place: str
-    series: dict[str, float | Values]
+    series: Mapping[str, float | Values]
     answer: dict[str, float]
     variables: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +66,12 @@ INFO = {
     model("info", "a", model_name="one", base_type="CHAT", dataset_id="d", creator_id="x"): 1.0,
     model("info", "b", model_name="two", base_type="CHAT", dataset_id="d", creator_id="x"): 1.0,
 }
+ALERTING = {
+    "A": 'cluster="c",namespace="ns",job="j",model_id="a",model_name="n"',
+    "B": 'job="j",instance="i:1"',
+    "C": 'namespace="ns",job="j",reason="timeout"',
+}
+TO_MODEL, TO_EXPORTER = (f'board="cohere-finetuning-{board}"' for board in ("model", "exporter"))
 
 CASES = [
     Case(
@@ -119,6 +126,31 @@ CASES = [
         "fleet: API A",
         {'cohere_up{job="a",instance="1"}': 1, 'cohere_up{job="a",instance="2"}': [(480, 0), (5, None)]},
         {"": 1},
+    ),
+    Case(
+        "an alert that fires names its model or instance and its account, and leads to its dashboard",
+        "fleet: Alerts that fire A",
+        {
+            f'ALERTS{{alertname="Cohere{name}",alertstate="firing",severity="warning",{labels}}}': 1.0
+            for name, labels in ALERTING.items()
+        }
+        | {f'ALERTS_FOR_STATE{{alertname="CohereA",severity="warning",{ALERTING["A"]}}}': ago(2)},
+        {
+            f'alertname="CohereA",severity="warning",{ALERTING["A"]},about="n",account="c/ns/j",{TO_MODEL}'.replace(
+                ',model_name="n"', ""
+            ): 1000 * ago(2),
+            'alertname="CohereB",severity="warning",job="j",about="i:1",account="j",' + TO_EXPORTER: 0,
+            'alertname="CohereC",severity="warning",namespace="ns",job="j",account="ns/j",' + TO_EXPORTER: 0,
+        },
+    ),
+    Case(
+        "models of one name have lines of their own, sorted by name",
+        "fleet: Status of models over time A",
+        {
+            model("status", f"{each}-0123456789", model_name="n", status="STATUS_FAILED"): 1.0
+            for each in ("aaa", "bbb")
+        },
+        {'model="n · aaa-0123"': 9, 'model="n · bbb-0123"': 9},
     ),
     Case(
         "the best run of a dataset has the lowest loss and the highest accuracy",

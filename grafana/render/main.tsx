@@ -92,7 +92,7 @@ function Stat({ panel, data, width, height }: any) {
 
 /* @grafana/ui has no state timeline: this draws the nearest thing, with the fields' own texts and colours. */
 function Timeline({ panel, data, width, height }: any) {
-  const shown = data.slice(0, panel.options.perPage), label = shown.length > 1 ? 150 : 110, row = Math.min(60, (height - 34) / Math.max(1, shown.length));
+  const shown = data.slice(0, panel.options.perPage), label = shown.length > 1 ? 190 : 165, row = Math.min(60, (height - 34) / Math.max(1, shown.length));
   const x = (t: number) => label + ((t / 1000 - from) / (to - from)) * (width - label);
   const spans = shown.flatMap((f: DataFrame, line: number) => {
     const time = f.fields[0].values, field = f.fields[1], out: Json[] = [];

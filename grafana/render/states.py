@@ -215,16 +215,16 @@ def exporter(account: Account, at: int, now: int) -> Iterator[tuple[str, Labels,
             yield "cohere_finetuned_models", (("status", f"STATUS_{status}"),), alive.count(status)
 
 
+def known_by(model: Model) -> Labels:
+    """Return the labels by which a model is known."""
+    model_id = f"{model.number * 7919 % 65536:04x}{model.number:04x}-9c1d-4e7b-8f00-{model.number:012x}"
+    return (("model_id", model_id), *((("model_name", model.name),) if model.name else ()))
+
+
 def exported(model: Model, age: float, at: int, now: int) -> Iterator[tuple[str, Labels, float]]:
     """Return a model's series at a time."""
     family = "cohere_finetuned_model_"
-    me: Labels = (
-        (
-            "model_id",
-            f"{model.number * 7919 % 65536:04x}{model.number:04x}-9c1d-4e7b-8f00-{model.number:012x}",
-        ),
-    )
-    me += (("model_name", model.name),) if model.name else ()
+    me = known_by(model)
     created = at - age
     info = {
         "base_type": f"BASE_TYPE_{model.base}",
@@ -271,24 +271,27 @@ def exported(model: Model, age: float, at: int, now: int) -> Iterator[tuple[str,
             yield f"{family}training_metric{name}", (*me, *by), value
 
 
+def firing(state: str) -> Iterator[tuple[str, str, Labels]]:
+    """Return the alerts that fire in a state, with their severities and what they are about."""
+    for account in accounts(state):
+        who = tuple(label for label in account.where if label[0] != "instance")
+        if not account.api:
+            yield "CohereCredentialsRefused", "warning", (*who, ("reason", "unauthorized"))
+        if account.gone:
+            yield "CohereExporterDown", "warning", account.where
+            yield "CohereFleetUnseen", "critical", who
+        for model in account.models if state in {"normal", "failed"} else ():
+            if model.end == "FAILED" and model.age < DAY:
+                yield "CohereModelFailed", "warning", (*who, *known_by(model))
+
+
 def alerts(state: str, now: int) -> Iterator[tuple[str, Labels, list[tuple[int, float]]]]:
-    """Return the alerts that fire in a state."""
-    firing = {
-        "failed": [("CohereModelFailed", "warning", 11), ("CohereCredentialsRefused", "warning", 1)],
-        "down": [("CohereExporterDown", "warning", 1), ("CohereFleetUnseen", "critical", 1)],
-        "normal": [("CohereModelFailed", "warning", 1)],
-    }
-    for name, severity, number in firing.get(state, []):
-        for each in range(number):
-            labels: Labels = (
-                ("alertname", name),
-                ("job", "cohere-finetune-exporter"),
-                ("model_id", str(each)),
-            )
-            labels += (("severity", severity),)
-            times = range(now - 1200, now + 1, EVERY)
-            yield "ALERTS", (*labels, ("alertstate", "firing")), [(at, 1) for at in times]
-            yield "ALERTS_FOR_STATE", labels, [(at, now - 1800 - 60 * each) for at in times]
+    """Return what Prometheus notes of the alerts that fire in a state."""
+    for number, (name, severity, about) in enumerate(firing(state)):
+        labels: Labels = (("alertname", name), ("severity", severity), *about)
+        times = range(now - 1200, now + 1, EVERY)
+        yield "ALERTS", (*labels, ("alertstate", "firing")), [(at, 1) for at in times]
+        yield "ALERTS_FOR_STATE", labels, [(at, now - 1800 - 60 * number) for at in times]
 
 
 def write(state: str, file: TextIO, now: int) -> None:
