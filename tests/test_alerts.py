@@ -11,6 +11,7 @@ import pytest
 
 from deploy.prometheus.rules import RULES
 from exporter.cohere.wire import REJECTED_KINDS
+from exporter.rules import render
 from tests.editions import every_edition
 from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
 from tests.firing import PROMTOOL, VMALERT, Fires, Scenario, description, fires, judge
@@ -844,6 +845,22 @@ async def test_an_alert_says_the_reason_of_most_failures(
         tmp_path, RULES, alert, Scenario(name="", exporters=[exporter], expected={HOUR: []})
     )
     assert said.startswith(words)
+
+
+@every_edition
+async def test_where_polls_are_an_hour_apart_a_longer_window_sees_what_cannot_be_read(tmp_path: Path) -> None:
+    # As the runbook says: twenty poll intervals.
+    rules = tmp_path / "rules.yml"
+    rules.write_text(render({"thresholds": {"reading_window": 20 * HOUR}}))
+    unread = fires("CohereAnswersUnreadable", kind="step_metrics")
+    hourly = Scenario(
+        name="a poll an hour",
+        exporters=[Exporter(interval=HOUR, unreadable=lambda now: now // (8.5 * HOUR))],
+        expected={at * HOUR: [unread] for at in range(24, 40, 2)},
+        scrape=5 * MINUTE,
+        evaluation=30 * MINUTE,
+    )
+    assert not await judge(PROMTOOL, tmp_path, rules, [hourly])
 
 
 @pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it")

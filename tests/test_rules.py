@@ -311,7 +311,7 @@ def test_an_alert_silences_only_those_of_its_own_identity() -> None:
         for job in load(DEPLOY / "scrape-kubernetes.yml")["scrape_configs"]
     ],
 )
-async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods(
+async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods_a_job_per_account(
     tmp_path: Path, job: dict[str, Any]
 ) -> None:
     # Debian builds promtool without Kubernetes, so what it would discover is handed in.
@@ -323,6 +323,7 @@ async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods(
     }
     job["static_configs"] = [
         pod("10.0.0.1:10220", port="metrics", phase="Running"),
+        pod("10.0.0.3:10220", port="metrics", phase="Running", instance="research"),
         pod("10.0.0.1:8080", port="other", phase="Running"),
         pod("10.0.0.2:10220", port="metrics", phase="Succeeded"),
     ]
@@ -332,17 +333,20 @@ async def test_discovery_in_kubernetes_keeps_the_metrics_port_of_living_pods(
     code, out, err = await run(program("promtool"), *command)
     assert code == 0, err
     kept = [target["labels"] for target in json.loads(out) if target["labels"]]
-    assert [(labels["instance"], labels["namespace"], labels["pod"]) for labels in kept] == [
-        ("10.0.0.1:10220", "ml", "exporter-0")
+    steps = "-steps" if "/steps" in job.get("metrics_path", "") else ""
+    assert [(labels["instance"], labels["namespace"], labels["job"], labels["pod"]) for labels in kept] == [
+        ("10.0.0.1:10220", "ml", f"cohere-finetune-exporter{steps}", "exporter-0"),
+        ("10.0.0.3:10220", "ml", f"research{steps}", "exporter-0"),
     ]
 
 
-def pod(address: str, *, port: str, phase: str) -> dict[str, Any]:
+def pod(address: str, *, port: str, phase: str, instance: str = "cohere-finetune-exporter") -> dict[str, Any]:
     meta = {
         "__meta_kubernetes_namespace": "ml",
         "__meta_kubernetes_pod_name": "exporter-0",
         "__meta_kubernetes_pod_container_port_name": port,
         "__meta_kubernetes_pod_phase": phase,
+        "__meta_kubernetes_pod_label_app_kubernetes_io_instance": instance,
     }
     return {"targets": [address], "labels": meta}
 
