@@ -20,10 +20,12 @@ for name in ("COLUMNS", "LINES"):
 # What a file says when all its tests are slow; `make test-fast` then need not import it.
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 
+# How long an example takes, to make or to run, says nothing on a busy machine.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 # Many more worlds, and larger ones, which `make nightly` lives through; a glance, for `make test-fast`.
-settings.register_profile("nightly")
-# How long it takes to make an example says nothing on a busy machine.
-settings.register_profile("fast", max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("nightly", settings())
+settings.register_profile("fast", settings(), max_examples=20)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
