@@ -137,8 +137,8 @@ def _alerts() -> Panel:
         columns=[
             Column(field="severity", title="Severity", width=80, mappings=severities(), background=True),
             Column(field="alertname", title="Alert", link=LINK_OF_ALERT, link_title="Show what it is about"),
-            Column(field="about", title="Model or instance", width=165),
-            Column(field="account", title="Account", width=190),
+            Column(field="about", title="Model or instance", width=150),
+            Column(field="account", title="Account", width=230),
             Column(
                 field="Value",
                 title="Since",
