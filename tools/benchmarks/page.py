@@ -23,11 +23,11 @@ ONE_SCALE = {"memory"}
 _PAGE = """<!-- Written by `python -m tools.benchmarks --write` from benchmarks.json; do not edit. -->
 # Benchmarks
 
-What a scrape and a poll cost, beside what one would take instead. `make bench` runs all of it in under five
+What a scrape and a poll cost, beside what one would take instead. `make bench` runs all of it in some twenty
 minutes on Linux. Where it compares with them it needs `wrk`, `nginx` and `prometheus-node-exporter` (Debian
 packages `wrk`, `nginx-light`, `prometheus-node-exporter`); what it cannot run it skips, and says so.
 
-The figures below are of one run on {machine}.
+The figures below are of one run on {machine}, which others used too: read the ratios.
 
 ## Goals
 
