@@ -47,3 +47,20 @@ def test_an_environment_without_pip_is_made_anew(checkout: Path) -> None:
     assert not has_pip(checkout)
     assert make(checkout).returncode == 0
     assert has_pip(checkout)
+
+
+@pytest.mark.parametrize(
+    ("user", "go", "missing"),
+    [("1000", "go1.26", "root"), ("0", "go1.19.8", "Go 1.26"), ("0", "", "Go 1.26")],
+)
+def test_ci_says_first_what_it_cannot_install(tmp_path: Path, user: str, go: str, missing: str) -> None:
+    for name in ("bash", "dirname", "sort"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    for name, answer in {"id": user, **({"go": go} if go else {})}.items():
+        (tmp_path / name).write_text(f"#!{tmp_path}/bash\necho {answer}\n")
+        (tmp_path / name).chmod(0o755)
+    command = [str(tmp_path / "bash"), str(ROOT / ".ci" / "run")]
+    run = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert run.stderr.startswith(f".ci/run needs {missing}")
+    assert len(run.stderr.splitlines()) == 1
