@@ -1,6 +1,8 @@
 """Bytes → requests: what a connection remembers of the last one, and what it must not."""
 
-from exporter.web.messages import Request, RequestParser
+import pytest
+
+from exporter.web.messages import Request, RequestParser, Response
 
 HEAD = b"GET /metrics HTTP/1.1\r\nHost: x\r\n%b\r\n"
 SCRAPE = HEAD % b"Accept: text/plain\r\n"
@@ -39,3 +41,19 @@ def test_a_head_with_a_password_is_not_remembered() -> None:
     assert "YTpi" not in repr(parser._known)
     parser.feed(SCRAPE)
     assert parser._known[0] == SCRAPE
+
+
+@pytest.mark.parametrize("piece", [1, 100, 4096, 1 << 20])
+@pytest.mark.parametrize(("spare", "served"), [(100, True), (-100, False)])
+def test_how_large_a_head_may_be_does_not_depend_on_how_it_arrives(
+    piece: int, spare: int, served: bool
+) -> None:
+    limit = 16 * 1024
+    head = HEAD % (b"X: " + b"x" * (limit - spare - len(HEAD)) + b"\r\n")
+    parser = RequestParser(limit)
+    pieces = [head[start : start + piece] for start in range(0, len(head), piece)]
+    found = [item for one in pieces for item in parser.feed(one)]
+    assert [item.path if isinstance(item, Request) else item.status for item in found] == [
+        "/metrics" if served else 431
+    ]
+    assert [isinstance(item, Response) and item.closes for item in found] == [not served]

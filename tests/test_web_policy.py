@@ -4,8 +4,9 @@ import httpx
 import pytest
 
 from exporter.web.auth import BasicAuth
+from exporter.web.limits import TokenBucket
 from exporter.web.messages import Request, Response
-from exporter.web.policy import RequestPolicy, TokenBucket, enforce
+from exporter.web.policy import RequestPolicy, enforce
 from tests.certificates import HASH, PASSWORD
 from tests.conftest import FakeClock
 from tests.served import client_of

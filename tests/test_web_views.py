@@ -318,3 +318,15 @@ async def test_a_client_that_leaves_is_no_news(caplog: pytest.LogCaptureFixture)
         client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: client.fileno() == -1 and server.connections == 0)
     assert caplog.records == []
+
+
+async def test_different_landing_pages_are_few_at_once_lest_scrapes_wait(
+    exporter: Exporter, client: httpx.AsyncClient
+) -> None:
+    pages = [await client.get("/", params={"q": str(number)}) for number in range(200)]
+    refused = [page for page in pages if page.status_code == 503]
+    assert [page.status_code for page in pages[:5]] == [200] * 5
+    assert refused
+    assert all(page.headers["retry-after"] == "1" for page in refused)
+    assert exporter.overviews == len(pages)
+    assert (await client.get("/metrics")).status_code == 200

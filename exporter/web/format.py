@@ -148,6 +148,11 @@ class TlsConfig(_Section):
         """Whether the certificates of clients are verified."""
         return self.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 
+    @property
+    def requires(self) -> bool:
+        """Whether nobody comes in without a verified certificate."""
+        return self.client_auth_type == "RequireAndVerifyClientCert"
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.enabled:

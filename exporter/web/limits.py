@@ -3,6 +3,8 @@
 Caps and deadlines, no fairness: clients are not told apart by their addresses.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,4 +40,25 @@ class InFlight(set["Connection"]):
             if slowest.lag <= LENIENCE:
                 return False
             slowest.abort()
+        return True
+
+
+class TokenBucket:
+    """Lets `burst` requests pass at once, and one more each `interval` seconds."""
+
+    def __init__(self, interval: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._interval = interval
+        self._burst = burst
+        self._monotonic = monotonic
+        self._tokens = float(burst)
+        self._filled_at = monotonic()
+
+    def take(self) -> bool:
+        """Return whether a request may pass now."""
+        now = self._monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) / self._interval)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
         return True

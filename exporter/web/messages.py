@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import httptools
 
 NO_STORE = {"Cache-Control": "no-store"}
+_AROUND = len(": \r\n")  # bytes of a header besides its name and value
 _KNOWN = 2048  # bytes of a head that is recognized when it comes again, as a scraper's do
 
 
@@ -97,6 +98,9 @@ def _date(second: int) -> bytes:
     return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
+_TOO_LARGE = text(431, "Request Header Fields Too Large", closes=True)
+
+
 class RequestParser:
     """The requests of one connection, as its bytes arrive; a callback object of httptools."""
 
@@ -104,7 +108,8 @@ class RequestParser:
         self._limit = head_bytes
         self._parser = httptools.HttpRequestParser(self)
         self._found: list[Request | Response] = []
-        self._size = 0
+        self._size = 0  # of what came since the last head ended
+        self._head_size = 0
         self._has_ended = False
         self.is_within_head = False
         self._target = b""
@@ -140,7 +145,7 @@ class RequestParser:
         except httptools.HttpParserError:
             self._end(text(400, "Bad Request", closes=True))
         if self._size > self._limit:
-            self._end(text(431, "Request Header Fields Too Large", closes=True))
+            self._end(_TOO_LARGE)
         return found
 
     def _end(self, refusal: Response | None) -> None:
@@ -153,16 +158,19 @@ class RequestParser:
     def on_message_begin(self) -> None:
         """Begin a head."""
         self.is_within_head = True
+        self._head_size = 0
         self._target = b""
         self._headers = {}
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
         self._target += url
+        self._head_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
         name = name.lower()
+        self._head_size += len(name) + len(value) + _AROUND
         known = self._headers.get(name)
         self._headers[name] = value if known is None else known + b"," + value
 
@@ -171,6 +179,9 @@ class RequestParser:
         self.is_within_head = False
         self._size = 0
         if self._has_ended:
+            return
+        if self._head_size > self._limit:
+            self._end(_TOO_LARGE)
             return
         parser, headers = self._parser, self._headers
         version = parser.get_http_version()

@@ -3,39 +3,18 @@
 In this order, and for every path, the probes too: as exporter-toolkit does it.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from exporter.web.auth import BasicAuth, TooManyLogins
 from exporter.web.connection import Handler
+from exporter.web.limits import TokenBucket
 from exporter.web.messages import Request, Response, text
 from exporter.web.views import View
 
 _TOO_MANY_REQUESTS = text(429, "Too Many Requests")
 _TOO_MANY_LOGINS = text(503, "Too many logins at once", {"Retry-After": "1"})
 _UNAUTHORIZED = text(401, "Unauthorized", {"WWW-Authenticate": "Basic"})
-
-
-class TokenBucket:
-    """Lets `burst` requests pass at once, and one more each `interval` seconds."""
-
-    def __init__(self, interval: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._interval = interval
-        self._burst = burst
-        self._monotonic = monotonic
-        self._tokens = float(burst)
-        self._filled_at = monotonic()
-
-    def take(self) -> bool:
-        """Return whether a request may pass now."""
-        now = self._monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) / self._interval)
-        self._filled_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

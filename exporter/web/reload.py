@@ -12,7 +12,8 @@ from exporter.runtime.reload import ReadFile, Reloader, ReloadError
 from exporter.web.auth import BasicAuth
 from exporter.web.config import read_config
 from exporter.web.format import WebConfig
-from exporter.web.policy import RequestPolicy, TokenBucket
+from exporter.web.limits import TokenBucket
+from exporter.web.policy import RequestPolicy
 from exporter.web.tls import Tls, open_tls
 
 
@@ -76,8 +77,11 @@ def _turned_off(before: WebConfig, after: WebConfig) -> str | None:
     """Return the name of what has kept others out and no longer would."""
     if before.basic_auth_users and not after.basic_auth_users:
         return "passwords"
-    if before.tls_server_config.verifies and not after.tls_server_config.verifies:
+    tls, later = before.tls_server_config, after.tls_server_config
+    if (tls.verifies and not later.verifies) or (tls.requires and not later.requires):
         return "client certificates"
+    if tls.client_allowed_sans and not later.client_allowed_sans:
+        return "client_allowed_sans"
     return None
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 from exporter.exposition import Format
 from exporter.web.landing import Overview, content_security_policy, render
-from exporter.web.limits import InFlight
+from exporter.web.limits import InFlight, TokenBucket
 from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
 
@@ -17,9 +17,11 @@ View = Callable[[Request], Response]
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 PROBES = ("/-/healthy", "/-/ready")
 SHARED_FOR = 1.0  # seconds
+_PAGES_AT_ONCE, _PAGE_EACH = 5, 0.2  # landing pages rendered, and seconds after which another may be
 _NOT_FOUND = text(404, "Not Found")
 _NOT_ALLOWED = text(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
 _TOO_MANY = text(503, "Too many scrapes at once", {"Retry-After": "1", **NO_STORE})
+_TOO_MANY_PAGES = text(503, "Too many different pages at once", {"Retry-After": "1", **NO_STORE})
 
 
 def create_views(
@@ -66,7 +68,10 @@ def route(views: Mapping[str, View]) -> View:
 
 
 class LandingView:
-    """The landing page, which costs milliseconds: requests for the same one within a second share it."""
+    """The landing page, which costs milliseconds: requests for the same one within a second share it.
+
+    Different ones, of as many queries as somebody may think of, are few a second: scrapes must not wait.
+    """
 
     def __init__(self, overview: Callable[[], Overview]) -> None:
         self._overview = overview
@@ -81,11 +86,14 @@ class LandingView:
         self._query = ""
         self._shown: Overview | None = None
         self._page = _NOT_FOUND
+        self._renderings = TokenBucket(_PAGE_EACH, _PAGES_AT_ONCE)
 
     def __call__(self, request: Request) -> Response:
         """Return the page that the query asks for."""
         overview = self._overview()
         if request.query != self._query or not self._is_shown(overview):
+            if not self._renderings.take():
+                return _TOO_MANY_PAGES
             self._page = Response(200, self._headers, (render(overview, request.query),))
             self._query, self._shown = request.query, overview
         return self._page
