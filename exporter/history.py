@@ -5,11 +5,12 @@ samples of a family together: those of the second family wait in a temporary fil
 `# EOF` ends what is complete; readers such as promtool refuse text without it.
 """
 
+import math
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from shutil import copyfileobj
 from typing import BinaryIO, Protocol
 
 from exporter.cohere.client import Cursor, StepReading
-from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
+from exporter.errors import ApiError, Endless, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
 from exporter.exposition.formats import Format
 from exporter.exposition.lines import head, identity, label_pairs, step_lines
 from exporter.exposition.steps import in_time
@@ -26,6 +27,7 @@ from exporter.model import FinetunedModel, StepRow, TrainingProgress
 
 _CONCERNS_ALL = (Unauthorized, Forbidden, PaymentRequired, QuotaSpent)
 _END = b"# EOF\n"
+_NOT_WHOLE = "the older ones are beyond the quota or the bounds of one reading; the newer ones are written"
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own_labels)}
 
@@ -73,7 +75,7 @@ async def write_history(
             progress(history)
             history.read += 1
             try:
-                steps = await _all_steps(api, model)
+                steps, is_whole = await _all_steps(api, model)
             except Gone:
                 continue  # the API has no steps of it
             except ApiError as error:
@@ -81,6 +83,8 @@ async def write_history(
                     raise
                 history.errors[model.id] = error
                 continue
+            if not is_whole:
+                history.errors[model.id] = Endless(_NOT_WHOLE)
             rows = [row for row in in_time(steps) if since is None or (row.at or 0.0) > since]
             for family, stream in streams.items():
                 stream.write(step_lines(family, _labels(model, labels), rows, Format.OPENMETRICS))
@@ -92,13 +96,15 @@ async def write_history(
     return history
 
 
-async def _all_steps(api: StepsApi, model: FinetunedModel) -> list[StepRow]:
+async def _all_steps(api: StepsApi, model: FinetunedModel) -> tuple[list[StepRow], bool]:
+    """Return the steps of a model, and whether they are all there are."""
     reading = await api.training_steps(model.id)
-    rows = list(reading.rows)
+    rows, missed = list(reading.rows), reading.missed
     while not reading.is_complete and reading.rows:  # one reading has bounds
         reading = await api.training_steps(model.id, reading.progress, reading.cursor)
         rows += reading.rows
-    return rows
+        missed += reading.missed
+    return rows, reading.is_complete and not missed
 
 
 def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:
@@ -122,10 +128,9 @@ def parse_labels(texts: Iterable[str]) -> dict[str, str]:
 
 def parse_time(text: str) -> float:
     """Return Unix seconds from RFC 3339 or Unix seconds; raise ValueError in words for people."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)):
+            return seconds
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -32,6 +32,7 @@ class Api:
 
     answers: Mapping[str, Sequence[StepRow] | ApiError]
     bound: int = 1000
+    missed: int = 0
     asked: list[str] = field(default_factory=list)
 
     async def training_steps(
@@ -44,7 +45,10 @@ class Api:
         start = known.step if known else 0
         rows = answer[start : start + self.bound]
         end = start + len(rows)
-        return StepReading(TrainingProgress(step=end), list(rows), is_complete=end == len(answer))
+        is_complete = end == len(answer) or bool(self.missed)
+        return StepReading(
+            TrainingProgress(step=end), list(rows), is_complete=is_complete, missed=self.missed
+        )
 
 
 async def history(
@@ -114,6 +118,15 @@ async def test_readings_go_on_until_they_have_the_last_step() -> None:
     assert (done.rows, api.asked) == (25, ["m1"] * 3 + ["m2"])
 
 
+async def test_a_model_whose_older_steps_are_cut_off_is_told() -> None:
+    done, text = await history(Api(ROWS, bound=1, missed=1))
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == [20.0, 5.0]
+    assert {model_id: error.message for model_id, error in done.errors.items()} == dict.fromkeys(
+        ("m1", "m2"),
+        "the older ones are beyond the quota or the bounds of one reading; the newer ones are written",
+    )
+
+
 async def test_a_model_without_steps_is_no_error() -> None:
     done, text = await history(Api({"m1": Gone("HTTP 404: none"), "m2": []}))
     assert samples(text) == []
@@ -157,9 +170,10 @@ def test_times_are_read(text: str, seconds: float) -> None:
     assert parse_time(text) == seconds
 
 
-def test_what_is_no_time_is_refused() -> None:
+@pytest.mark.parametrize("text", ["yesterday", "nan", "-inf", ""])
+def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time such as"):
-        parse_time("yesterday")
+        parse_time(text)
 
 
 def test_a_file_is_replaced_once_complete_and_not_before(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def site(directory: Path, text: str) -> dict[str, str]:
         ("exporter.cli", "serve", TERM, 0),
         ("asyncio", "demo", INT, 0),
         ("structlog", "check", INT, 130),
+        ("asyncio", "history", TERM, 143),
         ("pydantic", "serve", HUP, 0),
         ("httptools", "demo", TERM, 0),
         ("exporter.polling.poller", "check", TERM, 143),

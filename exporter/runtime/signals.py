@@ -2,7 +2,8 @@
 
     phase                     SIGTERM, SIGINT, SIGHUP               exit code
     ────────────────────────  ────────────────────────────────────  ─────────────────────────
-    start, and all of check   the process ends at once              0; for check 128 + signal
+    start, all of check       the process ends at once              0; for check and history
+    and history                                                     128 + signal
     serving                   it stops in order, within seconds     0
     stopping                  the process ends at once              128 + signal
 
