@@ -6,6 +6,7 @@ calls the API or waits for it; each view shows what the callables handed in retu
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 from exporter.exposition import Format
 from exporter.web.landing import Overview, content_security_policy, render
@@ -17,11 +18,11 @@ View = Callable[[Request], Response]
 Scrape = Callable[[Format, bool], Sequence[bytes]]
 PROBES = ("/-/healthy", "/-/ready")
 SHARED_FOR = 1.0  # seconds
-_PAGES_AT_ONCE, _PAGE_EACH = 5, 0.2  # landing pages rendered, and seconds after which another may be
+_SEARCHES, _SEARCH_EACH = 5, 0.2  # landing pages rendered at once, and seconds after which another may be
 _NOT_FOUND = text(404, "Not Found")
 _NOT_ALLOWED = text(405, "Method Not Allowed", {"Allow": "GET, HEAD"})
 _TOO_MANY = text(503, "Too many scrapes at once", {"Retry-After": "1", **NO_STORE})
-_TOO_MANY_PAGES = text(503, "Too many different pages at once", {"Retry-After": "1", **NO_STORE})
+_TOO_MANY_SEARCHES = text(503, "Too many searches at once", {"Retry-After": "1", **NO_STORE})
 
 
 def create_views(
@@ -70,7 +71,7 @@ def route(views: Mapping[str, View]) -> View:
 class LandingView:
     """The landing page, which costs milliseconds: requests for the same one within a second share it.
 
-    Different ones, of as many queries as somebody may think of, are few a second: scrapes must not wait.
+    Of as many queries as somebody may think of, few a second are answered: scrapes must not wait for them.
     """
 
     def __init__(self, overview: Callable[[], Overview]) -> None:
@@ -83,25 +84,39 @@ class LandingView:
             "Referrer-Policy": "no-referrer",
             **NO_STORE,
         }
-        self._query = ""
-        self._shown: Overview | None = None
-        self._page = _NOT_FOUND
-        self._renderings = TokenBucket(_PAGE_EACH, _PAGES_AT_ONCE)
+        self._searches = TokenBucket(_SEARCH_EACH, _SEARCHES)
+        self._plain = self._searched = _Page("", None, _NOT_FOUND)
 
     def __call__(self, request: Request) -> Response:
         """Return the page that the query asks for."""
         overview = self._overview()
-        if request.query != self._query or not self._is_shown(overview):
-            if not self._renderings.take():
-                return _TOO_MANY_PAGES
-            self._page = Response(200, self._headers, (render(overview, request.query),))
-            self._query, self._shown = request.query, overview
-        return self._page
+        if not request.query:
+            if not self._plain.is_of("", overview):
+                self._plain = self._rendered("", overview)
+            return self._plain.response
+        if not self._searched.is_of(request.query, overview):
+            if not self._searches.take():
+                return _TOO_MANY_SEARCHES
+            self._searched = self._rendered(request.query, overview)
+        return self._searched.response
 
-    def _is_shown(self, overview: Overview) -> bool:
-        shown = self._shown
+    def _rendered(self, query: str, overview: Overview) -> "_Page":
+        return _Page(query, overview, Response(200, self._headers, (render(overview, query),)))
+
+
+class _Page(NamedTuple):
+    """A landing page as it was last rendered."""
+
+    query: str
+    shown: Overview | None
+    response: Response
+
+    def is_of(self, query: str, overview: Overview) -> bool:
+        """Return whether it still is what `query` asks for."""
+        shown = self.shown
         return (
             shown is not None
+            and self.query == query
             and shown.outcome is overview.outcome
             and shown.snapshot is overview.snapshot
             and 0 <= overview.now - shown.now < SHARED_FOR
