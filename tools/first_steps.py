@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "first-steps.md"
-_CLONE = "/root/cohere-finetune-exporter"
+_CLONE = "/srv/cohere-finetune-exporter"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _WIDTH = re.compile(r"^## .*?(\d+) columns$", re.MULTILINE)
 # Of the machine it runs on, the fresh one has the way to the network and nothing else.
