@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import httpx
 import structlog
 
-from exporter import REVISION, __version__
+from exporter import NAME, REVISION, __version__
 from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
 from exporter.cohere.http import open_http, parse_base_url
@@ -56,7 +56,6 @@ from exporter.web.views import PROBES, View, create_views, route
 
 log = structlog.stdlib.get_logger(__name__)
 
-NAME = "cohere-finetune-exporter"
 SWITCH_INTERVAL = 0.0001  # seconds
 PROBE_CONNECTIONS = 16
 PROBE_IDLE_SECONDS = 30.0

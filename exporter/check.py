@@ -16,6 +16,7 @@ from typing import Any
 from exporter.columns import Column, fit, join, lines, shorten
 from exporter.families import bounded_counts
 from exporter.model import ModelState, PollOutcome, Snapshot
+from exporter.runtime.text import printable
 from exporter.triage import Tone, by_urgency, loss_of, score_of, short_status, statuses_by_urgency, tone
 
 _PAINTS = {Tone.ALARM: "1;31", Tone.BUSY: "36", Tone.WARN: "33", Tone.GOOD: "32", Tone.QUIET: "2"}
@@ -74,7 +75,7 @@ def document(snapshot: Snapshot, asked: Asked, unread: Sequence[str]) -> str:
 def failure(outcome: PollOutcome, asked: Asked) -> str:
     """Return a few lines: that the API cannot be polled, why not, and what to do about it."""
     return (
-        f"cannot poll {asked}: {_printable(outcome.message)}"
+        f"cannot poll {asked}: {printable(outcome.message)}"
         f"\n  reason:     {outcome.reason}"
         f"\n  what to do: {outcome.advice}"
     )
@@ -98,7 +99,7 @@ def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
         if bounded[status]
     ]
     # A number stays on one line with its status.
-    counts = re.sub(r"(^|, )(\d+) ", "\\1\\2\xa0", _printable(", ".join(counted)))
+    counts = re.sub(r"(^|, )(\d+) ", "\\1\\2\xa0", printable(", ".join(counted)))
     total = sum(snapshot.status_counts.values())
     summary = f"{total} model{'' if total == 1 else 's'} at {asked}{': ' if counts else ''}{counts}"
     if snapshot.dropped:
@@ -132,7 +133,7 @@ def _columns(states: Sequence[ModelState], now: float, room: int | None) -> list
 
 
 def _column(header: str, cells: Sequence[str], priority: int, least: int | None = None) -> Column:
-    return Column(header, [_printable(cell) or "-" for cell in cells], priority, least)
+    return Column(header, [printable(cell) or "-" for cell in cells], priority, least)
 
 
 def _base_model(state: ModelState) -> str:
@@ -154,10 +155,6 @@ def _age(seconds: float) -> str:
 def _paint(code: str, cell: str) -> str:
     word = cell.rstrip()
     return f"\x1b[{code}m{word}\x1b[0m{cell[len(word) :]}"
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

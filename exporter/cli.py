@@ -14,11 +14,10 @@ from io import TextIOWrapper
 
 import structlog
 
-from exporter import commands
+from exporter import NAME, commands
 from exporter.runtime import journal, log
 from exporter.runtime.streams import Outlet, flush, open_streams, say
 from exporter.settings import ApiKey, SettingsError, Subcommand, load, resolve_key, unknown_variables
-from exporter.settings.flags import PROGRAM
 from exporter.simulator import DEMO_API_KEY
 
 _COMMANDS = {
@@ -76,7 +75,7 @@ def main(
             structlog.stdlib.get_logger(__name__).warning(f"unknown variable is ignored{hint}", variable=name)
         return asyncio.run(command())
     except SettingsError as error:
-        say(f"{journal.priority(logging.ERROR) if in_journal else ''}{PROGRAM}: {error}")
+        say(f"{journal.priority(logging.ERROR) if in_journal else ''}{NAME}: {error}")
         return 2
 
 

@@ -7,13 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from exporter.rules import RulesError
-from exporter.runtime.files import Unreadable, read_once
-from exporter.runtime.yaml import UniqueKeyLoader, cause
-
-_LARGEST = 1 << 20  # bytes
+from exporter.runtime.yaml import NotYaml, read_yaml
 
 _PACKAGE = Path(__file__).parent
 
@@ -38,13 +33,9 @@ def write_dashboards(folder: Path) -> list[Path]:
 def read_values(file: Path) -> Mapping[str, Any]:
     """Return the values for the rules that a YAML file holds. Raise RulesError."""
     try:
-        content = yaml.load(read_once(file, _LARGEST).decode("utf-8"), UniqueKeyLoader)  # noqa: S506 - a safe loader
-    except Unreadable as error:
-        raise RulesError(f"{file}: cannot be read: {error}") from None
-    except yaml.MarkedYAMLError as error:
-        raise RulesError(f"{file}: is not valid YAML{cause(error)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise RulesError(f"{file}: is not valid YAML") from None
+        content = read_yaml(file)
+    except NotYaml as error:
+        raise RulesError(f"{file}: {error}") from None
     if not isinstance(content, dict | None):
         raise RulesError(f"{file}: must be a mapping")
     return content or {}

@@ -18,8 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from exporter import __version__
-from exporter.settings.flags import PROGRAM
+from exporter import NAME, __version__
 from exporter.simulator import at_rest
 from tests.certificates import Authority
 from tests.containers import DOCKERFILE, HOST, Container, Engine, base_image
@@ -28,7 +27,7 @@ from tests.programs import KEY, ROOT, program, run, simulated_api, unused_port, 
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-IMAGE = f"{PROGRAM}:{__version__}"  # as the manifests have it
+IMAGE = f"{NAME}:{__version__}"  # as the manifests have it
 DIGEST = f"sha256:{'0' * 64}"
 BUILT = {
     "VERSION": "1.2.3",
@@ -138,7 +137,7 @@ def test_the_version_is_the_packages_unless_a_build_says_otherwise() -> None:
 def test_the_readme_names_this_image_and_this_base() -> None:
     readme = (DOCKERFILE.parent / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"docker\.io/library/python:[\w.-]+", readme)) == {base_image().partition("@")[0]}
-    assert set(re.findall(rf"{PROGRAM}:([\w.-]+)", readme)) == {__version__}
+    assert set(re.findall(rf"{NAME}:([\w.-]+)", readme)) == {__version__}
 
 
 async def test_nothing_but_the_package_enters_the_build(
@@ -168,7 +167,7 @@ async def test_the_image_says_what_it_is_and_how_it_runs(engine: Engine, image: 
     assert config["ExposedPorts"] == {"10220/tcp": {}}
     assert config["Entrypoint"] == ["python", "-m", "exporter"]
     labels = {name.rpartition(".")[2]: value for name, value in config["Labels"].items()}
-    assert labels["title"] == PROGRAM
+    assert labels["title"] == NAME
     assert labels["licenses"] == "Apache-2.0"
     assert labels["version"] == BUILT["VERSION"]
     assert labels["revision"] == BUILT["REVISION"]
@@ -285,7 +284,7 @@ def flags_for(api: str) -> tuple[str, ...]:
 
 async def test_it_tells_its_version(engine: Engine, image: str) -> None:
     told = await engine.podman("run", "--rm", "--network=none", "--read-only", image, "--version")
-    assert told == f"{PROGRAM} 1.2.3 (revision 4f9d02c)"
+    assert told == f"{NAME} 1.2.3 (revision 4f9d02c)"
 
 
 async def test_a_wrong_option_ends_it_with_one_line(engine: Engine, image: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter import NAME
 from exporter.runtime import journal
-from exporter.settings.flags import PROGRAM
 from tests.programs import ROOT, environment
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def test_the_journal_is_known_by_the_stream_that_it_reads(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("flags", "code", "first"),
     [
-        (["--poll.interval=soon"], 2, f"<3>{PROGRAM}: --poll.interval: "),
+        (["--poll.interval=soon"], 2, f"<3>{NAME}: --poll.interval: "),
         (["--web.listen-address=256.0.0.1:1"], 2, "<4>"),
     ],
 )

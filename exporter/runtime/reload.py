@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from exporter.runtime.files import Unreadable, read_again
+from exporter.runtime.text import printable
 
 T = TypeVar("T")
 ReadFile = Callable[[Path], bytes]
@@ -23,7 +24,7 @@ class ReloadError(Exception):
     """A value cannot be used; the message is one line for people, free of secrets."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+        super().__init__(printable(message))
 
 
 class Reloader(Generic[T]):

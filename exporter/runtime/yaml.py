@@ -4,18 +4,34 @@ PyYAML lets the last of two equal keys win without a word, so a line meant to re
 dropped or drops the other. And `<<: [*a, *a]`, repeated, doubles a mapping with each line.
 """
 
+from pathlib import Path
+from typing import Any
+
 import yaml
+
+from exporter.runtime.files import Unreadable, read_once
 
 _MERGE = "tag:yaml.org,2002:merge"
 _MOST_MERGED = 10_000  # keys
+_LARGEST = 1 << 20  # bytes
 
 
-class DuplicateKey(yaml.MarkedYAMLError):
-    """A key, `name`, stands twice in a mapping."""
+class NotYaml(Exception):
+    """What is wrong with a file or text, and `why` and on which `line` where that is known.
 
-    def __init__(self, name: str, mark: yaml.Mark) -> None:
-        super().__init__(problem="the key is given twice", problem_mark=mark)
-        self.name = name
+    Of the text itself only `key` is repeated, which stands twice.
+    """
+
+    def __init__(self, what: str, why: str = "", line: int | None = None, key: str | None = None) -> None:
+        super().__init__(f"{what}{why}")
+        self.what = what
+        self.why = why
+        self.line = line
+        self.key = key
+
+
+class _DuplicateKey(yaml.MarkedYAMLError):
+    """The key that is the problem stands twice in a mapping."""
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -42,7 +58,7 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in seen:
-            raise DuplicateKey(key.value, key.start_mark)
+            raise _DuplicateKey(problem=key.value, problem_mark=key.start_mark)
         seen.add(key.value)
 
 
@@ -64,7 +80,30 @@ _CAUSES = (
 )
 
 
-def cause(error: yaml.MarkedYAMLError) -> str:
-    """Return ": …" with what is wrong and free of the file's text, or "" when that is not known."""
-    problem = error.problem or ""
-    return next((f": {words}" for sign, words in _CAUSES if sign in problem), "")
+def read_yaml(file: Path) -> Any:
+    """Return what a small YAML file holds. Raise NotYaml."""
+    try:
+        text = read_once(file, _LARGEST).decode("utf-8")
+    except Unreadable as error:
+        raise NotYaml(f"cannot be read: {error}") from None
+    except ValueError:
+        raise NotYaml("cannot be read: not a UTF-8 text file") from None
+    return parse_yaml(text)[0]
+
+
+def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> tuple[Any, yaml.Node | None]:
+    """Return what a text holds, and the node of it. Raise NotYaml."""
+    try:
+        loading = loader(text)
+        root = loading.get_single_node()
+        return loading.construct_document(root) if root else None, root
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        problem = error.problem or ""
+        if isinstance(error, _DuplicateKey):
+            raise NotYaml("the key is given twice", line=line, key=problem) from None
+        why = next((f": {words}" for sign, words in _CAUSES if sign in problem), "")
+        raise NotYaml("is not valid YAML", why, line) from None
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
+        # Besides its own errors the parser lets those of values it cannot build pass.
+        raise NotYaml("is not valid YAML") from None

@@ -12,65 +12,27 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter.settings.options import ENV_PREFIX, Settings
+from exporter.settings.subcommands import Flag
 
 # Spelled as in every other exporter.
 _SPELLED = {"web.config-file": "web.config.file"}
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option, as the command line, the environment, the file and the documentation need it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option(Flag):
+    """One option, as the command line, the environment, the file and the documentation need it.
+
+    `key` is the YAML key, written with a dot; `default` is as users would write it, or in words, and "" when
+    there is none; `bounds` are the limits of a number, by "ge", "gt" and "le".
+    """
 
     group: str
     name: str
+    key: str
+    variable: str
+    default: str
+    bounds: Mapping[str, float]
     declared: FieldInfo
-
-    @property
-    def key(self) -> str:
-        """The YAML key, written with a dot: `poll.stale-after`."""
-        key = f"{self.group}.{self.name}".replace("_", "-")
-        return _SPELLED.get(key, key)
-
-    @property
-    def flag(self) -> str:
-        """The flag: `--poll.stale-after`."""
-        return f"--{self.key}"
-
-    @property
-    def variable(self) -> str:
-        """The environment variable: `COHERE_EXPORTER_POLL_STALE_AFTER`."""
-        return f"{ENV_PREFIX}{self.group}_{self.name}".upper()
-
-    @property
-    def meaning(self) -> str:
-        """What the option is for, in sentences."""
-        return self.declared.description or ""
-
-    @property
-    def default(self) -> str:
-        """The default as users would write it, or in words; "" when there is none."""
-        extra = self.declared.json_schema_extra
-        default = extra["default"] if isinstance(extra, dict) else self.declared.default
-        return "" if default is None else str(default)
-
-    @property
-    def metavar(self) -> str:
-        """The word for a value in `--help` and the documentation; "" for a switch."""
-        if get_origin(self.declared.annotation) is Literal:
-            return "|".join(get_args(self.declared.annotation))
-        return self.declared.title or ""
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the flag may be given several times; its values then arrive as a list."""
-        return get_origin(self.declared.annotation) is tuple
-
-    @property
-    def bounds(self) -> Mapping[str, float]:
-        """The limits of a number, by "ge", "gt" and "le"."""
-        names = ("ge", "gt", "le")
-        limits = self.declared.metadata
-        return {name: getattr(limit, name) for limit in limits for name in names if hasattr(limit, name)}
 
 
 def titles() -> dict[str, str]:
@@ -82,9 +44,34 @@ def options() -> Iterator[Option]:
     """Yield one row per option, in the order of the declaration."""
     for name, group in _groups():
         for field, declared in group.model_fields.items():
-            yield Option(name, field, declared)
+            yield _option(name, field, declared)
 
 
 def _groups() -> Iterator[tuple[str, type[BaseModel]]]:
     for name, field in Settings.model_fields.items():
         yield name, type(field.default)
+
+
+def _option(group: str, name: str, declared: FieldInfo) -> Option:
+    key = f"{group}.{name}".replace("_", "-")
+    key = _SPELLED.get(key, key)
+    kind, extra = get_origin(declared.annotation), declared.json_schema_extra
+    default = extra["default"] if isinstance(extra, dict) else declared.default
+    return Option(
+        flag=f"--{key}",
+        meaning=declared.description or "",
+        metavar="|".join(get_args(declared.annotation)) if kind is Literal else declared.title or "",
+        repeatable=kind is tuple,
+        group=group,
+        name=name,
+        key=key,
+        variable=f"{ENV_PREFIX}{group}_{name}".upper(),
+        default="" if default is None else str(default),
+        bounds={
+            bound: getattr(limit, bound)
+            for limit in declared.metadata
+            for bound in ("ge", "gt", "le")
+            if hasattr(limit, bound)
+        },
+        declared=declared,
+    )

@@ -6,21 +6,19 @@ somebody may type the API key there.
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
-from exporter import REVISION, __version__
+from exporter import NAME, REVISION, __version__
 from exporter.settings.catalog import Option, options, titles
 from exporter.settings.options import SettingsError
-from exporter.settings.subcommands import SUBCOMMANDS, Command, OwnFlag, Subcommand
+from exporter.settings.subcommands import SUBCOMMANDS, Command, Flag, Subcommand
 from exporter.suggestions import suggestion
 
-PROGRAM = "cohere-finetune-exporter"
 # Flags have neither digits nor capitals; a key typed in their place has, and is not repeated.
 _REPEATABLE = re.compile(r"--?[a-z][a-z._-]{0,60}")
 _KEY_LIKE = re.compile(r"api.?key", re.IGNORECASE)
-
-_Add = Callable[..., object]  # add_argument of a section of the help
 
 _DESCRIPTION = "Prometheus exporter for fine-tuning on Cohere's API.\n\nsubcommands:\n"
 
@@ -36,25 +34,13 @@ CO_API_KEY), or --cohere.api-key-file.
 A DURATION is written as Prometheus does (45s, 1m30s, 2h) or in plain seconds."""
 
 
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=80, max_help_position=6)
-
-
 class _Once(argparse.Action):
     """Store a value, or for a switch whether it is turned on; refuse a second one."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002 - the signature is the library's
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        if hasattr(namespace, self.dest):
-            raise SettingsError(f"{option_string}: given twice")
-        switch = not (option_string or "").startswith("--no-")
-        setattr(namespace, self.dest, switch if self.nargs == 0 else values)
+    def __call__(self, _: object, given: argparse.Namespace, value: object, name: str | None = None) -> None:
+        if hasattr(given, self.dest):
+            raise SettingsError(f"{name}: given twice")
+        setattr(given, self.dest, value if self.metavar else not (name or "").startswith("--no-"))
 
 
 def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
@@ -65,49 +51,48 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     try:
         given, rest = _parser(_called(argv)).parse_known_args(argv)
     except argparse.ArgumentError as error:
-        _refuse_argument(error)
+        name = (error.argument_name or "").split("/")[0]
+        valued = any(flag.flag == name and flag.metavar for flag in (*_own_flags(), *options()))
+        raise SettingsError(f"{name}: {'needs a value' if valued else 'takes no value'}") from None
     values = vars(given)
-    flags = {option.key: values[option.flag] for option in options() if option.flag in values}
+    flags = {option.key: values.pop(option.flag) for option in options() if option.flag in values}
     return _command(rest, values), flags
 
 
-def _called(argv: Sequence[str]) -> Subcommand:
+def _called(words: Sequence[str]) -> Subcommand:
     """Return the subcommand, for whose flags `--help` has the words where two have one of the same name."""
-    return next((Subcommand(word) for word in argv if word in list(Subcommand)), Subcommand.SERVE)
+    return next((Subcommand(word) for word in words if word in list(Subcommand)), Subcommand.SERVE)
+
+
+def _own_flags() -> Iterator[Flag]:
+    return (flag for row in SUBCOMMANDS.values() for flag in row.flags)
 
 
 def _parser(called: Subcommand) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} [SUBCOMMAND] [FLAG ...]",
+        prog=NAME,
+        usage=f"{NAME} [SUBCOMMAND] [FLAG ...]",
         description=_DESCRIPTION + "\n".join(_described()),
         epilog=_EPILOG,
-        formatter_class=_Formatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80, max_help_position=6),
         argument_default=argparse.SUPPRESS,
         add_help=False,
         allow_abbrev=False,
         exit_on_error=False,
     )
     parser.add_argument("-h", "--help", action="help", help="Print this help.")
+    version = f"{NAME} {__version__} (revision {REVISION})"
     parser.add_argument(
-        "--version",
-        action="version",
-        version=f"{PROGRAM} {__version__} (revision {REVISION})",
-        help="Print name, version and revision.",
+        "--version", action="version", version=version, help="Print name, version and revision."
     )
     added: set[str] = set()
     for subcommand in sorted(SUBCOMMANDS, key=lambda subcommand: subcommand is not called):
         flags = [flag for flag in SUBCOMMANDS[subcommand].flags if flag.flag not in added]
         added.update(flag.flag for flag in flags)
         if flags:
-            section = parser.add_argument_group(f"Only with {subcommand}")
-            for flag in flags:
-                _add(section.add_argument, flag, flag.flag, meaning=flag.meaning)
+            _add(parser, f"Only with {subcommand}", flags)
     for group, title in titles().items():
-        section = parser.add_argument_group(title)
-        for option in options():
-            if option.group == group:
-                _add_option(section.add_argument, option)
+        _add(parser, title, [option for option in options() if option.group == group])
     return parser
 
 
@@ -117,56 +102,38 @@ def _described() -> list[str]:
     return [f"  {name:{width}}  {meaning}" for name, meaning in names.items()]
 
 
-def _add_option(add: _Add, option: Option) -> None:
-    if option.metavar:
-        default = f" (default: {option.default})" if option.default else ""
-        _add(add, option, option.flag, meaning=option.meaning + default)
-    else:
-        _add(add, option, option.flag, f"--no-{option.key}", meaning=option.meaning)
+def _add(parser: argparse.ArgumentParser, title: str, flags: Iterable[Flag]) -> None:
+    section = parser.add_argument_group(title)
+    for flag in flags:
+        names, meaning = [flag.flag], flag.meaning
+        how: dict[str, Any] = {"metavar": flag.metavar} if flag.metavar else {"nargs": 0}
+        if isinstance(flag, Option) and not flag.metavar:
+            names.append(f"--no-{flag.key}")
+        elif isinstance(flag, Option) and flag.default:
+            meaning += f" (default: {flag.default})"
+        how["action"] = "append" if flag.repeatable else _Once
+        section.add_argument(*names, dest=flag.flag, help=meaning.replace("%", "%%"), **how)
 
 
-def _add(add: _Add, flag: Option | OwnFlag, *names: str, meaning: str) -> None:
-    how: dict[str, Any] = {"action": "append"} if flag.repeatable else {"action": _Once}
-    how |= {"metavar": flag.metavar} if flag.metavar else {"nargs": 0}
-    add(*names, dest=flag.flag, help=meaning.replace("%", "%%"), **how)
-
-
-def _all() -> list[Option | OwnFlag]:
-    """Return every flag but `--help` and `--version`."""
-    return [*(flag for row in SUBCOMMANDS.values() for flag in row.flags), *options()]
-
-
-def _refuse_argument(error: argparse.ArgumentError) -> NoReturn:
-    name = (error.argument_name or "").split("/")[0]
-    valued = {flag.flag for flag in _all() if flag.metavar}
-    raise SettingsError(f"{name}: {'needs a value' if name in valued else 'takes no value'}") from None
-
-
-def _command(rest: Sequence[str], values: Mapping[str, Any]) -> Command:
+def _command(rest: Sequence[str], own: Mapping[str, Any]) -> Command:
     """Return the subcommand among the arguments that are no known flags, which may stand anywhere."""
     for argument in rest:
         if argument.startswith("-"):
-            _refuse_flag(argument.partition("=")[0], _taken(_called(rest), values))
+            _refuse_flag(argument.partition("=")[0], _taken(_called(rest), own))
     subcommand = _subcommand(rest[0]) if rest else Subcommand.SERVE
     operands = tuple(rest[1:])
     row = SUBCOMMANDS[subcommand]
     if not row.takes(len(operands)):
         raise SettingsError(f"{subcommand} takes {row.operands or 'nothing but flags'}; see --help")
-    return Command(subcommand, operands, _own_flags(subcommand, values))
-
-
-def _own_flags(subcommand: Subcommand, values: Mapping[str, Any]) -> dict[str, object]:
-    taken = {flag.flag: flag for flag in SUBCOMMANDS[subcommand].flags}
-    for owner, row in SUBCOMMANDS.items():
-        for flag in row.flags:
-            if flag.flag in values and flag.flag not in taken:
-                raise SettingsError(f"{flag.flag}: only with {owner}")
-    own = {name: values[name] for name in taken if name in values}
+    taken = {flag.flag: flag for flag in row.flags}
     for name, value in own.items():
+        if name not in taken:
+            owner = next(owner for owner, row in SUBCOMMANDS.items() if name in {f.flag for f in row.flags})
+            raise SettingsError(f"{name}: only with {owner}")
         choices = taken[name].metavar.split("|")
         if len(choices) > 1 and value not in choices:
             raise SettingsError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}")
-    return own
+    return Command(subcommand, operands, own)
 
 
 def _subcommand(word: str) -> Subcommand:
@@ -176,10 +143,10 @@ def _subcommand(word: str) -> Subcommand:
     return Subcommand(word)
 
 
-def _taken(subcommand: Subcommand, values: Mapping[str, Any]) -> list[str]:
-    """Return the flags that mean something to a subcommand, given the values of others."""
+def _taken(subcommand: Subcommand, own: Mapping[str, Any]) -> list[str]:
+    """Return the flags that mean something to a subcommand, given some of its own."""
     row = SUBCOMMANDS[subcommand]
-    simulated = subcommand is Subcommand.DEMO or "--demo" in values
+    simulated = Command(subcommand, flags=own).simulated
     read = [option for option in options() if row.reads_settings and (simulated or option.group != "demo")]
     return ["--help", "--version", *(flag.flag for flag in row.flags), *(option.flag for option in read)]
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from exporter.runtime.text import printable
 from exporter.settings.durations import format_duration
 from exporter.settings.values import (
     Addresses,
@@ -37,7 +38,7 @@ class SettingsError(Exception):
     """A setting cannot be used; the message is one line for people, free of secrets."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(char if char.isprintable() else "?" for char in message))
+        super().__init__(printable(message))
 
 
 class _Group(BaseModel):

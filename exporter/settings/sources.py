@@ -87,19 +87,15 @@ def _refuse_in_demo(command: Command, flags: Mapping[str, Any]) -> None:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, _Given]:
+    declared = [option for option in options() if environ.get(option.variable, "").strip()]
     source = EnvSettingsSource(Settings)
-    source.env_vars = {
-        option.variable.lower(): environ[option.variable]
-        for option in options()
-        if environ.get(option.variable, "").strip()
-    }
+    source.env_vars = {option.variable.lower(): environ[option.variable] for option in declared}
     values = source()
     url = environ.get(_SDK_BASE_URL, "")
     given = {"cohere.base-url": _Given(url, _SDK_BASE_URL)} if url.strip() else {}
-    for option in options():
-        if option.name in values.get(option.group, {}):
-            given[option.key] = _Given(values[option.group][option.name], option.variable)
-    return given
+    return given | {
+        option.key: _Given(values[option.group][option.name], option.variable) for option in declared
+    }
 
 
 def _settings(given: Mapping[str, _Given]) -> Settings:

@@ -20,8 +20,8 @@ class Subcommand(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnFlag:
-    """A flag of one subcommand; without `metavar` a switch, with a `|` in it a choice."""
+class Flag:
+    """A flag and the word for its value: none for a switch, with a `|` in it a choice."""
 
     flag: str
     meaning: str
@@ -34,7 +34,7 @@ class Row:
     """What a subcommand is for, and what it takes beside the options; `operands` as `--help` writes them."""
 
     meaning: str
-    flags: Sequence[OwnFlag] = ()
+    flags: Sequence[Flag] = ()
     operands: str = ""
     reads_settings: bool = True
 
@@ -70,27 +70,27 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
     Subcommand.CHECK: Row(
         "poll once and print the models, or what is wrong",
         (
-            OwnFlag(
+            Flag(
                 "--output",
                 "Print a table that fits the terminal, all columns in full (wide), or JSON (default: table).",
                 "table|wide|json",
             ),
-            OwnFlag("--config-only", "Validate the configuration and its files; do not call the API."),
-            OwnFlag("--demo", "Check the simulated API; needs no key and no network."),
+            Flag("--config-only", "Validate the configuration and its files; do not call the API."),
+            Flag("--demo", "Check the simulated API; needs no key and no network."),
         ),
     ),
     Subcommand.HISTORY: Row(
         "write every training step, for a backfill",
         (
-            OwnFlag(
+            Flag(
                 "--label",
                 "Label added to each series, such as job or instance; repeatable.",
                 "NAME=VALUE",
                 repeatable=True,
             ),
-            OwnFlag("--since", "Leave out steps up to this time (RFC 3339, or Unix seconds).", "TIME"),
-            OwnFlag("--output", "Write to this file, replaced once complete (default: stdout).", "FILE"),
-            OwnFlag("--demo", "Read the simulated API; needs no key and no network."),
+            Flag("--since", "Leave out steps up to this time (RFC 3339, or Unix seconds).", "TIME"),
+            Flag("--output", "Write to this file, replaced once complete (default: stdout).", "FILE"),
+            Flag("--demo", "Read the simulated API; needs no key and no network."),
         ),
         operands="[MODEL_ID ...]",
     ),
@@ -102,8 +102,8 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
     Subcommand.RULES: Row(
         "write the Prometheus rules of this version",
         (
-            OwnFlag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),
-            OwnFlag("--recording", "Write the recording rules of the ten questions instead of the alerts."),
+            Flag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),
+            Flag("--recording", "Write the recording rules of the ten questions instead of the alerts."),
         ),
         operands="[FILE]",
         reads_settings=False,

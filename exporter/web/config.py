@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from exporter.runtime.reload import ReadFile, ReloadError, read_file
+from exporter.runtime.yaml import NotYaml
 from exporter.suggestions import suggestion
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
-from exporter.web.strict_yaml import NotYaml, parse
+from exporter.web.strict_yaml import parse
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "tls_server_config": TlsConfig,

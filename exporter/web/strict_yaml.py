@@ -10,17 +10,9 @@ from typing import Any
 
 import yaml
 
-from exporter.runtime.yaml import DuplicateKey, UniqueKeyLoader, cause
+from exporter.runtime.yaml import UniqueKeyLoader, parse_yaml
 
 _TEXT_TAGS = ("int", "float", "bool", "timestamp", "binary", "value")
-
-
-class NotYaml(Exception):
-    """The text cannot be read; `line` is where, when that is known."""
-
-    def __init__(self, message: str, line: int | None = None) -> None:
-        super().__init__(message)
-        self.line = line
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +35,7 @@ class Document:
 
 def parse(text: str) -> Document:
     """Read one document; NotYaml when the text is none."""
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        return Document(loader.construct_document(root) if root else None, root)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise NotYaml(
-            str(error.problem) if isinstance(error, DuplicateKey) else f"is not valid YAML{cause(error)}",
-            line,
-        ) from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
-        # Besides its own errors the parser lets those of values it cannot build pass.
-        raise NotYaml("is not valid YAML") from None
+    return Document(*parse_yaml(text, _Loader))
 
 
 class _Loader(UniqueKeyLoader):
