@@ -328,22 +328,6 @@ async def test_check_ends_quietly_when_nobody_reads_its_table() -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-async def test_an_interrupt_ends_check_without_a_traceback() -> None:
-    async with simulated_api() as (simulator, api):
-        simulator.hang()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "exporter", "check", f"--cohere.base-url={api}"),
-            stderr=asyncio.subprocess.PIPE,
-            env=environment({"CO_API_KEY": KEY}),
-        )
-        await until(lambda: bool(simulator.requests), seconds=20)
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
-            _, err = await process.communicate()
-    assert (process.returncode, err) == (130, b"")
-
-
 async def test_a_signal_amid_many_calls_ends_them_without_a_word() -> None:
     async with simulated_api(jobs=at_rest(8000)) as (simulator, api):
         flags = (f"--cohere.base-url={api}", "--cohere.requests-per-minute=100000", "--models.limit=0")

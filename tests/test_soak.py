@@ -199,7 +199,6 @@ class TestBroken:
     ("line", "finding"),
     [
         ('{"level": "error", "msg": "poll failed"}', "nothing explains"),
-        ('{"level": "error", "msg": "a poll failed in a way nobody foresaw"}', "nothing explains"),
         (f'{{"level": "info", "msg": "key {KEY_PREFIX}1"}}', "a secret"),
         ("Traceback (most recent call last):", "no line of JSON"),
     ],

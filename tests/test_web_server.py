@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from exporter.web.connection import Handler
-from exporter.web.limits import STALLED, Limits
+from exporter.web.limits import Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.clients import plain_client
@@ -275,7 +275,10 @@ async def test_connections_that_are_being_answered_do_not_give_way() -> None:
         assert server.connections == 2
 
 
-async def test_connections_whose_clients_do_not_take_their_answers_give_way() -> None:
+async def test_connections_whose_clients_do_not_take_their_answers_give_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("exporter.web.connection.STALLED", 0.2)
     async with (
         serving(large, connections=20, grace=0.1) as server,
         AsyncExitStack() as stack,
@@ -284,7 +287,7 @@ async def test_connections_whose_clients_do_not_take_their_answers_give_way() ->
             stuck = await stack.enter_async_context(connected(server, receive_buffer=4096))
             await stuck.send(GET)
         await until(lambda: len(server.in_flight) == 20)
-        await asyncio.sleep(STALLED + 0.1)
+        await asyncio.sleep(0.3)
         async with connected(server) as good:
             await good.send(GET)
             await good.read_until(b"\r\n\r\n")
@@ -336,10 +339,11 @@ async def test_a_bad_request_is_ended_without_a_word_in_the_log(
     request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with serving(grace=0.2) as server, connected(server) as client:
-        with suppress(ConnectionError):
-            await client.send(request_bytes)
-        received = await client.read_all()
+    async with serving() as server:
+        async with connected(server) as client:
+            with suppress(ConnectionError):
+                await client.send(request_bytes)
+            received = await client.read_all()
         await until(lambda: server.connections == 0)
     assert received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
     assert caplog.records == []
@@ -352,11 +356,12 @@ async def test_a_body_that_nobody_asked_for_is_not_read_and_ends_the_connection(
     rest: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with serving() as server, connected(server) as client:
-        await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        with suppress(ConnectionError):
-            await client.send(rest)
-        answer = await client.read_all()
+    async with serving() as server:
+        async with connected(server) as client:
+            await client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with suppress(ConnectionError):
+                await client.send(rest)
+            answer = await client.read_all()
         await until(lambda: server.connections == 0)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nConnection: close\r\n" in answer
@@ -475,9 +480,7 @@ async def test_stop_lets_an_answer_under_way_end() -> None:
         going.set()
         return after(0.3, request)
 
-    server = WebServer(thinking, listen("127.0.0.1", 0))
-    await server.start()
-    async with connected(server) as client:
+    async with serving(thinking, linger_seconds=0.1) as server, connected(server) as client:
         await client.send(GET)
         await going.wait()
         await server.stop()
