@@ -2,15 +2,17 @@
 
 import asyncio
 import heapq
+import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from exporter.runtime import log
 from tests import editions
 
 # pytest-xdist tells its workers the size of its terminal, to which `check` would fit its table.
@@ -104,11 +106,25 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture(autouse=True)
-def plain_tracebacks() -> None:
-    """Log as structlog does by default, but for rich's tracebacks in colours, each of which takes 0.1 s."""
+def unconfigure_log() -> None:
+    """Log as if the exporter had never configured it, and with plain tracebacks: rich's take 0.1 s each."""
+    logging.disable(logging.NOTSET)
+    root = logging.getLogger()
+    root.handlers[:] = [one for one in root.handlers if type(one).__module__ != log.__name__]
+    root.setLevel(logging.WARNING)
+    for name in ("asyncio", "httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.reset_defaults()
     structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_log() -> Iterator[None]:
+    """Begin and end each test with a log that is not configured."""
+    unconfigure_log()
+    yield
+    unconfigure_log()
 
 
 @pytest.fixture

@@ -1,21 +1,24 @@
 """Programs beside Python that a test may want, and the exporter itself as a process of its own."""
 
 import asyncio
+import io
 import json
 import os
 import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import httpx
 import pytest
 
 from exporter.app import serve_api
+from exporter.cli import main
 from exporter.simulator import Simulator
 from exporter.web.server import listen
 from tests import editions
@@ -97,6 +100,18 @@ async def run(
         out, err = await process.communicate(stdin)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
+
+
+def called(*arguments: str, **environ: str) -> tuple[int, str, str]:
+    """Run a command of the exporter within this process; give exit code, standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.dict(os.environ, environment(environ), clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        code = main(arguments, os.environ)
+    return code, out.getvalue(), err.getvalue()
 
 
 @dataclass

@@ -1,23 +1,19 @@
 """`check --config-only`: every file that `serve` reads is read, and nothing is called."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.programs import run, unused_port
-
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+from tests.programs import called, unused_port
 
 
-async def check(*flags: str, host: str = "127.0.0.1", **environ: str) -> tuple[int, str, str]:
+def check(*flags: str, host: str = "127.0.0.1", **environ: str) -> tuple[int, str, str]:
     base_url = f"--cohere.base-url=http://{host}:{unused_port()}"
-    command = (sys.executable, "-m", "exporter", "check", "--config-only", base_url, *flags)
-    return await run(*command, environ=environ)
+    return called("check", "--config-only", base_url, *flags, **environ)
 
 
-async def test_a_valid_configuration_is_valid_though_nobody_answers() -> None:
-    assert await check() == (0, "the configuration is valid\n", "")
+def test_a_valid_configuration_is_valid_though_nobody_answers() -> None:
+    assert check() == (0, "the configuration is valid\n", "")
 
 
 @pytest.mark.parametrize(
@@ -29,19 +25,17 @@ async def test_a_valid_configuration_is_valid_though_nobody_answers() -> None:
         ("web: {config.file: missing}", "web.config.file: "),
     ],
 )
-async def test_an_invalid_configuration_is_named_in_one_line(
-    content: str, named: str, tmp_path: Path
-) -> None:
+def test_an_invalid_configuration_is_named_in_one_line(content: str, named: str, tmp_path: Path) -> None:
     file = tmp_path / "config.yml"
     file.write_text(content)
-    code, out, err = await check(f"--config.file={file}")
+    code, out, err = check(f"--config.file={file}")
     assert (code, out) == (2, "")
     assert named in err
     assert err.count("\n") == 1
 
 
-async def test_a_proxy_that_cannot_be_used_is_invalid() -> None:
+def test_a_proxy_that_cannot_be_used_is_invalid() -> None:
     # No proxy is ever asked for this machine's own loopback.
-    code, _, err = await check(host="gateway.example.com", HTTP_PROXY="socks9://proxy.example.com:1")
+    code, _, err = check(host="gateway.example.com", HTTP_PROXY="socks9://proxy.example.com:1")
     assert code == 2, err
     assert "HTTP_PROXY" in err

@@ -11,7 +11,6 @@ hyperparameters, 2 of the step and M; for the fleet 9 statuses, those U, and wha
 import asyncio
 import gzip
 import io
-import logging
 import math
 import os
 import re
@@ -24,7 +23,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import httpx
 import pytest
-import structlog
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -38,6 +36,7 @@ from exporter.model import PollOutcome, Status
 from exporter.runtime import log
 from exporter.settings import ApiKey, load
 from exporter.web.landing import render
+from tests.conftest import unconfigure_log
 from tests.leaping import LeapingLoop, LoopClock
 from tests.strategies import json_values
 from tests.talking_api import Fault, Job, Reading, TalkingApi, readable
@@ -198,12 +197,7 @@ class Conversations(RuleBasedStateMachine):
         self.run(self._end())
         self.loop.close()
         self.folder.cleanup()
-        structlog.reset_defaults()
-        root = logging.getLogger()
-        root.handlers[:] = [one for one in root.handlers if type(one).__module__ != log.__name__]
-        root.setLevel(logging.WARNING)
-        for name in ("asyncio", "httpx", "httpcore"):
-            logging.getLogger(name).setLevel(logging.NOTSET)
+        unconfigure_log()
 
     async def _end(self) -> None:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:

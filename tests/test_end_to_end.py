@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.monitoring import scraping, target
 from tests.programs import (
     KEY,
     ROOT,
+    called,
     environment,
     exporter,
     program,
@@ -174,8 +174,8 @@ async def test_check_prints_the_models_as_a_table() -> None:
     ],
     ids=["no key", "variables for other runs"],
 )
-async def test_check_of_the_simulated_api_needs_no_key(environ: dict[str, str]) -> None:
-    code, out, err = await check("--demo", "--output=json", environ=environ)
+def test_check_of_the_simulated_api_needs_no_key(environ: dict[str, str]) -> None:
+    code, out, err = called("check", "--demo", "--output=json", **environ)
     assert (code, err) == (0, "")
     assert len(json.loads(out)["models"]) == 20
 
@@ -191,9 +191,9 @@ async def test_check_names_a_refused_key_and_what_to_do() -> None:
     ]
 
 
-async def test_check_names_a_port_where_nobody_listens() -> None:
+def test_check_names_a_port_where_nobody_listens() -> None:
     port = unused_port()
-    code, out, err = await check(f"--cohere.base-url=http://127.0.0.1:{port}")
+    code, out, err = called("check", f"--cohere.base-url=http://127.0.0.1:{port}")
     assert (code, out) == (1, "")
     assert err.startswith(f"cannot poll http://127.0.0.1:{port}: cannot connect to 127.0.0.1:{port}: ")
     assert "--cohere.base-url" in err.splitlines()[-1]
@@ -214,21 +214,6 @@ async def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2() -> No
     assert err == "cohere-finetune-exporter: unknown flag --poll.intervall; did you mean --poll.interval?\n"
 
 
-async def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        code, _, err = await run(
-            sys.executable,
-            "-m",
-            "exporter",
-            "--cohere.base-url=http://127.0.0.1:9",
-            f"--web.listen-address={address}",
-        )
-    assert code == 2
-    assert len(err.splitlines()) == 1
-    assert address in err
-
-
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -237,10 +222,10 @@ async def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
         ("HTTPS_PROXY", "x://y"),
     ],
 )
-async def test_a_proxy_or_certificate_that_cannot_be_used_is_one_line_and_exit_code_2(
+def test_a_proxy_or_certificate_that_cannot_be_used_is_one_line_and_exit_code_2(
     variable: str, value: str
 ) -> None:
-    code, out, err = await check("--cohere.base-url=https://api.invalid", environ={variable: value})
+    code, out, err = called("check", "--cohere.base-url=https://api.invalid", **{variable: value})
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert variable in err
     assert "word" not in err

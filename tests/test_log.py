@@ -2,7 +2,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -14,18 +13,6 @@ from exporter.runtime import log as exporter_log
 
 FIELD = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|[^ "=\\]*)(?: |$)')
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
-
-
-@pytest.fixture(autouse=True)
-def leave_no_trace() -> Iterator[None]:
-    root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def configured(level: str = "info", format: str = "logfmt", **options: Any) -> io.StringIO:  # noqa: A002

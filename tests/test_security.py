@@ -3,13 +3,12 @@
 import asyncio
 import io
 import json
-import logging
 import re
 import signal
 import ssl
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -201,14 +200,10 @@ async def test_no_word_of_the_api_reaches_a_terminal_as_a_command() -> None:
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root, stream = logging.getLogger(), io.StringIO()
-    level, handlers = root.level, list(root.handlers)
+def stream() -> io.StringIO:
+    stream = io.StringIO()
     exporter_log.configure("debug", "json", stream, secrets=lambda: (KEY,))
-    yield stream
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.reset_defaults()
+    return stream
 
 
 def test_a_traceback_shows_no_local_variable_and_no_key(stream: io.StringIO) -> None:

@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from exporter.errors import REASONS, InternalError, PaymentRequired, Unauthorized
 from exporter.exposition import Exposition
@@ -41,16 +39,6 @@ from tools.soak.watch import KEY_PREFIX, MOST, Findings, LogReader
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 
-@pytest.fixture
-def log_as_before() -> Iterator[None]:
-    handlers, level, config = logging.root.handlers[:], logging.root.level, structlog.get_config()
-    yield
-    logging.root.handlers[:] = handlers
-    logging.root.setLevel(level)
-    structlog.configure(**config)
-
-
-@pytest.mark.usefixtures("log_as_before")
 def test_hours_among_faults_and_clients_find_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +58,6 @@ def findings(hours: int = 1) -> str:
     return "\n".join(run.hostile(hours).findings)
 
 
-@pytest.mark.usefixtures("log_as_before")
 class TestBroken:
     def test_not_one_that_is_whole(self) -> None:
         report = run.hostile(1)

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tests.conftest import until
 from tests.editions import every_edition
 from tests.manifests import Manifest, exporter_of, parsed, with_components
 from tests.monitoring import scraping, target
-from tests.programs import Running, eventually, exporter, run, unused_port
+from tests.programs import Running, called, eventually, exporter, unused_port
 from tests.test_helm import LEAST, render
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -263,18 +262,16 @@ BAD_FILES = {
 }
 
 
-async def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(authority: Authority) -> None:
-    async def told(index: int, text: str) -> None:
-        file = authority.directory / f"bad{index}.yml"
-        if text:
-            file.write_text(text)
-        code, out, err = await run(
-            *(sys.executable, "-m", "exporter", "--cohere.base-url=http://127.0.0.1:9"),
-            *("--web.listen-address=127.0.0.1:0", f"--web.config.file={file}"),
-        )
-        assert (code, out, len(err.splitlines())) == (2, "", 1), err
-        assert err.startswith(f"cohere-finetune-exporter: --web.config.file: {authority.directory}/")
-        assert BAD_FILES[text] in err
-        assert not [secret for secret in (USER, PASSWORD) if secret in err]
-
-    await asyncio.gather(*[told(index, text) for index, text in enumerate(BAD_FILES)])
+@pytest.mark.parametrize(("text", "words"), BAD_FILES.items())
+def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(
+    text: str, words: str, authority: Authority
+) -> None:
+    file = authority.directory / "bad.yml"
+    if text:
+        file.write_text(text)
+    flags = ("--cohere.base-url=http://127.0.0.1:9", "--web.listen-address=127.0.0.1:0")
+    code, out, err = called(*flags, f"--web.config.file={file}")
+    assert (code, out, len(err.splitlines())) == (2, "", 1), err
+    assert err.startswith(f"cohere-finetune-exporter: --web.config.file: {authority.directory}/")
+    assert words in err
+    assert not [secret for secret in (USER, PASSWORD) if secret in err]

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter import app, commands
@@ -25,7 +24,7 @@ from exporter.model import PollOutcome
 from exporter.runtime import log as exporter_log
 from exporter.settings import ApiKey, Command, Subcommand, load
 from exporter.web.server import listen
-from tests.conftest import FakeClock, HastyClock
+from tests.conftest import FakeClock, HastyClock, unconfigure_log
 from tests.hostile.server import WANDB_KEY, FaultServer
 from tests.programs import KEY
 
@@ -176,12 +175,9 @@ async def on_stage(
 
 @contextmanager
 def _logging_to(key: ApiKey) -> Iterator[io.StringIO]:
-    root, stream = logging.getLogger(), io.StringIO()
-    level, handlers = root.level, list(root.handlers)
+    stream = io.StringIO()
     exporter_log.configure("info", "json", stream, secrets=key.secrets)
     try:
         yield stream
     finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        structlog.reset_defaults()
+        unconfigure_log()
