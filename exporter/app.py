@@ -318,7 +318,7 @@ def serve_api(simulator: Simulator, listener: socket.socket) -> WebServer:
 
     async def respond(request: Request) -> Response:
         answer = await simulator.answer(request.method, request.path, request.query, request.header)
-        return Response(answer.status, answer.headers, (answer.body,), closes=answer.breaks_off)
+        return Response(answer.status, answer.headers, (answer.body,))
 
     return WebServer(respond, listener)
 

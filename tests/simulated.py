@@ -14,8 +14,6 @@ def transport_of(simulator: Simulator) -> httpx.MockTransport:
 
         url = request.url
         answer = await simulator.answer(request.method, url.path, url.query.decode(), header)
-        if answer.error is not None:
-            raise answer.error
         return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
 
     return httpx.MockTransport(handle)

@@ -1,7 +1,7 @@
 """The simulated API as a function: request → answer.
 
-    GET {prefix}/v1/finetuning/finetuned-models
-    GET {prefix}/v1/finetuning/finetuned-models/{id}/training-step-metrics
+    GET /v1/finetuning/finetuned-models
+    GET /v1/finetuning/finetuned-models/{id}/training-step-metrics
 
 Errors are `{"message": …}`; every answer carries `x-debug-trace-id`. A request is counted first, then meets
 a fault if one is set, then needs its key, then is answered from the fleet as it stands at that moment.
@@ -23,12 +23,8 @@ from exporter.simulator.fleet import Fleet, demo_fleet
 from exporter.simulator.jobs import Job
 
 DEMO_API_KEY = "demo-key"
-ORDERS: Mapping[str, Callable[[Job], paging.Key]] = {
-    # The id makes the order total, so that a page token marks one place in it.
-    "created_at": lambda job: (job.created_at, job.id),
-    "name": lambda job: (job.name, job.id),
-}
-DESCENDING = frozenset({"created_at desc"})
+_PATH = "/v1/finetuning/finetuned-models"
+_STEPS_PATH = re.compile(re.escape(_PATH) + r"/([^/]+)/training-step-metrics")
 
 
 class _Refused(Exception):
@@ -53,7 +49,6 @@ class Simulator(Faults):
         clock: Callable[[], float] = time.time,
         *,
         api_key: str = DEMO_API_KEY,
-        prefix: str = "",
         speed: float = 60.0,
         seed: int | None = None,
         models: int | None = None,
@@ -70,8 +65,6 @@ class Simulator(Faults):
         self._api_key = api_key
         self._ascending_steps = ascending_steps
         self._answers = 0
-        self._path = prefix.rstrip("/") + "/v1/finetuning/finetuned-models"
-        self._steps_path = re.compile(re.escape(self._path) + r"/([^/]+)/training-step-metrics")
 
     async def answer(self, method: str, path: str, query: str, header: Callable[[str], str]) -> Answer:
         """Answer a request; `path` is decoded, `header` returns a header by its name in lower case or ""."""
@@ -85,15 +78,15 @@ class Simulator(Faults):
         return replace(answer, headers={**answer.headers, "x-debug-trace-id": trace})
 
     async def _answer(self, method: str, path: str, query: Mapping[str, str], authorization: str) -> Answer:
-        steps = self._steps_path.fullmatch(path)
-        if steps is None and path != self._path:
+        steps = _STEPS_PATH.fullmatch(path)
+        if steps is None and path != _PATH:
             raise _Refused(404, "Not Found")
         if method not in ("GET", "HEAD"):
             raise _Refused(405, "Method Not Allowed", {"allow": "GET, HEAD"})
         name, model_id = (LIST_STEPS, steps[1]) if steps else (LIST_MODELS, None)
         self.requests[name] += 1
         # Before the key is looked at, as a broken edge in front of the API would.
-        fault = await self.take(name, model_id)
+        fault = await self.take(name)
         if fault is not None:
             return fault
         self._authorize(authorization)
@@ -110,12 +103,8 @@ class Simulator(Faults):
 
     def _models(self, query: Mapping[str, str]) -> dict[str, Any]:
         now = self.clock()
-        order = query.get("order_by", "") or "created_at"
-        if order not in ORDERS and order not in DESCENDING:
-            raise _Refused(400, f"invalid order_by: {order}")
-        key = ORDERS[order.removesuffix(" desc")]
-        jobs = sorted(self.fleet.listed(now), key=key)
-        page, token = _page(query, jobs, key, scope=order, descending=order in DESCENDING)
+        jobs = sorted(self.fleet.listed(now), key=_order)
+        page, token = _page(query, jobs, _order, scope="models", descending=False)
         return wire.without_zeros(
             {
                 "finetuned_models": [wire.model(job, now) for job in page],
@@ -142,6 +131,10 @@ class Simulator(Faults):
         if job is None:
             raise _Refused(404, f"finetuned model {canonical} not found")
         return job
+
+
+def _order(job: Job) -> paging.Key:
+    return job.created_at, job.id  # the id makes the order total, so that a token marks one place in it
 
 
 def _page(

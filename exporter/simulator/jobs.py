@@ -68,7 +68,6 @@ class Plan:
     training: float
     deployment: float = 0.0
     fails: bool = False
-    diverges: bool = False
     used_every: float = 0.0
 
     @property
@@ -179,9 +178,7 @@ def start_job(
         name=name,
         recipe=recipe,
         history=(*_history(plan, created_at, minute), *then),
-        curve=Curve(
-            base_type=recipe.base_type, seed=f"{seed}:{name}", rows=plan.rows, diverges=plan.diverges
-        ),
+        curve=Curve(base_type=recipe.base_type, seed=f"{seed}:{name}", rows=plan.rows),
         recorded=plan.rows,
         first_row_at=first_row_at,
         row_interval=ROW_SECONDS / speed,

@@ -1,7 +1,7 @@
 """Pages of an ordered list, and the opaque tokens that lead from one to the next.
 
 A token holds the sort key of the last item given, so paging stays right while items come and go: none is
-given twice, none that stays is missed. It is sealed for one list in one order; any other text is refused.
+given twice, none that stays is missed. It is sealed for one list; any other text is refused.
 """
 
 import base64
