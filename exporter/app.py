@@ -5,16 +5,13 @@ The only module that sees both the API's side and the pages' side; what the prog
 """
 
 import asyncio
-import gc
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
-import structlog
 
 from exporter import NAME, REVISION, __version__
 from exporter.clock import Clock
@@ -31,7 +28,7 @@ from exporter.cohere.tls import (
 )
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import REJECTED_KINDS
-from exporter.exposition import Exposition, Format, Live
+from exporter.exposition import Exposition, Live
 from exporter.exposition.steps import StepExposition
 from exporter.families import PROGRESS_FAMILIES, STEP_FAMILIES
 from exporter.model import Snapshot, StepRows
@@ -39,24 +36,19 @@ from exporter.polling.allowance import RequestAllowance
 from exporter.polling.poller import Poller
 from exporter.polling.quota import BudgetFile, Quota
 from exporter.polling.schedule import PollSchedule
+from exporter.reloads import Reloads
 from exporter.runtime.reload import ReloadError
 from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
-from exporter.simulator import Simulator
 from exporter.telemetry import Telemetry
-from exporter.web.format import WebConfig
 from exporter.web.landing import Overview
 from exporter.web.limits import InFlight, Limits
-from exporter.web.messages import Request, Response
 from exporter.web.policy import enforce
 from exporter.web.recent import Curve, RecentValues
 from exporter.web.reload import WebConfigReloader
 from exporter.web.server import WebServer, listen
 from exporter.web.views import PROBES, View, create_views, route
 
-log = structlog.stdlib.get_logger(__name__)
-
-SWITCH_INTERVAL = 0.0001  # seconds
 PROBE_CONNECTIONS = 16
 PROBE_IDLE_SECONDS = 30.0
 
@@ -74,8 +66,6 @@ class Exporter:
 
     def __init__(self, settings: Settings, key: ApiKey, *, clock: Clock, simulated: bool = False) -> None:
         self._settings = settings
-        self._key = key
-        self._key_error: str | None = None
         self._clock = clock
         self._simulated = simulated
         self.published = asyncio.Event()
@@ -92,8 +82,7 @@ class Exporter:
             has_budget_file=cohere.budget_file is not None,
             process_metrics=not settings.web.disable_exporter_metrics,
         )
-        if cohere.api_key_file:
-            self._show_reload("api_key", successful=True)
+        self._reloads = Reloads(settings, key, self.telemetry, clock)
         file = cohere.budget_file
         self._quota = Quota(
             cohere.calls_per_month,
@@ -119,7 +108,7 @@ class Exporter:
         )
         transport = Transport(
             self.http,
-            key=self._read_key,
+            key=self._reloads.key,
             timeout=cohere.timeout,
             allowance=allowance,
             observer=self.telemetry,
@@ -160,26 +149,18 @@ class Exporter:
             publish=self._publish,
             observer=self.telemetry,
             clock=clock,
-            key=self._read_key,
+            key=self._reloads.key,
             concurrency=cohere.concurrency,
             models_limit=settings.models.limit,
             with_progress=shows_steps(settings),
             on_rows=self._take_rows,
         )
-        self.live = Live(self.telemetry.registry, clock)
         self.exposition = Exposition(
             is_fresh=self.poller.schedule.freshness.is_fresh,
+            own=Live(self.telemetry.registry, clock).page,
             exclude=exclude,
             worker=worker,
         )
-
-    def scrape(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
-        """Return /metrics as it is now."""
-        return self.exposition.page(format_, self.live.page(format_), gzipped=gzipped)
-
-    def scrape_steps(self, format_: Format, gzipped: bool) -> Sequence[bytes]:
-        """Return /metrics/steps as it is now."""
-        return self.steps.chunks(format_, gzipped=gzipped)
 
     def overview(self) -> Overview:
         """Return what the landing page shows."""
@@ -207,10 +188,10 @@ class Exporter:
         if file is None:
             return None
         try:
-            access = WebConfigReloader(file, on_reload=self._web_config_reloaded)
+            access = WebConfigReloader(file, on_reload=self._reloads.web_config)
         except ReloadError as error:
             raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
-        self._show_reload("web_config", successful=True)
+        self._reloads.read("web_config")
         return access
 
     @asynccontextmanager
@@ -229,8 +210,8 @@ class Exporter:
             in_flight = InFlight()
             views = create_views(
                 in_flight=in_flight,
-                scrape=self.scrape,
-                scrape_steps=self.scrape_steps if self._settings.training.steps_window else None,
+                scrape=self.exposition.page,
+                scrape_steps=self.steps.chunks if self._settings.training.steps_window else None,
                 overview=self.overview,
                 is_healthy=lambda: not polling.done(),
                 is_ready=lambda: self.poller.outcome is not None,
@@ -246,14 +227,6 @@ class Exporter:
             scheme = "https" if access is not None and access.encrypted else "http"
             yield Running(polling, _url(web.listen_address[0].host, server.port, scheme))
 
-    def _web_config_reloaded(self, result: WebConfig | str) -> None:
-        self._show_reload("web_config", successful=isinstance(result, WebConfig))
-        if isinstance(result, WebConfig):
-            log.info("web configuration reloaded")
-            warn_of_access(self._settings, result)
-            return
-        log.warning("the web configuration cannot be reloaded; the last good one stays in use", error=result)
-
     def _take_rows(self, new: StepRows) -> None:
         self.recent.add(new)
         if self._settings.training.steps_window:
@@ -267,60 +240,15 @@ class Exporter:
         self.telemetry.published(snapshot)
         self.published.set()
 
-    def _read_key(self) -> str:
-        """Read the key; log and count when it can no longer be read, and log when it can again."""
-        before = self._key.secrets()
-        value = self._key.read()
-        if self._key.secrets() != before or self._key.error != self._key_error:
-            self._show_reload("api_key", successful=self._key.error is None)
-        if self._key.error and self._key.error != self._key_error:
-            log.warning(
-                "the API key file cannot be reloaded; the last good key stays in use", error=self._key.error
-            )
-        elif self._key_error and not self._key.error:
-            log.info("the API key file can be used again")
-        self._key_error = self._key.error
-        return value
-
     def _open_tls(self, environ: Mapping[str, str], *, needed: bool) -> TlsContexts:
         files = _tls_files(self._settings, environ, needed=needed)
         try:
-            contexts = TlsContexts(files, key_log=environ.get(KEY_LOG, ""), on_reload=self._tls_reloaded)
+            contexts = TlsContexts(files, key_log=environ.get(KEY_LOG, ""), on_reload=self._reloads.tls)
         except UnusableTlsFile as error:
             raise SettingsError(str(error)) from None
         for part in files:
-            self._show_reload(part.name, successful=True)
+            self._reloads.read(part.name)
         return contexts
-
-    def _tls_reloaded(self, name: str, error: str | None) -> None:
-        self._show_reload(name, successful=error is None)
-        if error:
-            log.warning("certificates cannot be reloaded; the last good ones stay in use", error=error)
-        else:
-            log.info("certificates for the API reloaded", file=name)
-
-    def _show_reload(self, file: str, *, successful: bool) -> None:
-        self.telemetry.reloaded(file, successful=successful, now=self._clock.time())
-
-
-@asynccontextmanager
-async def simulated_api(settings: Settings, key: ApiKey) -> AsyncIterator[Settings]:
-    """Serve a simulated API that takes `key`, and yield the settings that point at it."""
-    demo = settings.demo
-    simulator = Simulator(api_key=key.read(), speed=demo.speed, seed=demo.seed, models=demo.models)
-    async with serve_api(simulator, listen("127.0.0.1", 0)) as server:
-        pointed = settings.cohere.model_copy(update={"base_url": f"http://127.0.0.1:{server.port}"})
-        yield settings.model_copy(update={"cohere": pointed})
-
-
-def serve_api(simulator: Simulator, listener: socket.socket) -> WebServer:
-    """Return a server of a simulated API."""
-
-    async def respond(request: Request) -> Response:
-        answer = await simulator.answer(request.method, request.path, request.query, request.header)
-        return Response(answer.status, answer.headers, (answer.body,))
-
-    return WebServer(respond, listener)
 
 
 def _proxy(url: httpx.URL, environ: Mapping[str, str]) -> Proxy | None:
@@ -354,14 +282,6 @@ def shows_steps(settings: Settings) -> bool:
     exclude = settings.metrics.exclude
     timed = [family.name for family in STEP_FAMILIES] if settings.training.steps_window else []
     return exclude is None or not all(exclude.fullmatch(name) for name in (*PROGRESS_FAMILIES, *timed))
-
-
-def favour_scrapes() -> None:
-    """Keep what holds the interpreter short, so that a scrape beside a poll of a large fleet waits little."""
-    # A scrape waits for the interpreter's lock at each write, by default 5 ms while another thread renders.
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    # What stands by now stays, and the garbage collector need not go through it again and again.
-    gc.freeze()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
@@ -403,10 +323,3 @@ def _url(host: str, port: int, scheme: str) -> str:
     if host in ("", "::", "0.0.0.0"):  # noqa: S104 - compared, not bound
         host = "localhost"
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
-
-
-def warn_of_access(settings: Settings, config: WebConfig) -> None:
-    """Say what in the web configuration is not as whoever wrote it may think."""
-    local = all(address.host in ("localhost", "127.0.0.1", "::1") for address in settings.web.listen_address)
-    for remark in config.remarks(local=local):
-        log.warning("web configuration", remark=remark)

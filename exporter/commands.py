@@ -14,24 +14,19 @@ from urllib.parse import urlsplit
 import structlog
 
 from exporter import __version__
-from exporter.app import (
-    Exporter,
-    favour_scrapes,
-    open_listeners,
-    open_probe_listener,
-    simulated_api,
-    warn_of_access,
-)
+from exporter.app import Exporter, open_listeners, open_probe_listener
 from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
+from exporter.demo import simulated_api
 from exporter.errors import ApiError
 from exporter.history import History, parse_labels, parse_time, replacing, write_history
 from exporter.model import FinetunedModel, Snapshot
+from exporter.reloads import LOOPBACK, warn_of_access
 from exporter.rules import RulesError, render, render_recording
-from exporter.runtime.allocator import give_back_large_blocks
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import say, show
+from exporter.runtime.tuning import favour_scrapes, give_back_large_blocks
 from exporter.settings import ApiKey, Command, Settings, SettingsError
 from exporter.shipped import read_values, write_dashboards
 
@@ -243,5 +238,5 @@ def _warn_of_key(settings: Settings, key: ApiKey) -> None:
             "the API key file is empty; requests are sent without a key until it has one", file=str(file)
         )
     url = urlsplit(base_url)
-    if url.scheme == "http" and key.read() and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+    if url.scheme == "http" and key.read() and url.hostname not in LOOPBACK:
         log.warning("the API key is sent in clear text; use https in --cohere.base-url", api=base_url)

@@ -18,7 +18,7 @@ PATHS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SIMULATED_API = f"""
 import asyncio
 from exporter.simulator import Simulator
-from exporter.app import serve_api
+from exporter.demo import serve_api
 from exporter.web.server import listen
 async def main():
     async with serve_api(Simulator(api_key={KEY!r}), listen("127.0.0.1", 8000)):

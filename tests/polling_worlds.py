@@ -475,7 +475,7 @@ class Life:
     def look(self) -> None:
         """Scrape."""
         poller = self.exporter.poller
-        page = b"".join(self.exporter.scrape(Format.TEXT, False)).decode()
+        page = b"".join(self.exporter.exposition.page(Format.TEXT)).decode()
         next_at = poller.next_poll_at
         self.looks.append(
             Look(

@@ -17,8 +17,8 @@ from unittest.mock import patch
 import httpx
 import pytest
 
-from exporter.app import serve_api
 from exporter.cli import main
+from exporter.demo import serve_api
 from exporter.simulator import Simulator
 from exporter.web.server import listen
 from tests import editions

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 GROWN = """
 import resource, sys
 from pathlib import Path
-from exporter.runtime.allocator import give_back_large_blocks
+from exporter.runtime.tuning import give_back_large_blocks
 
 def resident():
     return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[1])

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
@@ -60,7 +61,7 @@ async def poll(answer: Answer, polls: int = 2) -> Seen:
         rejected_kinds=REJECTED_KINDS,
         process_metrics=False,
     )
-    exposition = Exposition(is_fresh=lambda _: True)
+    exposition = Exposition(is_fresh=lambda _: True, own=partial(render, telemetry.registry))
     async with httpx.AsyncClient(
         base_url="http://api.test", transport=httpx.MockTransport(answer), trust_env=False
     ) as http:
@@ -87,14 +88,9 @@ async def poll(answer: Answer, polls: int = 2) -> Seen:
                 await poller.finish()
                 seen.reasons.append(outcome.reason)
                 assert not (outcome.reason is None and outcome.message)
-                pages = {
-                    format_: b"".join(
-                        exposition.page(format_, render(telemetry.registry, format_), gzipped=False)
-                    ).decode()
-                    for format_ in Format
-                }
+                pages = {format_: b"".join(exposition.page(format_)).decode() for format_ in Format}
                 seen.pages.append(pages)
-                *block, _ = exposition.page(Format.TEXT, b"", gzipped=False)
+                *block, _ = exposition.page(Format.TEXT)
                 seen.blocks.append(block)
         seen.log = repr((lines, outcome))
     return seen

@@ -69,17 +69,22 @@ class _Page(NamedTuple):
 
 
 class Exposition:
-    """Holds the last good snapshot, rendered; gives nothing once `is_fresh` of its `listed_at` is False."""
+    """Holds the last good snapshot, rendered; gives none of it once `is_fresh` of its `listed_at` is False.
+
+    `own` gives the exporter's own metrics in a format, which end each page.
+    """
 
     def __init__(
         self,
         *,
         is_fresh: Callable[[float | None], bool],
+        own: Callable[[Format], bytes] = lambda _: b"",
         exclude: re.Pattern[str] | None = None,
         worker: Worker = asyncio.to_thread,
     ) -> None:
         self._worker = worker
         self._is_fresh = is_fresh
+        self._own = own
         families = [family for family in FAMILIES if not (exclude and exclude.fullmatch(family.name))]
         self._renderer = Renderer(families)
         self._snapshot: Snapshot | None = None
@@ -100,8 +105,9 @@ class Exposition:
             self._snapshot = snapshot
             self._pages.clear()  # else a page that nobody asks for again would keep its snapshot
 
-    def page(self, format_: Format, live: bytes, *, gzipped: bool) -> Sequence[bytes]:
-        """Return the pieces of a whole page that ends with `live`, an exposition in the same format."""
+    def page(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
+        """Return the pieces of a whole page."""
+        live = self._own(format_)
         block = self._block if self._is_shown() else _NOTHING
         page = self._pages.get((format_, gzipped))
         if page is None or page.block is not block or page.live is not live:

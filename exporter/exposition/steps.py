@@ -99,7 +99,7 @@ class StepExposition:
             self._blocks[format_] = await self._worker(self._render, arrivals, format_)
         self._offered_until = arrivals[-1].at + self._window if arrivals else -math.inf
 
-    def chunks(self, format_: Format, *, gzipped: bool) -> Sequence[bytes]:
+    def chunks(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
         """Return the exposition in chunks; it is empty once the newest rows were offered for long enough."""
         if format_ not in self._blocks:  # from now on `publish` keeps it up to date
             self._blocks[format_] = self._render(tuple(self._arrivals), format_)

@@ -13,9 +13,10 @@ from typing import Self
 
 from prometheus_client.exposition import generate_latest
 
-from exporter.app import Exporter, favour_scrapes
+from exporter.app import Exporter
 from exporter.clock import SystemClock
 from exporter.runtime import log
+from exporter.runtime.tuning import favour_scrapes
 from exporter.settings import ApiKey, load
 from tools.benchmarks.client_server import Collected
 from tools.benchmarks.processes import fetch, run

@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
-from exporter.app import serve_api
 from exporter.clock import SystemClock
+from exporter.demo import serve_api
 from exporter.exposition import Format
 from exporter.exposition.steps import VALUES_LIMIT, StepExposition
 from exporter.model import FinetunedModel, StepRow, StepRows

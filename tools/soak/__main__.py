@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from exporter.app import favour_scrapes
+from exporter.runtime.tuning import favour_scrapes
 from tools.soak import document
 from tools.soak.results import lines
 from tools.soak.run import CALLS_PER_MONTH, frugal, hostile

@@ -1,0 +1,71 @@
+"""What is read again while the exporter runs: the API key, the files of TLS and the web configuration.
+
+How each was last read is a metric, and a change of that a line of the log.
+"""
+
+import structlog
+
+from exporter.clock import Clock
+from exporter.settings import ApiKey, Settings
+from exporter.telemetry import Telemetry
+from exporter.web.format import WebConfig
+
+log = structlog.stdlib.get_logger(__name__)
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Reloads:
+    """Reports to the log and to `telemetry`."""
+
+    def __init__(self, settings: Settings, key: ApiKey, telemetry: Telemetry, clock: Clock) -> None:
+        self._settings = settings
+        self._key = key
+        self._telemetry = telemetry
+        self._clock = clock
+        self._key_error: str | None = None
+        if settings.cohere.api_key_file:
+            self.read("api_key")
+
+    def read(self, file: str, *, successful: bool = True) -> None:
+        """Show how a file was read; it counts from its first time."""
+        self._telemetry.reloaded(file, successful=successful, now=self._clock.time())
+
+    def key(self) -> str:
+        """Read the key; log and count when it can no longer be read, and log when it can again."""
+        before = self._key.secrets()
+        value, error = self._key.read(), self._key.error
+        if self._key.secrets() != before or error != self._key_error:
+            self.read("api_key", successful=error is None)
+        if error and error != self._key_error:
+            log.warning("the API key file cannot be reloaded; the last good key stays in use", error=error)
+        elif self._key_error and not error:
+            log.info("the API key file can be used again")
+        self._key_error = error
+        return value
+
+    def tls(self, file: str, error: str | None) -> None:
+        """Report that certificates were read again, or why they could not be."""
+        self.read(file, successful=error is None)
+        if error:
+            log.warning("certificates cannot be reloaded; the last good ones stay in use", error=error)
+        else:
+            log.info("certificates for the API reloaded", file=file)
+
+    def web_config(self, result: WebConfig | str) -> None:
+        """Report that the web configuration was read again, or why it could not be."""
+        self.read("web_config", successful=isinstance(result, WebConfig))
+        if isinstance(result, WebConfig):
+            log.info("web configuration reloaded")
+            warn_of_access(self._settings, result)
+        else:
+            log.warning(
+                "the web configuration cannot be reloaded; the last good one stays in use", error=result
+            )
+
+
+def warn_of_access(settings: Settings, config: WebConfig) -> None:
+    """Say what in the web configuration is not as whoever wrote it may think."""
+    local = all(address.host in LOOPBACK for address in settings.web.listen_address)
+    for remark in config.remarks(local=local):
+        log.warning("web configuration", remark=remark)
