@@ -128,7 +128,8 @@ class Telemetry:
         )
         self.training_steps_missed = counter(
             "cohere_exporter_training_steps_missed",
-            "Training steps that /metrics/steps never served: not read, without a time, or too many.",
+            "Recent training steps that /metrics/steps never served: not read, read late, without a time, "
+            "or too many.",
         )
         self.reload_successful = gauge(
             "cohere_exporter_reload_successful",

@@ -1,11 +1,14 @@
 """/metrics/steps: which rows are offered to whom and for how long, and the bytes they come to."""
 
 import asyncio
+import heapq
+import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from typing import TypeVar
 
@@ -22,8 +25,10 @@ from exporter.exposition.lines import step_lines
 from exporter.exposition.steps import AHEAD, OLDEST, VALUES_LIMIT, StepExposition
 from exporter.families import STEP_FAMILIES
 from exporter.model import FinetunedModel, StepRow, StepRows
+from exporter.runtime.worker import Worker
+from tests import editions
 from tests.conftest import FakeClock
-from tests.editions import every_edition
+from tests.editions import DEBIAN, every_edition
 from tests.programs import program, run
 
 pytestmark = pytest.mark.anyio
@@ -45,12 +50,14 @@ async def at_once(function: Callable[..., T], /, *arguments: object) -> T:
 class Exposed:
     """A StepExposition, and what it counts as missed."""
 
-    def __init__(self, clock: Clock, exclude: str | None = None) -> None:
+    def __init__(
+        self, clock: Clock, exclude: str | None = None, window: float = WINDOW, worker: Worker = at_once
+    ) -> None:
         self.missed = 0
         self.steps = StepExposition(
             clock=clock,
-            window=WINDOW,
-            worker=at_once,
+            window=window,
+            worker=worker,
             on_missed=self._on_missed,
             exclude=re.compile(exclude) if exclude else None,
         )
@@ -62,8 +69,11 @@ class Exposed:
         self.steps.offer(StepRows(model=model, rows=rows, missed=missed))
         await self.steps.publish()
 
-    def scrape(self, format_: Format = Format.OPENMETRICS) -> list[Sample]:
-        text = b"".join(self.steps.chunks(format_, gzipped=False)).decode()
+    async def text(self, format_: Format) -> str:
+        return b"".join(await self.steps.chunks(format_, gzipped=False)).decode()
+
+    async def scrape(self, format_: Format = Format.OPENMETRICS) -> list[Sample]:
+        text = await self.text(format_)
         parse = parse_openmetrics if format_ is Format.OPENMETRICS else parse_text
         return [
             (
@@ -77,9 +87,9 @@ class Exposed:
             for sample in family.samples
         ]
 
-    def numbers(self) -> list[float]:
+    async def numbers(self) -> list[float]:
         """Return the steps on offer; of a large page in a fraction of a parser's time."""
-        text = b"".join(self.steps.chunks(Format.TEXT, gzipped=False)).decode()
+        text = await self.text(Format.TEXT)
         return [float(line.rsplit(" ", 2)[1]) for line in text.splitlines() if "_step_number{" in line]
 
 
@@ -97,7 +107,7 @@ async def test_each_sample_has_the_time_of_its_step_and_stands_in_its_series(
     exposed: Exposed, format_: Format
 ) -> None:
     await exposed.arrive(row(20, loss=0.5, f1=0.25), row(10, loss=0.75))
-    assert exposed.scrape(format_) == [
+    assert await exposed.scrape(format_) == [
         ("metric", "m1", "f1", 0.25, T0 + 20),
         ("metric", "m1", "loss", 0.75, T0 + 10),
         ("metric", "m1", "loss", 0.5, T0 + 20),
@@ -111,8 +121,8 @@ async def test_the_bytes_are_those_of_the_formats(exposed: Exposed) -> None:
     model = FinetunedModel(id="m1", name='a "b"\\')
     await exposed.arrive(StepRow(3, T0 + 0.25, {"loss": math.nan}), model=model)
     labels = 'model_id="m1",model_name="a \\"b\\"\\\\"'
-    text = b"".join(exposed.steps.chunks(Format.TEXT, gzipped=False)).decode()
-    openmetrics = b"".join(exposed.steps.chunks(Format.OPENMETRICS, gzipped=False)).decode()
+    text = await exposed.text(Format.TEXT)
+    openmetrics = await exposed.text(Format.OPENMETRICS)
     assert f'step_metric{{metric="loss",{labels}}} NaN 1700000000250\n' in text
     assert f"step_number{{{labels}}} 3.0 1700000000250\n" in text
     assert f'step_metric{{metric="loss",{labels}}} NaN 1700000000.250\n' in openmetrics
@@ -123,15 +133,18 @@ async def test_the_bytes_are_those_of_the_formats(exposed: Exposed) -> None:
 @every_edition
 async def test_promtool_finds_nothing_to_say(exposed: Exposed) -> None:
     """That of Prometheus 3 wants a series once on a page, which Prometheus itself does not."""
+
+    async def findings() -> str:
+        page = (await exposed.text(Format.TEXT)).encode()
+        code, out, err = await run(program("promtool"), "check", "metrics", stdin=page)
+        assert bool(code) is bool(out + err)
+        return out + err
+
     await exposed.arrive(row(1, loss=0.5, f1=math.nan))
     await exposed.arrive(row(2), model=FinetunedModel(id="m2", name="rerank"))
-    code, out, err = await run(
-        program("promtool"),
-        "check",
-        "metrics",
-        stdin=b"".join(exposed.steps.chunks(Format.TEXT, gzipped=False)),
-    )
-    assert (code, out, err) == (0, "", "")
+    assert await findings() == ""
+    await exposed.arrive(row(3))
+    assert ("metric not unique" in await findings()) is (editions.in_use is not DEBIAN)
 
 
 @given(at=st.integers(1_500_000_000_000, 2_500_000_000_000))
@@ -142,12 +155,12 @@ def test_a_time_in_seconds_is_the_same_millisecond_to_prometheus(at: int) -> Non
 
 
 async def test_before_any_row_and_after_the_last_there_is_nothing(exposed: Exposed, clock: FakeClock) -> None:
-    assert exposed.scrape() == exposed.scrape(Format.TEXT) == []
+    assert await exposed.scrape() == await exposed.scrape(Format.TEXT) == []
     await exposed.arrive(row(10))
     await clock.advance(WINDOW)
-    assert exposed.scrape()
+    assert await exposed.scrape()
     await clock.advance(0.1)
-    assert exposed.scrape() == []
+    assert await exposed.scrape() == []
 
 
 async def test_a_row_is_offered_for_a_window_to_everybody_and_then_to_nobody(
@@ -156,9 +169,9 @@ async def test_a_row_is_offered_for_a_window_to_everybody_and_then_to_nobody(
     seen = []
     for step in range(0, 600, 60):
         await exposed.arrive(row(step))
-        both = [{value for family, *_, value, _ in exposed.scrape() if family == "number"} for _ in "ab"]
-        assert both[0] == both[1]
-        seen += [*both[0]]
+        numbers = await exposed.numbers()
+        assert await exposed.numbers() == numbers
+        seen += numbers
         await clock.advance(60)
     assert {times for value, times in Counter(seen).items() if value < 540} == {2}
 
@@ -170,7 +183,8 @@ async def test_rows_of_one_model_that_arrive_apart_stand_together_in_order(
     await exposed.arrive(row(10))
     await exposed.arrive(row(5), model=other)
     await exposed.arrive(row(20))
-    assert [(model, at - T0) for family, model, _, _, at in exposed.scrape() if family == "number"] == [
+    samples = await exposed.scrape()
+    assert [(model, at - T0) for family, model, _, _, at in samples if family == "number"] == [
         ("m1", 10.0),
         ("m1", 20.0),
         ("m2", 5.0),
@@ -179,7 +193,8 @@ async def test_rows_of_one_model_that_arrive_apart_stand_together_in_order(
 
 async def test_rows_without_a_time_or_with_that_of_a_later_step_are_missed(exposed: Exposed) -> None:
     await exposed.arrive(StepRow(1, None, {"loss": 1.0}), row(2, T0), row(3, T0 + 0.0001), missed=4)
-    assert [sample for sample in exposed.scrape() if sample[0] == "number"] == [("number", "m1", "", 3.0, T0)]
+    assert ("number", "m1", "", 3.0, T0) in await exposed.scrape()
+    assert await exposed.numbers() == [3.0]
     assert exposed.missed == 4 + 2
 
 
@@ -188,21 +203,103 @@ async def test_a_row_with_the_time_of_one_on_offer_is_missed_and_a_repeated_one_
 ) -> None:
     await exposed.arrive(row(2, T0))
     await exposed.arrive(row(2, T0), row(3, T0), row(4, T0 + 1))
-    assert exposed.numbers() == [2.0, 4.0]
+    assert await exposed.numbers() == [2.0, 4.0]
     assert exposed.missed == 1
 
 
-async def test_rows_of_long_ago_are_left_to_the_history(exposed: Exposed, clock: FakeClock) -> None:
-    await exposed.arrive(row(1, clock.time() - OLDEST), row(2, clock.time() - OLDEST + 1))
-    assert exposed.numbers() == [2.0]
+async def test_rows_of_long_before_the_start_are_left_to_the_history_and_not_missed(
+    exposed: Exposed, clock: FakeClock
+) -> None:
+    oldest = clock.time() - OLDEST + 2 * WINDOW
+    await exposed.arrive(row(1, oldest), row(2, oldest + 1), row(3), StepRow(4, None, {}))
+    assert await exposed.numbers() == [2.0, 3.0]
+    assert exposed.missed == 1  # the one without a time
+
+
+async def test_rows_that_are_read_hours_late_are_missed(exposed: Exposed, clock: FakeClock) -> None:
+    recorded_at = clock.time()
+    await clock.advance(OLDEST)
+    await exposed.arrive(row(1, recorded_at), row(2, clock.time()))
+    assert await exposed.numbers() == [2.0]
     assert exposed.missed == 1
+
+
+@pytest.mark.parametrize("window", [WINDOW, 3600.0])
+async def test_no_row_on_offer_is_ever_older_than_prometheus_is_told_to_take(
+    clock: FakeClock, window: float
+) -> None:
+    """The newest sample it has may be ahead by as much as it takes; the rest is for clocks that differ."""
+    exposed = Exposed(clock, window=window)
+    await exposed.arrive(*(row(number, clock.time() - OLDEST + number * window / 4) for number in range(16)))
+    assert 0 < len(await exposed.numbers()) < 16
+    await clock.advance(0.99 * window)
+    await exposed.arrive(row(16, clock.time()))
+    await clock.advance(0.99 * window)
+    assert min(at for *_, at in await exposed.scrape()) >= clock.time() - OLDEST
+    assert OLDEST + AHEAD < 6 * 3600
+
+
+@pytest.mark.parametrize("lag", [0, 50, WINDOW, 5 * WINDOW])
+async def test_the_window_runs_from_when_a_row_is_shown(
+    exposed: Exposed, clock: FakeClock, lag: float
+) -> None:
+    exposed.steps.offer(StepRows(model=MODEL, rows=[row(1)]))
+    await clock.advance(lag)
+    assert await exposed.numbers() == []
+    await exposed.steps.publish()
+    seen = 0
+    while await exposed.numbers():
+        seen += 1
+        await clock.advance(WINDOW / 2)
+        await exposed.steps.publish()
+    assert seen == 2
+    assert exposed.missed == 0
+
+
+async def test_rows_of_a_rendering_that_failed_are_shown_by_the_next(clock: FakeClock) -> None:
+    errors = [RuntimeError("no memory")]
+
+    async def faulty(function: Callable[..., T], /, *arguments: object) -> T:
+        if errors and arguments[0]:
+            raise errors.pop()
+        return function(*arguments)
+
+    exposed = Exposed(clock, worker=faulty)
+    assert await exposed.numbers() == []
+    with pytest.raises(RuntimeError):
+        await exposed.arrive(row(1))
+    await exposed.steps.publish()
+    assert await exposed.numbers() == [1.0]
+
+
+async def test_the_first_scrapes_of_a_format_share_one_rendering_beside_the_event_loop(
+    clock: FakeClock,
+) -> None:
+    begun: list[object] = []
+    released = asyncio.Event()
+
+    async def busy(function: Callable[..., T], /, *arguments: object) -> T:
+        begun.append(arguments)
+        await released.wait()
+        return function(*arguments)
+
+    exposed = Exposed(clock, worker=busy)
+    exposed.steps.offer(StepRows(model=MODEL, rows=[row(1)]))
+    await exposed.steps.publish()
+    scrapes = [asyncio.create_task(exposed.numbers()) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(begun) == 1
+    released.set()
+    assert await asyncio.gather(*scrapes) == [[1.0]] * 3
+    assert len(begun) == 1
 
 
 async def test_rows_of_a_clock_that_is_ahead_are_offered_as_far_as_prometheus_takes_them(
     exposed: Exposed, clock: FakeClock
 ) -> None:
     await exposed.arrive(row(1, clock.time() + AHEAD), row(2, clock.time() + AHEAD + 1))
-    assert exposed.numbers() == [1.0]
+    assert await exposed.numbers() == [1.0]
     assert exposed.missed == 1
 
 
@@ -211,26 +308,26 @@ async def test_a_renamed_model_has_new_series_and_a_vanished_one_keeps_its_rows_
 ) -> None:
     await exposed.arrive(row(10))
     await exposed.arrive(row(20), model=FinetunedModel(id="m1", name="new name"))
-    text = b"".join(exposed.steps.chunks(Format.TEXT, gzipped=False)).decode()
+    text = await exposed.text(Format.TEXT)
     assert re.findall(r'_number\{.*name="(.*)"} (\d+)', text) == [("chat", "10"), ("new name", "20")]
     await clock.advance(WINDOW - 1)
     await exposed.steps.publish()
-    assert exposed.numbers() == [10.0, 20.0]
+    assert await exposed.numbers() == [10.0, 20.0]
     await clock.advance(1)
     await exposed.steps.publish()
-    assert exposed.numbers() == []
+    assert await exposed.numbers() == []
 
 
 async def test_a_run_begun_anew_goes_on_in_time(exposed: Exposed) -> None:
     await exposed.arrive(row(500, T0))
     await exposed.arrive(row(10, T0 + 60))
-    assert [value for family, *_, value, _ in exposed.scrape() if family == "number"] == [500.0, 10.0]
+    assert await exposed.numbers() == [500.0, 10.0]
 
 
 async def test_a_reading_of_100_000_rows_is_bounded_and_the_newest_are_kept(exposed: Exposed) -> None:
     rows = [StepRow(step, T0 - 1000 + step / 100, {"loss": 0.5, "f1": 0.5}) for step in range(100_000)]
     await exposed.arrive(*rows)
-    numbers = exposed.numbers()
+    numbers = await exposed.numbers()
     assert numbers[-1] == 99_999
     assert VALUES_LIMIT * 0.98 <= 3 * len(numbers) <= VALUES_LIMIT
     assert len(numbers) + exposed.missed == 100_000
@@ -241,7 +338,7 @@ async def test_1_000_models_in_training_are_bounded_together(exposed: Exposed) -
         rows = [StepRow(step, T0 + step, {"loss": 0.5}) for step in range(110)]
         exposed.steps.offer(StepRows(model=FinetunedModel(id=f"m{number}"), rows=rows))
     await exposed.steps.publish()
-    numbers = exposed.numbers()
+    numbers = await exposed.numbers()
     assert VALUES_LIMIT * 0.98 <= 2 * len(numbers) <= VALUES_LIMIT
     assert len(numbers) + exposed.missed == 110_000
 
@@ -249,54 +346,69 @@ async def test_1_000_models_in_training_are_bounded_together(exposed: Exposed) -
 async def test_excluded_families_are_not_shown(clock: FakeClock) -> None:
     exposed = Exposed(clock, exclude=".*_step_number")
     await exposed.arrive(row(1))
-    assert {family for family, *_ in exposed.scrape()} == {"metric"}
+    assert {family for family, *_ in await exposed.scrape()} == {"metric"}
 
 
 @given(
     readings=st.lists(
-        st.tuples(st.integers(1, 200), st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=8
+        st.tuples(st.integers(1, 200), st.integers(0, 4), st.integers(0, 2), st.integers(0, 300)),
+        min_size=1,
+        max_size=8,
     ),
     gaps=st.lists(st.integers(20, round(WINDOW / 2)), min_size=1, max_size=8),
 )
 def test_every_row_is_offered_at_least_once_and_not_for_ever(
-    readings: Sequence[tuple[int, int, int]], gaps: Sequence[float]
+    readings: Sequence[tuple[int, int, int, int]], gaps: Sequence[float]
 ) -> None:
-    """Every row reaches a scraper that comes at least each half window, and none for longer than two windows.
+    """Every row reaches a scraper that comes at least each half window, and none is shown for two windows.
 
-    So one that comes each half window is offered a row five times at most.
+    So one that comes each half window is offered a row four times at most. A reading is published some time
+    after it arrived, which may be longer than a window.
     """
 
     async def world() -> None:
         clock = StoppedClock()
         exposed = Exposed(clock)
-        arrived_at: list[float] = []
-        seen: set[float] = set()
+        count = 0
+        shown_at: dict[float, float] = {}
+        offers: Counter[float] = Counter()
         pauses = cycle(gaps)
-        scrape_at = clock.now + next(pauses)
+        at, due = 0.0, itertools.count()  # of those at one time the first first
+        events: list[tuple[float, int, Callable[[], Awaitable[None]]]] = []
 
-        def wait(seconds: float) -> None:
-            """Let time go on, and the scraper come."""
-            nonlocal scrape_at
-            end = clock.now + seconds
-            while scrape_at <= end:
-                clock.now = scrape_at
-                numbers = exposed.numbers()
-                assert all(scrape_at - arrived_at[int(number)] < 2 * WINDOW for number in numbers)
-                seen.update(numbers)
-                scrape_at += next(pauses)
-            clock.now = end
+        def plan(after: float, event: Callable[[], Awaitable[None]]) -> None:
+            heapq.heappush(events, (clock.now + after, next(due), event))
 
-        for pause, count, model in readings:
-            wait(pause)
-            rows = [row(step, START + step) for step in range(len(arrived_at), len(arrived_at) + count)]
-            arrived_at += [clock.now] * count
-            await exposed.arrive(*rows, model=FinetunedModel(id=f"m{model}"))
-        wait(2 * WINDOW)
-        assert seen == set(map(float, range(len(arrived_at))))
+        async def irregular() -> None:
+            for number in await exposed.numbers():
+                assert clock.now - shown_at.setdefault(number, clock.now) < 2 * WINDOW
+            plan(next(pauses), irregular)
+
+        async def regular() -> None:
+            offers.update(await exposed.numbers())
+            plan(WINDOW / 2, regular)
+
+        for pause, rows, model, lag in readings:
+            at += pause
+            new = [row(step, START + step) for step in range(count, count + rows)]
+            count += rows
+            plan(at, partial(arrive, exposed, StepRows(model=FinetunedModel(id=f"m{model}"), rows=new)))
+            plan(at + lag, exposed.steps.publish)
+        plan(1, irregular)
+        plan(1, regular)
+        while events[0][0] < at + 300 + 2 * WINDOW:
+            clock.now, _, event = heapq.heappop(events)
+            await event()
+        assert shown_at.keys() == offers.keys() == set(map(float, range(count)))
+        assert max(offers.values(), default=0) <= 4
         assert exposed.missed == 0
-        assert exposed.numbers() == []
+        assert await exposed.numbers() == []
 
     asyncio.run(world())
+
+
+async def arrive(exposed: Exposed, new: StepRows) -> None:
+    exposed.steps.offer(new)
 
 
 ODD_ROWS = st.builds(
@@ -317,9 +429,10 @@ def test_every_row_is_offered_or_counted_as_missed_whatever_it_is(
         for number, rows in enumerate(readings):
             # Steps are of one reading alone, so that none comes twice.
             mine = {(each.step, each.at): replace(each, step=each.step + 10 * number) for each in rows}
-            arrived |= {(each.step, each.at) for each in mine.values()}
+            # What is from long before the start is for the history.
+            arrived |= {(each.step, each.at) for each in mine.values() if each.at != T0 - OLDEST}
             await exposed.arrive(*mine.values())
-        assert len(exposed.numbers()) + exposed.missed == len(arrived)
-        exposed.scrape()  # a strict parser takes it
+        assert len(await exposed.numbers()) + exposed.missed == len(arrived)
+        await exposed.scrape()  # a strict parser takes it
 
     asyncio.run(world())

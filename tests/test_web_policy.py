@@ -54,6 +54,20 @@ async def test_headers_are_on_every_answer_and_win_over_the_page_s_own(clock: Fa
     assert answers[0].headers["Vary"] == "Accept"
 
 
+@pytest.mark.parametrize("login", [False, True])
+async def test_a_page_that_has_to_be_awaited_is_treated_alike(login: bool) -> None:
+    async def later(request: Request) -> Response:
+        return page(request)
+
+    policy = RequestPolicy(
+        auth=BasicAuth({"alice": HASH}) if login else None, headers={"X-Frame-Options": "x"}
+    )
+    async with client_of(enforce(later, lambda: policy)) as client:
+        for _ in range(2):  # the second login is remembered
+            answer = await client.get("/metrics/steps", auth=AUTH if login else None)
+            assert (answer.text, answer.headers["X-Frame-Options"]) == ("the page", "x")
+
+
 async def test_a_burst_passes_and_then_one_each_interval(clock: FakeClock) -> None:
     bucket = TokenBucket(2.0, 3, clock.monotonic)
     assert [bucket.take() for _ in range(5)] == [True, True, True, False, False]

@@ -1,5 +1,6 @@
 """The pages as an HTTP client sees them."""
 
+import asyncio
 import logging
 import socket
 import struct
@@ -14,7 +15,7 @@ import pytest
 from exporter.exposition import Format
 from exporter.web.landing import Overview, content_security_policy
 from exporter.web.limits import LENIENCE, InFlight
-from exporter.web.messages import Request
+from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from exporter.web.views import View, create_views, route
 from tests.clients import plain_client
@@ -100,6 +101,25 @@ async def test_a_scrape_may_be_openmetrics_and_compressed(
     assert answer.headers["Content-Type"] == Format.OPENMETRICS.value
     assert answer.headers["Content-Encoding"] == "gzip"
     assert exporter.scrapes == [(Format.OPENMETRICS, True)]
+
+
+async def test_a_scrape_that_waits_for_its_page_holds_up_no_other(exporter: Exporter) -> None:
+    rendered = asyncio.Event()
+
+    async def scrape_steps(fmt: Format, gzipped: bool) -> Sequence[bytes]:
+        await rendered.wait()
+        return exporter.pieces
+
+    async with client_of(exporter.app(scrape_steps=scrape_steps)) as client:
+        steps = asyncio.create_task(client.get("/metrics/steps"))
+        for path in ("/metrics", "/", "/-/healthy"):
+            assert (await client.get(path)).status_code == 200
+        assert not steps.done()
+        rendered.set()
+        answer = await steps
+    assert (answer.status_code, answer.content) == (200, b"snapshot\nlive\n")
+    assert answer.headers["Content-Type"] == Format.TEXT.value
+    assert answer.headers["Content-Length"] == "14"
 
 
 async def test_a_header_that_comes_in_two_lines_is_read_as_one(
@@ -218,29 +238,32 @@ class Slow:
         self._in_flight.discard(self)
 
 
-GET = Request("GET", "/metrics", "")
+def at_once(view: View, path: str = "/metrics") -> Response:
+    answer = view(Request("GET", path, ""))
+    assert isinstance(answer, Response)
+    return answer
 
 
 def test_the_chunks_are_sent_as_they_are_and_their_head_is_made_once(exporter: Exporter) -> None:
     view = exporter.app()
-    first, second = view(GET), view(GET)
+    first, second = at_once(view), at_once(view)
     assert first is second
     assert first.chunks is exporter.pieces
     exporter.pieces = (b"other\n",)
-    assert view(GET).encode(closing=False, with_body=True)[1:] == [b"other\n"]
+    assert at_once(view).encode(closing=False, with_body=True)[1:] == [b"other\n"]
 
 
 def test_scrapes_beyond_the_limit_are_turned_away_at_once(exporter: Exporter) -> None:
     view = exporter.app(max_requests=2)
     in_flight = exporter.in_flight
     slow = [Slow(in_flight, lag=LENIENCE), Slow(in_flight)]
-    answer = view(GET)
+    answer = at_once(view)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert (exporter.rejected, len(exporter.scrapes)) == (1, 0)
-    assert view(Request("GET", "/-/healthy", "")).status == 200
+    assert at_once(view, "/-/healthy").status == 200
     assert not any(response.aborted for response in slow)
     slow[0].abort()
-    assert view(GET).status == 200
+    assert at_once(view).status == 200
     assert exporter.rejected == 1
 
 
@@ -248,7 +271,7 @@ def test_a_scrape_beyond_the_limit_evicts_the_slowest_client(exporter: Exporter)
     view = exporter.app(max_requests=3)
     in_flight = exporter.in_flight
     slow = [Slow(in_flight, lag) for lag in (LENIENCE, 3.0, 2.0)]
-    assert view(GET).status == 200
+    assert at_once(view).status == 200
     assert [response.aborted for response in slow] == [False, True, False]
     assert exporter.rejected == 0
 
@@ -257,7 +280,7 @@ def test_a_limit_of_zero_is_none(exporter: Exporter) -> None:
     view = exporter.app(max_requests=0)
     in_flight = exporter.in_flight
     slow = [Slow(in_flight, lag=9.0) for _ in range(100)]
-    assert view(GET).status == 200
+    assert at_once(view).status == 200
     assert not any(response.aborted for response in slow)
 
 

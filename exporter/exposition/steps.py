@@ -1,12 +1,14 @@
 """Step rows → the bytes of /metrics/steps, each sample at the time of its step.
 
-What a reading brings is offered for `window` seconds after it arrived, to whoever asks: there is no cursor,
-so two scrapers get the same rows and one that timed out asks again. It is not offered for longer, because
-Prometheus warns of samples that it has stored already. At most `VALUES_LIMIT` values are held. Rows beyond
-it, the oldest, rows older than `OLDEST` or further ahead than `AHEAD`, and rows without a time, or with that
-of another step, are counted as missed.
+What a reading brings is offered for `window` seconds after it was first shown, to whoever asks: there is no
+cursor, so two scrapers get the same rows and one that timed out asks again. It is not offered for longer than
+two windows, because Prometheus warns of samples that it has stored already. At most `VALUES_LIMIT` values are
+held. Rows beyond it, the oldest, rows that would be older than `OLDEST` before they are no longer offered or
+are further ahead than `AHEAD`, and rows without a time, or with that of another step, are counted as missed;
+those that were too old when this began are not: an exporter that ran before may have offered them.
 """
 
+import asyncio
 import math
 import re
 from collections import deque
@@ -22,8 +24,8 @@ from exporter.model import StepRow, StepRows
 from exporter.runtime.worker import Worker
 
 VALUES_LIMIT = 200_000
-# Prometheus gives up a whole scrape for one sample beyond its out-of-order window, of which 6 h are advised;
-# a row is offered for an hour at most.
+# Prometheus gives up a whole scrape for one sample beyond its out-of-order window, of which 6 h are advised.
+# It counts from the newest sample it has, which may be `AHEAD` of now.
 OLDEST = 5 * 3600.0  # seconds
 AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
@@ -31,13 +33,13 @@ _END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
 _NOTHING = Block(())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Arrival:
     """Rows of one model that arrived together; `size` counts their values, the step's number included."""
 
-    at: float
     labels: str
     rows: Sequence[StepRow]
+    shown_at: float = math.inf
 
     @property
     def size(self) -> int:
@@ -58,6 +60,8 @@ class StepExposition:
     ) -> None:
         self._clock = clock
         self._window = window
+        self._oldest = OLDEST - 2 * window
+        self._began = clock.time()
         self._worker = worker
         self._on_missed = on_missed
         self._families = [
@@ -65,22 +69,24 @@ class StepExposition:
         ]
         self._arrivals: deque[_Arrival] = deque()
         self._size = 0
-        self._is_rendered = True
+        self._revision = self._shown_revision = 0  # of the arrivals
         self._offered_until = -math.inf
         self._blocks: dict[Format, Block] = {}
+        self._rendering = asyncio.Lock()
 
     def offer(self, new: StepRows) -> None:
         """Take the rows of a reading; scrapes show them from the next `publish` on."""
-        now, labels = self._clock.monotonic(), identity(new.model)
+        labels = identity(new.model)
         taken = self._on_offer(labels)
-        rows = [row for row in in_time(new.rows) if self._is_timely(row) and _time(row) not in taken]
-        repeated = sum(row.at is not None and taken.get(_time(row)) == row.step for row in new.rows)
-        missed = new.missed + len(new.rows) - len(rows) - repeated
+        since_began = [row for row in new.rows if not self._was_too_old(row)]
+        rows = [row for row in in_time(since_began) if self._is_timely(row) and _time(row) not in taken]
+        repeated = sum(row.at is not None and taken.get(_time(row)) == row.step for row in since_began)
+        missed = new.missed + len(since_began) - len(rows) - repeated
         for start in range(0, len(rows), _ROWS):
-            arrival = _Arrival(now, labels, rows[start : start + _ROWS])
+            arrival = _Arrival(labels, rows[start : start + _ROWS])
             self._arrivals.append(arrival)
             self._size += arrival.size
-            self._is_rendered = False
+            self._revision += 1
         while self._size > VALUES_LIMIT:
             missed += len(self._drop_oldest().rows)
         if missed:
@@ -88,23 +94,29 @@ class StepExposition:
 
     async def publish(self) -> None:
         """Show what has arrived, and no longer what was shown for long enough."""
-        now = self._clock.monotonic()
-        while self._arrivals and self._arrivals[0].at <= now - self._window:
-            self._drop_oldest()
-        if self._is_rendered:
-            return
-        self._is_rendered = True
-        arrivals = tuple(self._arrivals)
-        for format_ in tuple(self._blocks):
-            self._blocks[format_] = await self._worker(self._render, arrivals, format_)
-        self._offered_until = arrivals[-1].at + self._window if arrivals else -math.inf
+        async with self._rendering:
+            now = self._clock.monotonic()
+            while self._arrivals and self._arrivals[0].shown_at <= now - self._window:
+                self._drop_oldest()
+            if self._revision != self._shown_revision:
+                await self._show()
 
-    def chunks(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
+    async def chunks(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
         """Return the exposition in chunks; it is empty once the newest rows were offered for long enough."""
-        if format_ not in self._blocks:  # from now on `publish` keeps it up to date
-            self._blocks[format_] = self._render(tuple(self._arrivals), format_)
+        if format_ not in self._blocks:
+            async with self._rendering:  # from now on `publish` keeps it up to date
+                if format_ not in self._blocks:
+                    self._blocks[format_] = await self._rendered(tuple(self._arrivals), format_)
         block = self._blocks[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
         return block.page(_END[format_], gzipped=gzipped)
+
+    async def _show(self) -> None:
+        revision, arrivals = self._revision, tuple(self._arrivals)
+        self._blocks = {format_: await self._rendered(arrivals, format_) for format_ in self._blocks}
+        self._shown_revision, now = revision, self._clock.monotonic()
+        for arrival in arrivals:
+            arrival.shown_at = min(arrival.shown_at, now)
+        self._offered_until = arrivals[-1].shown_at + self._window if arrivals else -math.inf
 
     def _on_offer(self, labels: str) -> Mapping[int, int]:
         """Return times and steps of a model on offer; of one time Prometheus keeps the first value."""
@@ -112,13 +124,19 @@ class StepExposition:
         return {_time(row): row.step for arrival in arrivals for row in arrival.rows}
 
     def _is_timely(self, row: StepRow) -> bool:
-        return -OLDEST < (row.at or 0.0) - self._clock.time() <= AHEAD
+        return -self._oldest < (row.at or 0.0) - self._clock.time() <= AHEAD
+
+    def _was_too_old(self, row: StepRow) -> bool:
+        return row.at is not None and row.at <= self._began - self._oldest
 
     def _drop_oldest(self) -> _Arrival:
-        self._is_rendered = False
+        self._revision += 1
         arrival = self._arrivals.popleft()
         self._size -= arrival.size
         return arrival
+
+    async def _rendered(self, arrivals: Sequence[_Arrival], format_: Format) -> Block:
+        return await self._worker(self._render, arrivals, format_)
 
     def _render(self, arrivals: Iterable[_Arrival], format_: Format) -> Block:
         runs: dict[str, list[StepRow]] = {}

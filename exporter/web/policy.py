@@ -44,11 +44,22 @@ def enforce(view: View, policy: Callable[[], RequestPolicy]) -> Handler:
         try:
             admitted = await auth.admit(request.header("authorization"))
         except TooManyLogins:
-            return _finished(_TOO_MANY_LOGINS, now)
-        return _finished(view(request) if admitted else _UNAUTHORIZED, now)
+            return _with_headers(_TOO_MANY_LOGINS, now)
+        answer = view(request) if admitted else _UNAUTHORIZED
+        return _with_headers(answer if isinstance(answer, Response) else await answer, now)
 
     return handle
 
 
-def _finished(response: Response, policy: RequestPolicy) -> Response:
+def _finished(
+    answer: Response | Awaitable[Response], policy: RequestPolicy
+) -> Response | Awaitable[Response]:
+    return _with_headers(answer, policy) if isinstance(answer, Response) else _later(answer, policy)
+
+
+async def _later(answer: Awaitable[Response], policy: RequestPolicy) -> Response:
+    return _with_headers(await answer, policy)
+
+
+def _with_headers(response: Response, policy: RequestPolicy) -> Response:
     return response.with_headers(policy.headers) if policy.headers else response

@@ -1,10 +1,11 @@
 """The views: metrics, landing page and probes, each a function from request to response.
 
 Paths are exact and few, so a dictionary finds them: no redirects, no patterns, no parameters. Nothing here
-calls the API or waits for it; each view shows what the callables handed in return at that moment.
+calls the API or waits for it; each view shows what the callables handed in return at that moment, or once it
+is rendered.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -14,8 +15,8 @@ from exporter.web.limits import InFlight, TokenBucket
 from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
 
-View = Callable[[Request], Response]
-Scrape = Callable[[Format, bool], Sequence[bytes]]
+View = Callable[[Request], Response | Awaitable[Response]]
+Scrape = Callable[[Format, bool], Sequence[bytes] | Awaitable[Sequence[bytes]]]
 PROBES = ("/-/healthy", "/-/ready")
 SHARED_FOR = 1.0  # seconds
 _SEARCHES, _SEARCH_EACH = 5, 0.2  # landing pages rendered at once, and seconds after which another may be
@@ -39,10 +40,10 @@ def create_views(
 ) -> dict[str, View]:
     """Return every view by its path.
 
-    `scrape(format, gzipped)` returns the exposition in chunks, and must be quick; so does `scrape_steps`
-    that of the training steps. A scrape beyond `max_requests` responses `in_flight` (0: no limit) evicts a
-    slow one, or gets 503 and `on_rejected` is called. A `telemetry_path` of `/` takes the landing page's
-    place.
+    `scrape(format, gzipped)` returns the exposition in chunks, and must be quick, or returns what to await
+    for them; so does `scrape_steps` that of the training steps. A scrape beyond `max_requests` responses
+    `in_flight` (0: no limit) evicts a slow one, or gets 503 and `on_rejected` is called. A `telemetry_path`
+    of `/` takes the landing page's place.
     """
     admit = partial(in_flight.admit, max_requests)
     views: dict[str, View] = {
@@ -59,7 +60,7 @@ def create_views(
 def route(views: Mapping[str, View]) -> View:
     """Return the one view that answers every request by those of each path."""
 
-    def routed(request: Request) -> Response:
+    def routed(request: Request) -> Response | Awaitable[Response]:
         view = views.get(request.path)
         if view is None:
             return _NOT_FOUND
@@ -132,13 +133,20 @@ class MetricsView:
         self._on_rejected = on_rejected
         self._ready: dict[tuple[Format, bool], Response] = {}
 
-    def __call__(self, request: Request) -> Response:
-        """Return the exposition; its head is made once for the same chunks."""
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        """Return the exposition, or what to await for it."""
         if not self._admit():
             self._on_rejected()
             return _TOO_MANY
         kind = _negotiate(request.headers.get(b"accept", b""), request.headers.get(b"accept-encoding", b""))
         chunks = self._scrape(*kind)
+        return self._response(kind, chunks) if isinstance(chunks, Sequence) else self._later(kind, chunks)
+
+    async def _later(self, kind: tuple[Format, bool], chunks: Awaitable[Sequence[bytes]]) -> Response:
+        return self._response(kind, await chunks)
+
+    def _response(self, kind: tuple[Format, bool], chunks: Sequence[bytes]) -> Response:
+        """Return a response, whose head is made once for the same chunks."""
         ready = self._ready.get(kind)
         if ready is None or ready.chunks is not chunks:
             ready = self._ready[kind] = Response(200, _headers(*kind), chunks)

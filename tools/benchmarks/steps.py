@@ -49,7 +49,7 @@ async def bound() -> Result:
     clock = SystemClock()
     steps = StepExposition(clock=clock, window=_HOUR, worker=asyncio.to_thread, on_missed=lambda _: None)
     for format_ in Format:
-        steps.chunks(format_, gzipped=True)  # from now on it is kept up to date
+        await steps.chunks(format_, gzipped=True)  # from now on it is kept up to date
     before, _ = memory(os.getpid())
     for number in range(1_000):
         rows = [

@@ -117,9 +117,9 @@ class _Curves(World):
         await super()._publish(snapshot)
         await self.steps.publish()
 
-    def page(self) -> bytes:
+    async def page(self) -> bytes:
         """Return /metrics/steps as it is now."""
-        return b"".join(self.steps.chunks(Format.TEXT, gzipped=False))
+        return b"".join(await self.steps.chunks(Format.TEXT, gzipped=False))
 
 
 @cache
@@ -161,7 +161,7 @@ async def _live(scenario: Scenario, *, with_steps: bool) -> Lived:
             await world.poller.poll()
             poll_at = world.clock.now + world.poller.schedule.interval
         await world.poller.finish()
-        _look(world, life, job, scenario)
+        _look(world, life, job, scenario, await world.page())
         world.clock.now += _GRAIN
     life.calls, life.missed = world.requests, world.missed
     return life
@@ -176,9 +176,9 @@ def _job(scenario: Scenario) -> Job:
     )
 
 
-def _look(world: _Curves, life: Lived, job: Job, scenario: Scenario) -> None:
+def _look(world: _Curves, life: Lived, job: Job, scenario: Scenario, page: bytes) -> None:
     """Keep the page when it has changed, and scrape when it is time to."""
-    now, page = world.clock.now, world.page()
+    now = world.clock.now
     if not life.pages or life.pages[-1][1] != page:
         life.pages.append((world.clock.time(), page))
     if (now - _PHASE) % scenario.interval == 0:

@@ -10,12 +10,13 @@ from io import BytesIO
 from exporter.errors import ApiError
 from exporter.history import StepsApi, write_history
 from exporter.model import FinetunedModel
-from tools.soak.fleet import BEGIN, SoakFleet
+from tools.soak.fleet import BEGIN, HOUR, SoakFleet
 from tools.soak.pages import Step, read_steps
 from tools.soak.watch import refuse_secrets
 
 WINDOW = 600.0  # seconds of --training.steps-window
 EVERY = WINDOW / 2  # between two visits of the scraper that must get everything
+_HISTORY = 6 * HOUR  # before the start; what is older need neither be offered nor counted
 _LATE = 120.0  # for the reading that had the step, and for the page to be made
 
 
@@ -52,7 +53,8 @@ class StepJudge:
         """Take note of the highest steps on a page of /metrics; what nobody was offered in time is unseen."""
         self._offered = {model_id: step for model_id, step in self._offered.items() if model_id in steps}
         for model_id, step in steps.items():
-            if step > self._offered.get(model_id, -1):
+            is_recent = self._fleet.recorded_at(model_id, int(step), BEGIN + self._now()) > BEGIN - _HISTORY
+            if is_recent and step > self._offered.get(model_id, -1):
                 self._awaited.setdefault((model_id, int(step)), self._now())
         late = [key for key, since in self._awaited.items() if self._now() > since + WINDOW + EVERY + _LATE]
         for model_id, step in late:

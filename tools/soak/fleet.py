@@ -5,6 +5,7 @@ status every three hours, one after the other, also to one that no specification
 metric of its own name.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,12 @@ class SoakFleet:
 
     def has_row(self, model_id: str, step: int, at: int, now: float) -> bool:
         """Return whether a model has a step with a time in milliseconds, or had it before it left."""
+        return abs(self.recorded_at(model_id, step, now) * 1000 - at) < 2
+
+    def recorded_at(self, model_id: str, step: int, now: float) -> float:
+        """Return when a model recorded a step, also one that left within two hours; else minus infinity."""
         job = self._fleet.find(model_id, now) or self._fleet.find(model_id, now - 2 * HOUR)
-        return job is not None and abs(job.row_at(step // STEPS_PER_ROW) * 1000 - at) < 2
+        return job.row_at(step // STEPS_PER_ROW) if job else -math.inf
 
     def _model(self, job: Job, at: float) -> dict[str, Any]:
         model = wire.model(job, at)
