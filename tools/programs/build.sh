@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build the current releases of the programs that the tests run against, at the versions pinned in each go.mod, into
 # $PROGRAMS (a cache outside the checkout). What is there already at that version is not built again. Without arguments,
-# what `make test` takes; helm, otelcol, vmalert-tool and kubernetes, which take longer, are built when named.
+# what `make test` takes; helm, otelcol and kubernetes, which take longer, are built when named.
 set -euo pipefail
 cd "$(dirname "$0")"
 programs=${PROGRAMS:-${XDG_CACHE_HOME:-$HOME/.cache}/cohere-finetune-exporter/programs}
@@ -43,8 +43,7 @@ for folder in "$@"; do
             build alertmanager -modfile "$work/go.mod" github.com/prometheus/alertmanager/cmd/{alertmanager,amtool}
             ;;
         otelcol) build otelcol -tags remove_all_sd . ;; # discovery would be most of it
-        vmalert-tool) build vmalert-tool github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert-tool ;;
-        victoria) build victoria github.com/VictoriaMetrics/VictoriaMetrics/app/{victoria-metrics,vmagent,vmalert} ;;
+        victoria) build victoria github.com/VictoriaMetrics/VictoriaMetrics/app/{victoria-metrics,vmagent,vmalert,vmalert-tool} ;;
         kubernetes) # and the schemas of the Prometheus Operator's resources
             for version in kubernetes-*; do
                 build "$version" k8s.io/kubernetes/cmd/{kube-apiserver,kubectl}

@@ -7,4 +7,5 @@ import (
 	_ "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics"
 	_ "github.com/VictoriaMetrics/VictoriaMetrics/app/vmagent"
 	_ "github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert"
+	_ "github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert-tool"
 )
