@@ -25,11 +25,8 @@ nightly: $(VENV)/.dev ## live through thousands of random worlds and conversatio
 	CONVERSATIONS=1000 $(BIN)/python -m pytest tests/test_polling_properties.py tests/test_conversations.py \
 	    --hypothesis-profile=nightly $(ARGS)
 
-PROGRAM_TESTS := $(addprefix tests/test_,scrapers.py tls_end_to_end.py training_curves.py end_to_end.py exposition.py alerts.py \
-    alerts_victoria.py recording.py dashboards_queries.py dashboards_values.py notifications.py alerting_end_to_end.py \
-    apiserver.py)
 test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
-	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility --cache-clear $(PROGRAM_TESTS) $(ARGS)
+	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility --cache-clear -m programs $(ARGS)
 	$(BIN)/python -m docs.generate
 
 test-kubernetes: $(VENV)/.dev ## apply manifests and chart to real Kubernetes API servers (wants tools/programs/build.sh kubernetes)

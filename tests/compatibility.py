@@ -175,7 +175,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write down what was tried."""
+    """Write down what was tried; of several processes, only the one that hears of every test."""
+    if hasattr(session.config, "workerinput"):
+        return
     cache = session.config.cache
     assert cache is not None
     before = cache.get("compatibility", {})
@@ -215,7 +217,7 @@ def versions() -> dict[str, list[str]]:
         "Prometheus": [version(DEBIAN, "prometheus") or "", pinned("prometheus")],
         "Alertmanager": [version(DEBIAN, "alertmanager") or "", pinned("alertmanager")],
         "VictoriaMetrics": [_packaged("victoria-metrics"), pinned("victoria")],
-        "vmalert": [pinned("vmalert-tool")],
+        "vmalert": [pinned("victoria")],
         "OpenTelemetry Collector": [pinned("otelcol")],
         "Kubernetes": [pinned(f"kubernetes-{minor}") for minor in KUBERNETES],
     }

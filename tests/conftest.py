@@ -140,5 +140,6 @@ def clock() -> FakeClock:
 @pytest.fixture
 def edition(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> editions.Edition:
     """Run the test with the programs of one edition."""
-    monkeypatch.setattr(editions, "in_use", request.param)
-    return editions.in_use
+    chosen: editions.Edition = request.param
+    monkeypatch.setattr(editions, "in_use", chosen)
+    return chosen

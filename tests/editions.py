@@ -1,6 +1,6 @@
 """The editions of the Prometheus family's programs that tests run against: the one place that names them.
 
-A test marked `@every_edition` runs once for each edition; any other test runs with the first. The
+A test that runs one of them is marked `@every_edition`, or `@every_edition_at_night` where it takes long. The
 current edition is built by tools/programs/build.sh into a cache outside the checkout.
 """
 
@@ -42,41 +42,58 @@ KUBERNETES = sorted(folder.name.removeprefix("kubernetes-") for folder in _MODUL
 """The minor versions whose API servers are built, oldest first."""
 OPERATOR = CURRENT.parent / "operator"
 """The schemas of the Prometheus Operator's resources."""
-BUILT = ("otelcol", "json_exporter", "vmalert-tool")
-"""Programs that no edition but the current one has."""
+BUILT = {"otelcol": "otelcol", "json_exporter": "json_exporter", "vmalert-tool": "victoria"}
+"""Programs that no edition but the current one has, and what they are built with."""
 
 _PINNED = {
     "otelcol": "receiver/prometheusreceiver",
     "victoria": "VictoriaMetrics/VictoriaMetrics",
-    "vmalert": "VictoriaMetrics/VictoriaMetrics",
     "kubernetes": "k8s.io/kubernetes",
 }
 """The module that has the version of the programs in a folder, whose name may end in a version."""
 
-in_use = DEBIAN
+in_use: Edition | None = None
 """The edition of the test that runs; the fixture `edition` sets it."""
+NIGHTLY = pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it")
 
 Test = TypeVar("Test", bound=Callable[..., object])
 
 
 def every_edition(test: Test) -> Test:
     """Run a test once for each edition."""
-    each = pytest.mark.parametrize("edition", EDITIONS, ids=lambda edition: edition.name, indirect=True)
-    marked: Test = pytest.mark.usefixtures("edition")(each(test))
+    return _each(test, *EDITIONS)
+
+
+def every_edition_at_night(test: Test) -> Test:
+    """Run a test with the first edition, and with each by `make test-programs`."""
+    first, *others = EDITIONS
+    return _each(test, first, *(pytest.param(edition, marks=NIGHTLY) for edition in others))
+
+
+def _each(test: Test, *chosen: object) -> Test:
+    each = pytest.mark.parametrize("edition", chosen, ids=_name, indirect=True)
+    marked: Test = pytest.mark.programs(pytest.mark.usefixtures("edition")(each(test)))
     return marked
+
+
+def _name(edition: Edition) -> str:
+    return edition.name
 
 
 def path(program: str) -> str | None:
     """Return the path of a program in the edition in use, None where it is not installed."""
     if program in BUILT:
         return EDITIONS[1].find(program)
-    return (in_use if program in PROGRAMS else DEBIAN).find(program)
+    if program not in PROGRAMS:
+        return DEBIAN.find(program)
+    assert in_use, f"a test that runs {program} runs for every edition"
+    return in_use.find(program)
 
 
 def describe(program: str) -> str:
     """Return where a program comes from, for the reason of a skipped test."""
     if program in BUILT:
-        return f"tools/programs/build.sh {program}"
+        return f"tools/programs/build.sh {BUILT[program]}"
     return "tools/programs/build.sh" if program in PROGRAMS and in_use is not DEBIAN else "a Debian package"
 
 

@@ -1,6 +1,5 @@
 """Which alerts fire when: each fault a scenario, each scenario everything that fires and nothing else."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf, nan
@@ -12,7 +11,7 @@ import pytest
 from deploy.prometheus.rules import RULES
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.rules import render
-from tests.editions import every_edition
+from tests.editions import NIGHTLY, every_edition
 from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
 from tests.firing import PROMTOOL, VMALERT, Fires, Scenario, description, fires, judge
 
@@ -863,7 +862,8 @@ async def test_where_polls_are_an_hour_apart_a_longer_window_sees_what_cannot_be
     assert not await judge(PROMTOOL, tmp_path, rules, [hourly])
 
 
-@pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it")
+@NIGHTLY
+@pytest.mark.programs
 @pytest.mark.parametrize("area", AREAS)
 async def test_vmalert_fires_them_as_well(area: str, tmp_path: Path) -> None:
     assert not await judge(VMALERT, tmp_path, RULES, AREAS[area])

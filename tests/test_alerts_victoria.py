@@ -7,7 +7,6 @@ cluster of its own, and the rules are rendered for it. `make test-programs` runs
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 
 from exporter.rules import rules
 from tests.clients import plain_client
-from tests.editions import every_edition
+from tests.editions import NIGHTLY, every_edition
 from tests.exporter_model import HOUR, MINUTE, since
 from tests.firing import TOLD, Fires, Scenario
 from tests.programs import program, run
@@ -27,7 +26,8 @@ from tests.test_scrapers import victoria
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.anyio,
-    pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it"),
+    pytest.mark.programs,
+    NIGHTLY,
 ]
 
 EPOCH = 1_780_012_800

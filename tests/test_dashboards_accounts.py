@@ -172,6 +172,7 @@ async def test_the_dashboards_know_of_accounts_what_the_alerts_know(tmp_path: Pa
     await answered(tmp_path, [group(case) for case in CASES])
 
 
+@every_edition
 async def test_as_many_models_failed_lately_as_the_alert_fires_for(tmp_path: Path) -> None:
     await answered(tmp_path, [failures(scenario) for scenario in FAILURES])
 

@@ -17,7 +17,7 @@ from exporter.simulator import LIST_MODELS, LIST_STEPS, Simulator
 from grafana.looks import code
 from tests.clients import plain_client
 from tests.dashboards import PANELS, QUERIES, Query, colors, filled, variables
-from tests.editions import every_edition
+from tests.editions import every_edition, every_edition_at_night
 from tests.monitoring import prometheus
 from tests.programs import KEY, Running, exporter, simulated_api
 
@@ -140,6 +140,7 @@ async def test_every_query_is_understood_by_old_and_new_servers_and_has_no_answe
         assert [query.place for query in QUERIES if await asked.ask(query)] == []
 
 
+@every_edition_at_night
 async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fleet(tmp_path: Path) -> None:
     async with (
         an_exporter_of_an_account_of_its_own(seed=1) as (first, _),
@@ -160,6 +161,7 @@ async def test_every_query_has_an_answer_when_two_exporters_tell_of_a_healthy_fl
         await what_is_told_of_exporters_is_told_of_each(asked)
 
 
+@every_edition_at_night
 async def test_the_worst_of_two_exporters_is_shown_where_one_number_stands_for_both(tmp_path: Path) -> None:
     async with (
         an_exporter_of_an_account_of_its_own(seed=1, stale_after="5s") as (down, simulator),
@@ -179,6 +181,7 @@ async def test_the_worst_of_two_exporters_is_shown_where_one_number_stands_for_b
         assert ages["0-0"] > 5 > ages["1-0"]
 
 
+@every_edition_at_night
 async def test_an_exporter_that_dies_stays_in_sight_and_the_api_is_not_shown_as_up(tmp_path: Path) -> None:
     async with (
         an_exporter_of_an_account_of_its_own(seed=1) as (dead, _),
@@ -207,6 +210,7 @@ async def test_an_exporter_that_dies_stays_in_sight_and_the_api_is_not_shown_as_
             assert age["metric"] == {"age": "gone"}
 
 
+@every_edition_at_night
 async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_shown_as_fresh(
     tmp_path: Path,
 ) -> None:
@@ -236,6 +240,7 @@ async def test_what_is_empty_fills_when_things_go_wrong_and_stale_data_is_not_sh
         assert await what_is_green(asked) == {"exporter: Exporters A"}  # whose target is up
 
 
+@every_edition_at_night
 async def test_calls_left_are_shown_of_an_exporter_with_a_quota(tmp_path: Path) -> None:
     async with (
         an_exporter_of_an_account_of_its_own(1, "--cohere.calls-per-month=1000") as (frugal, _),

@@ -7,7 +7,6 @@ exporter itself moves on, and of that only the series are compared.
 import asyncio
 import json
 import math
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +17,11 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.clients import plain_client
-from tests.editions import EDITIONS, every_edition
+from tests.editions import EDITIONS, NIGHTLY, every_edition
 from tests.monitoring import prometheus, target
 from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, unused_port, wait_for
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.programs]
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 Stored = dict[Series, str]
@@ -207,7 +206,7 @@ async def in_victoria_metrics(url: str) -> Stored:
     return stored((one["metric"]["__name__"], one["metric"], one["values"][-1]) for one in series)
 
 
-@pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make test-programs` runs it")
+@NIGHTLY
 async def test_the_opentelemetry_collector_stores_what_the_parser_reads(tmp_path: Path) -> None:
     config, out = tmp_path / "otelcol.yaml", tmp_path / "out.json"
     async with at_rest() as running:

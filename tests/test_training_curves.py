@@ -43,7 +43,7 @@ from tests.programs import (
 from tools.curves.chart import svg
 from tools.curves.scenarios import SCENARIOS, figures, lived
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.programs]
 
 MODELS = "/v1/finetuning/finetuned-models"
 STEP = "cohere_finetuned_model_step_number"

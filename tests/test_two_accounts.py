@@ -15,6 +15,7 @@ import pytest
 
 from deploy.generate import CHART
 from tests.clients import plain_client
+from tests.editions import every_edition_at_night
 from tests.manifests import Manifest, kustomized, of_kind, parsed
 from tests.monitoring import prometheus
 from tests.programs import ROOT, eventually, exporter
@@ -85,6 +86,7 @@ def snake_case(relabeling: dict[str, Any]) -> dict[str, Any]:
     return {re.sub("[A-Z]", lambda one: f"_{one[0].lower()}", name): relabeling[name] for name in relabeling}
 
 
+@every_edition_at_night
 @pytest.mark.parametrize("way", [by_kustomize, by_helm])
 async def test_two_accounts_in_a_namespace_are_scraped_once_each(way: Any, tmp_path: Path) -> None:
     manifests = list(way(tmp_path))
