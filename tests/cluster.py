@@ -4,17 +4,18 @@ There are no controllers: nothing makes pods of a Deployment, schedules or runs 
 that admission is to judge.
 """
 
+import base64
 import json
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import trustme
 import yaml
 
@@ -23,47 +24,67 @@ from tests.programs import environment, missing, program, unused_port
 
 RESTRICTED = "restricted"
 """The namespace of what names none."""
-_NOT_OURS = ("event/", "serviceaccount/default in ", "service/kubernetes in default")
+_NOT_OURS = ("/registry/events/", "/registry/leases/", "/registry/masterleases/")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
-    """What a client needs to know of a running Kubernetes."""
+    """A running Kubernetes, asked by kubectl, by HTTP, and in its database."""
 
     kubeconfig: Path
-    _kubectl: str
+    api: httpx.Client
+    client: str
+    database: str
+    given: set[str] = field(default_factory=set)
+    """The keys of the objects that are there before a test makes any."""
 
-    def kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run kubectl of the cluster's version as an administrator."""
-        flags = (f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.kubeconfig.parent}/cache")
-        return _run(self._kubectl, *flags, *arguments, stdin=stdin)
-
-    def get(self, *arguments: str) -> str:
-        """Return what kubectl prints, which must succeed."""
-        done = self.kubectl(*arguments)
-        assert done.returncode == 0, done.stderr
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl of the cluster's version as an administrator; it must succeed and say no warning."""
+        done = self._run(*arguments, stdin=stdin)
+        assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
-    def create(self, *objects: dict[str, Any]) -> None:
-        """Create objects that the test itself needs."""
-        done = self.kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
-        assert done.returncode == 0, done.stderr
+    def refusal(self, *arguments: str, stdin: str = "") -> str:
+        """Return what kubectl says when it fails, as it must."""
+        done = self._run(*arguments, stdin=stdin)
+        assert done.returncode == 1, done.stdout
+        return done.stderr
 
-    @cached_property
-    def _types(self) -> str:
-        return ",".join(
-            self.get("api-resources", "--namespaced", "--verbs=list,delete", "-o", "name").split()
-        )
+    def _run(self, *arguments: str, stdin: str) -> subprocess.CompletedProcess[str]:
+        flags = (f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.kubeconfig.parent}/cache")
+        return _run(self.client, *flags, *arguments, stdin=stdin)
 
-    def objects(self) -> list[str]:
-        """Return all objects of all namespaces but those that Kubernetes itself makes there."""
-        columns = "-o=custom-columns=K:.kind,N:.metadata.name,S:.metadata.namespace"
-        done = self.kubectl("get", self._types, "-A", "--no-headers", columns)
-        assert done.returncode == 0, done.stderr
-        rows = (line.split() for line in done.stdout.splitlines())
-        found = [f"{kind.lower()}/{name} in {space}" for kind, name, space in rows if "kube-" not in space]
-        assert found, "the namespaces have accounts at least"
-        return sorted(one for one in found if not one.startswith(_NOT_OURS))
+    def apply(self, *source: str, stdin: str = "") -> list[dict[str, Any]]:
+        """Apply manifests on the server's side; return the objects that they became."""
+        content = json.loads(self.kubectl("apply", "--server-side", "-o=json", *source, stdin=stdin))
+        objects: list[dict[str, Any]] = content["items"] if content["kind"] == "List" else [content]
+        for one in objects:
+            del one["metadata"]["resourceVersion"]  # may move on although nothing changes
+        return objects
+
+    def create(self, *objects: Mapping[str, Any]) -> None:
+        """Apply objects that the test itself needs."""
+        self.apply("-f=-", stdin=yaml.safe_dump_all(objects))
+
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """Return the objects that the API lists at a path."""
+        answer = self.api.get(path)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
+    def made(self) -> set[str]:
+        """Return the keys of the objects that are there beside the given ones."""
+        return self.stored() - self.given
+
+    def stored(self) -> set[str]:
+        """Return the keys of all objects in the database, of whichever kind and namespace."""
+        first, behind = (base64.b64encode(key).decode() for key in (b"/registry/", b"/registry0"))
+        wanted = {"key": first, "range_end": behind, "keys_only": True}
+        answer = httpx.post(f"{self.database}/v3/kv/range", json=wanted, trust_env=False)
+        rows = answer.raise_for_status().json()["kvs"]
+        keys = {base64.b64decode(row["key"]).decode() for row in rows}
+        return {key for key in keys if not key.startswith(_NOT_OURS)}
 
 
 def eventually(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -87,9 +108,20 @@ def cluster(version: str, folder: Path) -> Iterator[Cluster]:
         stack.enter_context(_running(folder, program("etcd"), *_etcd(folder, etcd, peers)))
         server = _built(version, "kube-apiserver")
         stack.enter_context(_running(folder, server, *_apiserver(folder, key, etcd, port)))
-        running = Cluster(kubeconfig, _built(version, "kubectl"))
-        eventually(lambda: running.kubectl("get", "--raw=/readyz").returncode == 0)
+        headers = {"Authorization": f"Bearer {token}"}
+        api = httpx.Client(base_url=url, headers=headers, verify=False, trust_env=False, timeout=60)
+        running = Cluster(
+            kubeconfig, stack.enter_context(api), _built(version, "kubectl"), f"http://127.0.0.1:{etcd}"
+        )
+        eventually(lambda: _is_ready(api))
         yield running
+
+
+def _is_ready(api: httpx.Client) -> bool:
+    try:
+        return api.get("/readyz").is_success
+    except httpx.TransportError:
+        return False
 
 
 def _built(version: str, name: str) -> str:
