@@ -5,6 +5,7 @@ kustomize renders them; kubernetes-validate holds the schemas of Kubernetes, the
 missing, the test is skipped, or fails where all are required.
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -22,19 +23,29 @@ Manifest = dict[str, Any]
 
 OLDEST, NEWEST = "1.25", "1.37"  # of Kubernetes, as deploy/kubernetes/README.md promises
 
+_rendered: dict[tuple[str, str], str] = {}
 _OPERATOR = "monitoring.coreos.com"
 _OPERATOR_PACKAGE = "@kubernetes-models/prometheus-operator"
 
 
 def kustomized(folder: Path) -> str:
-    """Render a kustomization as `kubectl apply -k` does, without any further flag.
+    """Render a kustomization as `kubectl apply -k` does, without any further flag; what was rendered is kept.
 
     The kustomize of `.ci/run` is that of the oldest kubectl promised; kubectl renders where it is alone.
     """
-    kubectl = shutil.which("kubectl")
-    if kubectl and not shutil.which("kustomize"):
-        return kustomized_by(folder, kubectl, "kustomize")
-    return kustomized_by(folder, program("kustomize"), "build")
+    content = hashlib.sha256()
+    for file in sorted(folder.parent.rglob("*")):
+        if file.is_file():
+            content.update(f"{file.relative_to(folder.parent)}\0{file.stat().st_size}\0".encode())
+            content.update(file.read_bytes())
+    name = folder.name, content.hexdigest()
+    if name not in _rendered:
+        kubectl = shutil.which("kubectl")
+        if kubectl and not shutil.which("kustomize"):
+            _rendered[name] = kustomized_by(folder, kubectl, "kustomize")
+        else:
+            _rendered[name] = kustomized_by(folder, program("kustomize"), "build")
+    return _rendered[name]
 
 
 def kustomized_by(folder: Path, *command: str) -> str:

@@ -26,6 +26,8 @@ from tests.clients import plain_client
 
 ROOT = Path(__file__).parents[1]
 KEY = "a-key-that-nobody-may-see"
+at_night = pytest.mark.skipif("NIGHTLY" not in os.environ, reason="`make nightly` runs it")
+"""Marks what takes long where others of its kind run by day."""
 
 
 def program(name: str) -> str:

@@ -24,7 +24,7 @@ from exporter.polling.poller import Poller
 from exporter.polling.quota import Quota
 from exporter.polling.schedule import Backoff
 from exporter.telemetry import Telemetry
-from tests.programs import ROOT
+from tests.programs import ROOT, at_night
 from tools.soak import __main__ as command
 from tools.soak import document, pages, run
 from tools.soak.faults import KINDS
@@ -42,11 +42,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 def test_hours_among_faults_and_clients_find_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Run the first hours of the day; as many days as SOAK_DAYS says where it is set."""
+    """Run the first two hours of the day; as many days as SOAK_DAYS says where it is set."""
     days = os.environ.get("SOAK_DAYS", "")
     if not days:
-        monkeypatch.setattr(command, "hostile", lambda _: run.hostile(4))
-        monkeypatch.setattr(command, "frugal", lambda: run.frugal(5))
+        monkeypatch.setattr(command, "hostile", lambda _: run.hostile(2))
+        monkeypatch.setattr(command, "frugal", lambda: run.frugal(2))
     assert command.main(["--days", days or "1"]) == 0, capsys.readouterr().out[-4000:]
     assert "most requests in a minute" in capsys.readouterr().out
 
@@ -59,6 +59,7 @@ def findings(hours: int = 1) -> str:
 
 
 class TestBroken:
+    @at_night
     def test_not_one_that_is_whole(self) -> None:
         report = run.hostile(1)
         assert not report.findings
@@ -67,10 +68,12 @@ class TestBroken:
         # What is kept for the list is not always needed.
         assert report.counts["most requests in a minute"] > 0.8 * run.REQUESTS_PER_MINUTE
 
+    @at_night
     def test_a_limiter_that_lets_all_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(RequestAllowance, "_pause", lambda *_: 0.0)
         assert f"requests in a minute, {run.REQUESTS_PER_MINUTE} are allowed" in findings()
 
+    @at_night
     @pytest.mark.parametrize("wrong_by", [-1.0, 1.0])
     def test_polls_that_come_a_second_early_or_late(
         self, monkeypatch: pytest.MonkeyPatch, wrong_by: float
@@ -79,6 +82,7 @@ class TestBroken:
         monkeypatch.setattr(Backoff, "pause", lambda *arguments: right(*arguments) + wrong_by)
         assert "a poll was due at" in findings()
 
+    @at_night
     def test_steps_that_are_never_offered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(StepExposition, "offer", lambda *_: None)
         assert "steps were never offered, 0 counted as missed" in findings()
@@ -94,6 +98,7 @@ class TestBroken:
         monkeypatch.setattr(Poller, "_wait_for_next", rest_for_ever)
         assert "has not ended" in findings()
 
+    @at_night
     def test_a_request_that_is_counted_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
         right = Telemetry.request
 
@@ -104,11 +109,13 @@ class TestBroken:
         monkeypatch.setattr(Telemetry, "request", twice)
         assert "counted in /metrics" in findings()
 
+    @at_night
     def test_a_failure_that_is_counted_under_another_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(PaymentRequired, "reason", "gone")
         monkeypatch.setattr(Unauthorized, "reason", "gone")
         assert "nothing explains why a poll failed" in findings()
 
+    @at_night
     def test_a_failure_that_is_not_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         right = Telemetry.poll_ended
 
@@ -118,6 +125,7 @@ class TestBroken:
         monkeypatch.setattr(Telemetry, "poll_ended", without_reason)
         assert "3 polls failed with unauthorized, 0 counted" in findings()
 
+    @at_night
     def test_a_snapshot_that_stays_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         right = Exposition.publish
 
@@ -132,6 +140,7 @@ class TestBroken:
         assert "models are not as the API told" in found
         assert "models are shown although the data is stale" in found
 
+    @at_night
     def test_models_that_are_dropped_too_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
         right = Freshness.is_fresh
 
@@ -157,6 +166,7 @@ class TestBroken:
         assert "unexpected error while polling" in found
         assert "nobody asks for this" in found
 
+    @at_night
     def test_what_grows(self, monkeypatch: pytest.MonkeyPatch) -> None:
         kept: list[object] = []
         right = Exposition.publish
@@ -175,6 +185,7 @@ class TestBroken:
         assert not report.is_good
         assert any("HAS GROWN" in line for line in lines(report))
 
+    @at_night
     def test_a_budget_that_is_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Quota, "spend", lambda *_, **__: None)
         monkeypatch.setattr(run, "CALLS_PER_MONTH", 100)
