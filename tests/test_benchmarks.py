@@ -19,7 +19,7 @@ from exporter.cohere.wire import read_models, read_steps
 from exporter.exposition.rendering import Renderer
 from exporter.families import FAMILIES
 from exporter.model import ModelState, Snapshot
-from tests.programs import ROOT, program
+from tests.programs import ROOT, at_night, program
 from tools.benchmarks import (
     __main__ as command,
 )
@@ -288,7 +288,13 @@ SMALL: dict[str, Callable[[], Iterable[Result]]] = {
 }
 
 
-@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda benchmark: benchmark.name)
+BY_DAY = (throughput.NAME, latency.NAME)
+
+
+@pytest.mark.parametrize(
+    "benchmark",
+    [pytest.param(one, id=one.name, marks=() if one.name in BY_DAY else at_night) for one in BENCHMARKS],
+)
 def test_it_gives_figures_that_are_possible(benchmark: table.Benchmark) -> None:
     for needed in benchmark.needs:
         program(needed)
