@@ -603,7 +603,7 @@ def test_a_dead_node_does_not_keep_the_only_replica() -> None:
 def test_probes_are_the_users_whole(handler: dict[str, Any]) -> None:
     before = container_of(render(LEAST))
     for nulled in ({}, dict.fromkeys({"httpGet"} - handler.keys())):
-        container = container_of(render({**LEAST, **dict.fromkeys(PROBES, {**handler, **nulled})}))
+        container = container_of(render({**LEAST, **{name: {**handler, **nulled} for name in PROBES}}))
         for name in PROBES:
             default = {key: value for key, value in before[name].items() if key != "httpGet"}
             assert container[name] == {**default, **handler}
