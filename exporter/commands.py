@@ -19,10 +19,11 @@ from exporter.check import Asked, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.demo import simulated_api
 from exporter.errors import ApiError
-from exporter.history import History, parse_labels, parse_time, replacing, write_history
+from exporter.history import History, parse_labels, parse_time, write_history
 from exporter.model import FinetunedModel, Snapshot
 from exporter.reloads import LOOPBACK, warn_of_access
 from exporter.rules import RulesError, render, render_recording
+from exporter.runtime.files import replacing
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import say, show
@@ -174,6 +175,8 @@ async def _history(
         except OSError as error:
             say(f"the history cannot be written: {error.strerror or error}")
             return 1
+    for model_id, count in done.left_out.items():
+        say(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
     for model_id, failure_ in done.errors.items():
         say(f"the steps of {model_id} could not be read: {failure_.message}")
     say(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models")

@@ -6,14 +6,12 @@ samples of a family together: those of the second family wait in a temporary fil
 """
 
 import math
-import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from shutil import copyfileobj
 from typing import BinaryIO, Protocol
 
@@ -44,11 +42,15 @@ class StepsApi(Protocol):
 
 @dataclass
 class History:
-    """What was read and written: how many models and rows, and which models could not be read and why."""
+    """What was read and written: how many models and rows, and which models could not be read and why.
+
+    `left_out` counts the rows of each model that have no time, or that of a later step.
+    """
 
     read: int = 0
     models: int = 0
     rows: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
     errors: dict[str, ApiError] = field(default_factory=dict)
 
 
@@ -85,7 +87,10 @@ async def write_history(
                 continue
             if not is_whole:
                 history.errors[model.id] = Endless(_NOT_WHOLE)
-            rows = [row for row in in_time(steps) if since is None or (row.at or 0.0) > since]
+            wanted = [row for row in steps if since is None or row.at is None or row.at > since]
+            rows = in_time(wanted)
+            if left_out := len(_distinct(wanted) - _distinct(rows)):
+                history.left_out[model.id] = left_out
             for family, stream in streams.items():
                 stream.write(step_lines(family, _labels(model, labels), rows, Format.OPENMETRICS))
             history.models += bool(rows)
@@ -105,6 +110,11 @@ async def _all_steps(api: StepsApi, model: FinetunedModel) -> tuple[list[StepRow
         rows += reading.rows
         missed += reading.missed
     return rows, reading.is_complete and not missed
+
+
+def _distinct(rows: Sequence[StepRow]) -> set[tuple[int, float | None]]:
+    """Return steps and times; a row may be read twice while the list of pages shifts."""
+    return {(row.step, row.at) for row in rows}
 
 
 def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:
@@ -136,18 +146,3 @@ def parse_time(text: str) -> float:
     except ValueError:
         raise ValueError("must be a time such as 2026-01-31T12:00:00Z, or Unix seconds") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` at the end; nothing is left of it after an error."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

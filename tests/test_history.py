@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter.cohere.client import Cursor, StepReading
 from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
-from exporter.history import History, parse_labels, parse_time, replacing, write_history
+from exporter.history import History, parse_labels, parse_time, write_history
 from exporter.model import FinetunedModel, StepRow, TrainingProgress
 from tests.programs import run
 
@@ -103,6 +103,21 @@ async def test_rows_up_to_since_are_left_out() -> None:
     assert done.rows == 2
 
 
+async def test_rows_without_a_time_of_their_own_are_left_out_and_counted() -> None:
+    rows = [
+        StepRow(1, None, {"loss": 1.0}),
+        StepRow(2, T0 + 5, {"loss": 0.9}),
+        StepRow(3, T0 + 5.0001, {"loss": 0.8}),
+        StepRow(4, T0 + 6, {"loss": 0.7}),
+        StepRow(4, T0 + 6, {"loss": 0.7}),  # twice, because the pages shifted
+    ]
+    done, text = await history(Api({"m1": rows, "m2": ROWS["m2"]}))
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == [3.0, 4.0, 5.0]
+    assert (done.rows, done.left_out, done.errors) == (3, {"m1": 2}, {})
+    done, _ = await history(Api({"m1": rows, "m2": []}), since=T0 + 5.5)
+    assert (done.rows, done.left_out) == (1, {"m1": 1})
+
+
 async def test_a_model_that_cannot_be_read_costs_that_model_only() -> None:
     api = Api({**ROWS, "m1": ServerError("HTTP 500: broken")})
     done, text = await history(api)
@@ -174,18 +189,6 @@ def test_times_are_read(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time such as"):
         parse_time(text)
-
-
-def test_a_file_is_replaced_once_complete_and_not_before(tmp_path: Path) -> None:
-    file = tmp_path / "steps.om"
-    file.write_bytes(b"old")
-    with pytest.raises(TypeError), replacing(file) as stream:
-        stream.writelines([b"half", None])  # type: ignore[list-item]
-    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
-    with replacing(file) as stream:
-        stream.write(b"new")
-        assert file.read_bytes() == b"old"
-    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"new", [file])
 
 
 class Endless(Api):

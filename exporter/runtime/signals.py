@@ -2,8 +2,8 @@
 
     phase                     SIGTERM, SIGINT, SIGHUP               exit code
     ────────────────────────  ────────────────────────────────────  ─────────────────────────
-    start, all of check       the process ends at once              0; for check and history
-    and history                                                     128 + signal
+    start, all of check       the process ends at once, a file      0; for check and history
+    and history               that is half written with it          128 + signal
     serving                   it stops in order, within seconds     0
     stopping                  the process ends at once              128 + signal
 
@@ -13,7 +13,8 @@ wait for nothing, so they work whatever the program is doing. A SIGHUP that nohu
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,24 @@ def stop_signal(loop: "asyncio.AbstractEventLoop") -> "asyncio.Future[signal.Sig
     _handle(first)
     signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
     return stopping
+
+
+@contextmanager
+def cleaning_up(clean_up: Callable[[], object]) -> Iterator[None]:
+    """Within the block, call `clean_up` before a signal does what it did."""
+    before = {number: signal.getsignal(number) for number in _ending()}
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        clean_up()
+        signal.signal(number, before[signal.Signals(number)])
+        signal.raise_signal(number)
+
+    _handle(first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _ending() -> list[signal.Signals]:
