@@ -43,39 +43,39 @@ class FakeClock:
     """
 
     def __init__(self, unix: float = 1_700_000_000.0) -> None:
-        self._now = 1_000.0
-        self._unix_offset = unix - self._now
+        self.now = 1_000.0
+        self.unix_offset = unix - self.now
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._sequence = 0
 
     def monotonic(self) -> float:
-        return self._now
+        return self.now
 
     def time(self) -> float:
-        return self._now + self._unix_offset
+        return self.now + self.unix_offset
 
     async def sleep(self, seconds: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sequence += 1
-        heapq.heappush(self._sleepers, (self._now + max(seconds, 0.0), self._sequence, future))
+        heapq.heappush(self._sleepers, (self.now + max(seconds, 0.0), self._sequence, future))
         await future
 
     @property
     def sleeping(self) -> list[float]:
         """Seconds that each sleeper has still to wait, soonest first."""
-        return [due - self._now for due, _, future in sorted(self._sleepers) if not future.done()]
+        return [due - self.now for due, _, future in sorted(self._sleepers) if not future.done()]
 
     async def advance(self, seconds: float) -> None:
         """Move time on, waking every sleeper whose time comes and letting it run before the next."""
-        end = self._now + seconds
+        end = self.now + seconds
         await settle()
         while self._sleepers and self._sleepers[0][0] <= end:
             due, _, future = heapq.heappop(self._sleepers)
-            self._now = max(self._now, due)
+            self.now = max(self.now, due)
             if not future.done():
                 future.set_result(None)
             await settle()
-        self._now = end
+        self.now = end
         await settle()
 
 
@@ -89,7 +89,7 @@ class HastyClock(FakeClock):
     async def sleep(self, seconds: float) -> None:
         """Move time on instead of waiting."""
         self.slept.append(seconds)
-        self._now += max(seconds, 0.0)
+        self.now += max(seconds, 0.0)
         await asyncio.sleep(0)
 
 

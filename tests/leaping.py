@@ -76,20 +76,20 @@ class LoopClock:
     def __init__(self, loop: LeapingLoop) -> None:
         self._loop = loop
         self._ahead = 0.0  # of the loop, which notices no sleep of the machine
-        self._unix_offset = UNIX_OFFSET
+        self.unix_offset = UNIX_OFFSET
 
     def monotonic(self) -> float:
         return self._loop.time() + self._ahead
 
     def time(self) -> float:
-        return self.monotonic() + self._unix_offset
+        return self.monotonic() + self.unix_offset
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock."""
-        self._unix_offset += seconds
+        self.unix_offset += seconds
 
     def suspend(self, seconds: float) -> None:
         """Let the machine have slept, which only a `SuspendedClock` can wake from in time."""

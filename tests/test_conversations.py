@@ -20,6 +20,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -184,9 +185,8 @@ class Conversations(RuleBasedStateMachine):
         self.the_api_answers_in_another_way(manners)
 
     async def _build(self, flags: list[str], key: ApiKey) -> Exporter:
-        exporter = Exporter(load(flags, {})[1], key, clock=LoopClock(self.loop), simulated=True)
-        exporter.http._transport = httpx.MockTransport(self.api)
-        return exporter
+        with patch("httpx.AsyncHTTPTransport", lambda **_: httpx.MockTransport(self.api)):
+            return Exporter(load(flags, {})[1], key, clock=LoopClock(self.loop), simulated=True)
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)

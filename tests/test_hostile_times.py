@@ -363,7 +363,7 @@ async def test_answers_after_the_deadline_are_nobody_s(row: Scenario) -> None:
 
 def jump(stage: Stage, seconds: float) -> None:
     """Set the wall clock to another time, as an administrator or NTP would."""
-    stage.clock._unix_offset += seconds
+    stage.clock.unix_offset += seconds
 
 
 async def assert_sane(witness: Witness) -> None:
@@ -436,7 +436,7 @@ async def test_a_machine_that_slept_for_hours_polls_once_and_at_once(row: Scenar
     async with FaultServer() as server, on_stage(server) as stage:
         witness = await Witness.of(stage, row)
         server.requests.clear()
-        stage.clock._now += 5 * HOUR
+        stage.clock.now += 5 * HOUR
         assert models(await stage.series()) == {}, "what is five hours old is not shown as new"
         witness.seen.append(await stage.page("/"))
         last = stage.exporter.poller.outcome

@@ -207,9 +207,9 @@ async def test_polls_start_an_interval_apart_whatever_they_take(world: World) ->
 async def test_a_jump_of_the_wall_clock_changes_nothing(world: World) -> None:
     async with world.running():
         await world.clock.advance(INTERVAL)
-        world.clock._unix_offset += 1e7
+        world.clock.unix_offset += 1e7
         await world.clock.advance(INTERVAL)
-        world.clock._unix_offset -= 2e7
+        world.clock.unix_offset -= 2e7
         await world.clock.advance(3 * INTERVAL)
     gaps = [b - a for a, b in pairwise(world.api.listed_at)]
     assert gaps == pytest.approx([INTERVAL] * len(gaps))
@@ -947,7 +947,7 @@ async def test_the_next_poll_is_as_far_off_as_before_when_the_wall_clock_jumps(
     async with world.running():
         await world.clock.advance(20.0)
         announced = world.poller.next_poll_at
-        world.clock._unix_offset += jump
+        world.clock.unix_offset += jump
         assert announced is not None
         assert world.poller.next_poll_at == pytest.approx(announced + jump)
 

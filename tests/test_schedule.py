@@ -197,7 +197,7 @@ class Life:
             while self.clock.monotonic() < episode_end:
                 unread -= self._poll(episode, unread)
                 self.intervals.append(self.polls.interval)
-                self.clock._now += self.polls.interval
+                self.clock.now += self.polls.interval
             if self.clock.monotonic() >= end:
                 return
 
@@ -344,7 +344,7 @@ def test_a_backoff_is_added_to_what_may_be_shown_and_not_to_what_is_stale(
     assert polls.stale_after == promised + 3600.0 - 60.0
     polls.listed(fleet(), pages=1, readings=0)
     assert polls.stale_after == promised
-    clock._now += promised
+    clock.now += promised
     polls.failed(RateLimited("x", retry_after=1e9))
     assert polls.stale_after == promised
 
@@ -353,7 +353,7 @@ def test_a_list_that_takes_long_to_fail_makes_old_data_no_younger(clock: FakeClo
     polls = Polls(60.0, clock=clock)
     polls.listed(fleet(), pages=1, readings=0)
     polls.schedule.began()
-    clock._now += 200.0
+    clock.now += 200.0
     polls.schedule.ended(Timeout("x"))
     assert polls.stale_after == 300.0
 

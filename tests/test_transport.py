@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -154,9 +155,9 @@ async def an_api(
         response = handler(request)
         return response if isinstance(response, httpx.Response) else await response
 
-    http = open_client(base_url, client_name="fleet-monitor", connections=concurrency)
+    with patch("httpx.AsyncHTTPTransport", lambda **_: httpx.MockTransport(seen)):
+        http = open_client(base_url, client_name="fleet-monitor", connections=concurrency)
     async with http:
-        http._transport = httpx.MockTransport(seen)
         transport = Transport(
             http,
             key=key,

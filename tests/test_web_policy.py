@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from exporter.web.auth import BasicAuth
+from exporter.web.auth import BasicAuth, TooManyLogins
 from exporter.web.limits import TokenBucket
 from exporter.web.messages import Request, Response
 from exporter.web.policy import RequestPolicy, enforce
@@ -80,7 +80,9 @@ async def test_a_burst_passes_and_then_one_each_interval(clock: FakeClock) -> No
 
 
 async def test_when_too_many_want_to_log_in_the_next_is_told_to_come_again() -> None:
-    logins = BasicAuth({"alice": HASH})
-    logins._waiting = 64
-    answer = await get(RequestPolicy(auth=logins), auth=AUTH)
+    class Busy(BasicAuth):
+        async def admit(self, authorization: str) -> bool:
+            raise TooManyLogins
+
+    answer = await get(RequestPolicy(auth=Busy({"alice": HASH})), auth=AUTH)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

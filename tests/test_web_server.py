@@ -35,6 +35,17 @@ def echo(request: Request) -> Response | Awaitable[Response]:
     return Response(200, {}, (LARGE if request.path == "/large" else request.path.encode(),))
 
 
+class Noting:
+    """Answers with the path, and notes it when it is asked."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        self.paths.append(request.path)
+        return echo(request)
+
+
 async def after(seconds: float, request: Request) -> Response:
     await asyncio.sleep(seconds)
     if request.path == "/bug":
@@ -262,14 +273,15 @@ async def test_a_head_in_drops_is_no_request_and_gives_way() -> None:
 
 
 async def test_connections_that_are_being_answered_do_not_give_way() -> None:
+    asked = Noting()
     async with (
-        serving(connections=2, grace=0.1) as server,
+        serving(asked, connections=2, grace=0.1) as server,
         connected(server) as first,
         connected(server) as second,
     ):
         for client in (first, second):
             await client.send(asking(b"/slow"))
-        await until(lambda: len(server._tasks) == 2)
+        await until(lambda: len(asked.paths) == 2)
         async with connected(server) as third:
             assert await third.read_all() == b""
         assert server.connections == 2
@@ -424,18 +436,13 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
 
 
 async def test_of_thousands_of_pipelined_requests_few_are_read_ahead() -> None:
-    served = []
-
-    def counting(request: Request) -> Response | Awaitable[Response]:
-        served.append(request.path)
-        return echo(request)
-
-    async with serving(counting, grace=0.1) as server, connected(server) as client:
+    asked = Noting()
+    async with serving(asked, grace=0.1) as server, connected(server) as client:
         sending = asyncio.create_task(client.send(asking(b"/slow") + GET * 200_000))
-        await until(lambda: bool(server._tasks))
+        await until(lambda: bool(asked.paths))
         await asyncio.wait({sending}, timeout=0.2)
         assert not sending.done()  # the client waits: the kernel's buffers are full
-        assert served == ["/slow"]
+        assert asked.paths == ["/slow"]
         sending.cancel()
         await asyncio.wait({sending})
 

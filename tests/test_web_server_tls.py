@@ -21,7 +21,7 @@ from exporter.web.server import WebServer, listen
 from exporter.web.tls import Tls, open_tls
 from tests.certificates import Authority
 from tests.conftest import settle, until
-from tests.test_web_server import BAD_REQUESTS, GET, LARGE, Connection, asking, connected, echo, large
+from tests.test_web_server import BAD_REQUESTS, GET, LARGE, Connection, Noting, asking, connected, echo, large
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -351,12 +351,13 @@ async def test_connections_are_taken_one_by_one_so_that_the_caps_count_in_time(
 
 
 async def test_connections_that_are_being_answered_do_not_give_way(authority: Authority) -> None:
-    async with serving(tls(authority), connections=2, grace=0.1) as server, AsyncExitStack() as stack:
+    asked = Noting()
+    async with serving(tls(authority), asked, connections=2, grace=0.1) as server, AsyncExitStack() as stack:
         context = authority.trusting()
         for _ in range(2):
             client = await stack.enter_async_context(encrypted(server, context))
             await client.send(asking(b"/slow"))
-        await until(lambda: len(server._tasks) == 2)
+        await until(lambda: len(asked.paths) == 2)
         assert await is_refused(server, context)
         assert server.connections == 2
 
