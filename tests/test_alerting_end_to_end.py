@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.clients import plain_client
-from tests.editions import every_edition
+from tests.editions import every_edition_at_night
 from tests.monitoring import prometheus, serving
 from tests.programs import ROOT, exporter
 
@@ -25,7 +25,7 @@ Alerts: TypeAlias = dict[str, dict[str, Any]]
 """The alerts that a model failed, by the model's name."""
 
 
-@every_edition
+@every_edition_at_night
 async def test_a_failed_model_is_an_alert_that_names_it_until_it_leaves_the_list(tmp_path: Path) -> None:
     async with (
         serving("alertmanager", *alertmanager_flags(tmp_path)) as alertmanager,

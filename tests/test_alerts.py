@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import cycle, product
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from deploy.prometheus.rules import RULES
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.rules import render
-from tests.editions import NIGHTLY, every_edition
+from tests.editions import EDITIONS, NIGHTLY, every_edition_at_night
 from tests.exporter_model import DAY, HOUR, MINUTE, Exporter, Model, always
 from tests.firing import PROMTOOL, VMALERT, Fires, Scenario, description, fires, judge
 
@@ -814,13 +815,25 @@ def test_every_scenario_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names) > 50
 
 
-@every_edition
-@pytest.mark.parametrize("area", AREAS)
+BY_DAY = set(zip(AREAS, cycle(EDITIONS[::-1]), strict=False))
+"""Each area with one edition, in turn."""
+
+
+@pytest.mark.programs
+@pytest.mark.usefixtures("edition")
+@pytest.mark.parametrize(
+    ("area", "edition"),
+    [
+        pytest.param(*each, id=f"{each[0]}-{each[1].name}", marks=() if each in BY_DAY else NIGHTLY)
+        for each in product(AREAS, EDITIONS)
+    ],
+    indirect=["edition"],
+)
 async def test_the_alerts_fire_when_they_should_and_nothing_else(area: str, tmp_path: Path) -> None:
     assert not await judge(PROMTOOL, tmp_path, RULES, AREAS[area])
 
 
-@every_edition
+@every_edition_at_night
 @pytest.mark.parametrize(
     ("alert", "reasons", "words"),
     [
@@ -846,7 +859,7 @@ async def test_an_alert_says_the_reason_of_most_failures(
     assert said.startswith(words)
 
 
-@every_edition
+@every_edition_at_night
 async def test_where_polls_are_an_hour_apart_a_longer_window_sees_what_cannot_be_read(tmp_path: Path) -> None:
     # As the runbook says: twenty poll intervals.
     rules = tmp_path / "rules.yml"
@@ -869,7 +882,7 @@ async def test_vmalert_fires_them_as_well(area: str, tmp_path: Path) -> None:
     assert not await judge(VMALERT, tmp_path, RULES, AREAS[area])
 
 
-@every_edition
+@every_edition_at_night
 async def test_a_scenario_can_fail(tmp_path: Path) -> None:
     wrong = replace(API[0], name="this one", expected={12 * MINUTE: [UNSEEN]})
     found = await judge(PROMTOOL, tmp_path, RULES, [API[0], wrong])

@@ -19,7 +19,7 @@ from exporter.settings import load
 from tests.certificates import Authority
 from tests.clients import plain_client
 from tests.dashboards import BOARDS, everywhere
-from tests.editions import every_edition
+from tests.editions import every_edition_at_night
 from tests.monitoring import serving
 from tests.programs import ROOT, eventually, exporter, program, run, unused_port
 
@@ -187,7 +187,7 @@ def test_grafana_finds_the_dashboards_where_its_provider_looks() -> None:
     assert kinds == {"${datasource}"}
 
 
-@every_edition
+@every_edition_at_night
 async def test_prometheus_and_alertmanager_run_with_what_compose_gives_them(tmp_path: Path) -> None:
     async with (
         exporter("demo", "--demo.speed=900", "--poll.interval=1s") as demo,

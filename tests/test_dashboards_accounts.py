@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.dashboards import QUERIES, filled
-from tests.editions import every_edition
+from tests.editions import every_edition_at_night
 from tests.exporter_model import HOUR, MINUTE, Exporter, input_series
 from tests.firing import PROMTOOL, Fires, Scenario
 from tests.programs import program, run
@@ -167,12 +167,12 @@ CASES = [
 ]
 
 
-@every_edition
+@every_edition_at_night
 async def test_the_dashboards_know_of_accounts_what_the_alerts_know(tmp_path: Path) -> None:
     await answered(tmp_path, [group(case) for case in CASES])
 
 
-@every_edition
+@every_edition_at_night
 async def test_as_many_models_failed_lately_as_the_alert_fires_for(tmp_path: Path) -> None:
     await answered(tmp_path, [failures(scenario) for scenario in FAILURES])
 

@@ -9,7 +9,7 @@ import pytest
 
 from grafana.comparison import PREDECESSOR
 from tests.dashboards import QUERIES, filled
-from tests.editions import every_edition
+from tests.editions import every_edition_at_night
 from tests.programs import program, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -303,7 +303,7 @@ CASES = [
 ]
 
 
-@every_edition
+@every_edition_at_night
 async def test_the_queries_answer_what_is_known(tmp_path: Path) -> None:
     file = tmp_path / "dashboards.test.yml"
     file.write_text(json.dumps({"evaluation_interval": "30m", "tests": [group(case) for case in CASES]}))

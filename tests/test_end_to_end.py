@@ -18,7 +18,6 @@ from exporter.simulator import LIST_STEPS, WANDB_API_KEY, at_rest
 from tests.clients import plain_client
 from tests.conftest import FakeClock, until
 from tests.editions import every_edition
-from tests.monitoring import scraping, target
 from tests.programs import (
     KEY,
     ROOT,
@@ -97,25 +96,6 @@ async def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
         metrics = await page(f"{running.url}/metrics")
         code, out, err = await run(promtool, "check", "metrics", stdin=metrics.encode())
         assert (code, out, err) == (0, "", "")
-        assert await running.stop(signal.SIGTERM) == 0
-
-
-@every_edition
-async def test_a_real_prometheus_scrapes_the_exporter_and_answers_for_it(tmp_path: Path) -> None:
-    async with (
-        simulated_api() as (_, api),
-        exporter(
-            "--poll.interval=1s", f"--cohere.base-url={api}/v1", environ={"COHERE_API_KEY": KEY}
-        ) as running,
-        scraping(tmp_path, target(running.url)) as query,
-    ):
-        assert await query("cohere_up") == [({}, 1.0)]
-        fleet = await query('cohere_finetuned_model_status{status="STATUS_PAUSED"} == 1')
-        assert [labels["model_name"] for labels, _ in fleet] == ["onboarding-chat-v3"]
-        metrics = await query('cohere_finetuned_model_training_metric{metric="nDCG@10"}')
-        assert metrics
-        assert all(0 < value <= 1 for _, value in metrics)
-        assert await query("count by (job) (scrape_samples_scraped > 100)")
         assert await running.stop(signal.SIGTERM) == 0
 
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 GOOD = 2  # models of the good API
 
 CHARACTERS = sorted(
-    {unicodedata.category(chr(code)): chr(code) for code in range(0x110000)}.items()
+    {unicodedata.category(chr(code)): chr(code) for code in range(0x20000)}.items()
 )  # one, the last, of each category
 AWKWARD = (
     ".",

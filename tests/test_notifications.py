@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.clients import plain_client
-from tests.editions import every_edition
+from tests.editions import every_edition, every_edition_at_night
 from tests.manifests import Manifest, custom_resource_errors
 from tests.monitoring import serving
 from tests.programs import ROOT, eventually, program, run
@@ -250,7 +250,7 @@ async def post(client: httpx.AsyncClient, alerts: Sequence[dict[str, Any]]) -> N
     (await client.post("/api/v2/alerts", json=alerts)).raise_for_status()
 
 
-@every_edition
+@every_edition_at_night
 async def test_every_receiver_gets_the_whole_message_for_1_and_40_failures_that_fire_and_end(
     tmp_path: Path,
 ) -> None:

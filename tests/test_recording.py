@@ -14,7 +14,7 @@ from deploy.prometheus.rows import SELECTOR
 from exporter.families import FAMILIES
 from exporter.model import Status
 from exporter.rules import render_recording
-from tests.editions import every_edition
+from tests.editions import every_edition_at_night
 from tests.programs import ROOT, program, run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -212,7 +212,7 @@ def test_rules_and_page_name_what_exists() -> None:
     assert statuses <= {str(status) for status in Status}
 
 
-@every_edition
+@every_edition_at_night
 async def test_the_ten_questions_have_the_right_answers(tmp_path: Path) -> None:
     file = tmp_path / "questions.test.yml"
     file.write_text(json.dumps(promtool_test()))

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.clients import plain_client
-from tests.editions import EDITIONS, NIGHTLY, every_edition
+from tests.editions import EDITIONS, NIGHTLY, every_edition, every_edition_at_night
 from tests.monitoring import prometheus, target
 from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, unused_port, wait_for
 
@@ -169,7 +169,7 @@ async def ask(url: str, query: str) -> list[dict[str, Any]]:
     return result
 
 
-@every_edition
+@every_edition_at_night
 async def test_vmagent_delivers_what_the_parser_reads_but_nan(tmp_path: Path) -> None:
     async with at_rest() as running, victoria_metrics(tmp_path) as database:
         config = tmp_path / "scrape.yml"

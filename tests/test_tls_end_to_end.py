@@ -13,7 +13,7 @@ import pytest
 
 from tests.certificates import HASH, PASSWORD, Authority
 from tests.conftest import until
-from tests.editions import every_edition
+from tests.editions import every_edition_at_night
 from tests.manifests import Manifest, exporter_of, parsed, with_components
 from tests.monitoring import scraping, target
 from tests.programs import Running, called, eventually, exporter, unused_port
@@ -42,7 +42,7 @@ def job(name: str, running: Running, tls: dict[str, str], **options: Any) -> dic
     return target(running.url, name, tls_config=tls, **options)
 
 
-@every_edition
+@every_edition_at_night
 async def test_a_real_prometheus_comes_in_by_password_or_certificate_and_only_so(
     authority: Authority, tmp_path: Path
 ) -> None:

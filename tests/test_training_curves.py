@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from tests.clients import plain_client
-from tests.editions import EDITIONS, Edition, every_edition
+from tests.editions import EDITIONS, Edition, every_edition_at_night
 from tests.monitoring import running as running_server
 from tests.monitoring import text_pages
 from tests.programs import (
@@ -337,7 +337,7 @@ async def scraped_again(servers: Sequence[Server], jobs: int) -> None:
         await eventually(partial(is_scraped, server))
 
 
-@every_edition
+@every_edition_at_night
 async def test_victoria_metrics_imports_the_history(tmp_path: Path) -> None:
     file = tmp_path / "steps.om"
     code, _, err = await run(sys.executable, "-m", "exporter", "history", "--demo", f"--output={file}")
