@@ -93,17 +93,19 @@ class QuickApi:
                 await self._ask(Endpoint.LIST_TRAINING_STEP_METRICS, page)
                 had += 1
         except QuotaSpent:
-            if not had:
+            is_known = known and known.step >= (had * size - 1) * STEPS_PER_ROW
+            if not had or (self._ascending and not start and is_known):
                 raise
         if not rows:
             return StepReading(None, [])
         newest = min(start + had * size, rows) - 1 if self._ascending else rows - 1
-        last_page = start + (had - 1) * size
+        is_cut_off = had < wanted
+        place = start + (had - (not is_cut_off)) * size
         return StepReading(
             TrainingProgress(step=newest * STEPS_PER_ROW, step_at=job.row_at(newest)),
             [],
-            Cursor(str(last_page), size) if self._ascending and last_page else None,
-            is_complete=had == wanted or not self._ascending,
+            Cursor(str(place), size, is_cut_off) if self._ascending and place else None,
+            is_complete=not (is_cut_off and self._ascending),
         )
 
     async def _ask(self, endpoint: Endpoint, page: int) -> None:

@@ -16,6 +16,7 @@ from exporter.app import shows_steps
 from exporter.polling.quota import MONTH
 from exporter.settings import load
 from exporter.simulator import LIST_MODELS, LIST_STEPS
+from exporter.simulator.jobs import STEPS_PER_ROW
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +127,10 @@ def test_a_training_of_a_month_is_read_to_the_end_whatever_the_order_of_its_step
 
     world = asyncio.run(month())
     assert world.requests <= QUOTA
+    assert world.snapshot is not None
+    (state,), (job,) = world.snapshot.states, world.jobs
+    assert state.progress is not None
+    assert job.row_at(state.progress.step // STEPS_PER_ROW) > world.clock.time() - 0.25 * DAY
     (read,) = world.read.values()
     gaps = [later - earlier for earlier, later in pairwise([*read, MONTH])]
     assert max(gaps) < 0.25 * DAY

@@ -1,6 +1,7 @@
 """Both endpoints, every page: what the client asks for, and when it stops asking."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from exporter.cohere.client import (
 )
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
-from exporter.errors import ApiError, Gone, InvalidResponse
+from exporter.errors import ApiError, Endless, Gone, InvalidResponse
 from exporter.model import TrainingProgress
 from tests.clients import open_client
 from tests.conftest import FakeClock, settle
@@ -429,6 +430,85 @@ class TestTrainingSteps:
             reading, requests = await progress(*pages, known=reading.progress, cursor=reading.cursor)
         assert found == list(range(10))
 
+    @pytest.mark.parametrize("page_size", [0, 50])
+    async def test_so_wide_that_two_large_pages_are_beyond_the_bounds_are_read_to_the_end(
+        self, page_size: int
+    ) -> None:
+        rows = steps(*range(3000), **{f"recall_{number}": 0.5 for number in range(100)})
+        async with a_client(sized(rows, default=50), page_size=page_size) as (client, api):
+            reading = await client.training_steps("m")
+            found = [row.step for row in reading.rows]
+            while not reading.is_complete:
+                reading = await client.training_steps("m", reading.progress, reading.cursor)
+                assert reading.rows, "or it goes on for ever"
+                found += [row.step for row in reading.rows]
+        assert found == list(range(3000))
+        assert len(api.requests) == (60 if page_size else 4)
+
+    @pytest.mark.parametrize("more", [[], steps(4, 5)])
+    async def test_go_on_at_the_next_page_where_they_were_cut_off(self, more: list[dict[str, Any]]) -> None:
+        known = TrainingProgress(step=3)
+        reading, requests = await progress(
+            steps(0, 1), steps(2, 3), more, known=known, cursor=Cursor("2", 2, is_next=True)
+        )
+        assert requests == 1
+        assert reading.is_complete
+        assert [row.step for row in reading.rows] == [row["step_number"] for row in more]
+        assert reading.progress is not None
+        assert reading.progress.step == (5 if more else 3)
+        assert reading.cursor == Cursor("2", 2, is_next=not more)
+
+    @pytest.mark.parametrize("rows", [[], steps(1)])
+    @pytest.mark.parametrize(
+        "cursor", [None, Cursor(), Cursor("", 1000), Cursor("x", 1000), Cursor("x", 50, is_next=True)]
+    )
+    async def test_without_an_end_or_anything_new_are_an_error(
+        self, rows: list[dict[str, Any]], cursor: Cursor | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To read on at once would bring as little."""
+        monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, Bounds(5, 10**6, 10**6))
+        tokens = itertools.count(1)
+        async with a_client(
+            lambda _: reply(body=encode({"step_metrics": rows, "next_page_token": next(tokens)}))
+        ) as (client, _):
+            with pytest.raises(Endless, match="no end"):
+                await client.training_steps("m", TrainingProgress(step=1), cursor)
+
+    @pytest.mark.parametrize(("order", "page_size"), [(1, 50), (1, 4), (-1, 50)])
+    async def test_that_come_late_are_brought_once(self, order: int, page_size: int) -> None:
+        rows = steps(10, 40, 50)[::order]
+        async with a_client(sized(rows, default=50), page_size=page_size) as (client, _):
+            reading, found = await client.training_steps("m"), list[int]()
+            for now in ((10, 40, 45, 50), (10, 20, 40, 45, 50, 60), (0, 10, 20, 40, 45, 50, 60)):
+                rows[:] = steps(*now)[::order]
+                for is_whole in (False, True, False):
+                    reading = await client.training_steps(
+                        "m", reading.progress, reading.cursor, is_whole=is_whole
+                    )
+                    found += [row.step for row in reading.rows][::order]
+        assert found == [45, 20, 60, 0]
+
+    async def test_that_are_older_than_all_that_is_remembered_are_not_brought_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("exporter.cohere.steps.MOST_SEEN", 2)
+        first, _ = await progress(steps(0, 10, 20, 30))
+        again, _ = await progress(
+            steps(0, 10, 20, 25, 30), known=first.progress, cursor=first.cursor, is_whole=True
+        )
+        assert [row.step for row in again.rows] == [25]
+
+    async def test_in_ascending_order_that_a_large_page_holds_cost_one_call(self) -> None:
+        rows = steps(*range(300))
+        async with a_client(sized(rows, default=50)) as (client, api):
+            reading = await client.training_steps("m")
+            for length in (306, 306, 500, 990):
+                known, asked = len(rows), len(api.requests)
+                rows += steps(*range(known, length))
+                reading = await client.training_steps("m", reading.progress, reading.cursor)
+                assert [row.step for row in reading.rows] == list(range(known, length))
+                assert len(api.requests) - asked == 1
+
     async def test_of_many_pages_are_asked_for_in_large_ones(self) -> None:
         rows = steps(*range(0, 1500, 10))
         async with a_client(sized(rows, default=50)) as (client, api):
@@ -458,6 +538,7 @@ class TestTrainingSteps:
         reading, _ = await progress(steps(1, a=1.0, c=3.0), steps(2, b=2.0), metric_limit=2)
         assert reading.progress is not None
         assert (reading.progress.metrics, reading.progress.dropped) == ({"a": 1.0, "b": 2.0}, 1)
+        assert [dict(row.metrics) for row in reading.rows] == [{"a": 1.0}, {"b": 2.0}]
 
     async def test_are_counted_under_their_own_endpoint_and_ask_for_the_page_size(self) -> None:
         async with a_client(chain("step_metrics", steps(0), steps(1)), page_size=7) as (client, api):

@@ -224,15 +224,29 @@ async def test_a_model_in_training_that_changes_with_each_list_is_read_no_less_o
 
 async def test_a_reading_that_is_not_complete_goes_on_at_once_where_it_ended(world: World) -> None:
     cursor = Cursor("next", 50)
+    world.takes["a"] = 1.0
     world.answers["a"] = StepReading(TrainingProgress(step=1), [], cursor=cursor, is_complete=False)
+    running = asyncio.create_task(world.metrics.run())
     world.listed(model("a"))
-    task = asyncio.create_task(world.metrics.drain())
-    await settle()
+    await world.clock.advance(1.5)
     world.answers["a"] = TrainingProgress(step=9)
-    await task
+    await world.clock.advance(1.0)
+    running.cancel()
+    assert [at for at, _ in world.asked] == pytest.approx([0.0, 1.0])
     assert world.cursors["a"] == cursor
     assert world.metrics.progress("a") == TrainingProgress(step=9)
     assert not any(world.whole)
+
+
+@pytest.mark.parametrize("status", [Status.FINETUNING, Status.READY])
+async def test_a_reading_that_is_never_complete_and_brings_nothing_is_not_repeated_at_once(
+    world: World, status: str
+) -> None:
+    world.answers["a"] = StepReading(
+        TrainingProgress(step=1), [], cursor=Cursor("next", 50), is_complete=False
+    )
+    times = await world.times(3 * HOUR, model("a", status))
+    assert all(later - earlier >= INTERVAL - 0.001 for earlier, later in pairwise(times[1:]))
 
 
 # How many, and in which order.

@@ -1,15 +1,15 @@
 """The two endpoints of the API, every page of them.
 
 A chain of pages ends as `Endless` when it goes in a circle or beyond its bounds: neither calls nor
-memory follow an API without end. Of step metrics whatever was read before is kept, and the next reading goes
-on from there. Text that is large enough to hold up the event loop is read in a thread.
+memory follow an API without end. Of step metrics that brought anything new whatever was read is kept, and the
+next reading goes on from there. Text that is large enough to hold up the event loop is read in a thread.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -37,7 +37,7 @@ _READ_IN_THREAD = 256 << 10  # bytes; about 10 ms of reading
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the pages of one chain may come to: their number, bytes, and values as `wire.Page` has them."""
+    """The pages, bytes and values (as `wire.Page` has them) after which a chain goes no further."""
 
     pages: int
     size: int
@@ -65,10 +65,16 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a reading of ascending steps goes on: the page that held the newest row, and its size."""
+    """Where the next reading begins, with pages of which size, and the rows `seen` by those before it.
 
-    token: str
-    page_size: int
+    Ascending steps go on at the page that held the newest row, or at the next one (`is_next`) where a reading
+    was cut off; others begin at the first page.
+    """
+
+    token: str = ""
+    page_size: int = 0
+    is_next: bool = False
+    seen: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +152,19 @@ class CohereClient:
     ) -> StepReading:
         """Read the steps of one model that are not `known` yet; all of them when nothing is, or `is_whole`.
 
-        `cursor` is where the last reading of this run ended.
+        `cursor` is that of the last reading of this run. What a reading that is not complete brought is new.
         """
         if not _is_whole(model_id):
             raise InvalidResponse("a model whose id had to be truncated or repaired cannot be asked for")
-        if cursor and known and not is_whole:
-            chain = _StepChain(model_id, known)
-            try:
+        cursor = cursor or Cursor()
+        if cursor.token and known and not is_whole:
+            chain = _StepChain(model_id, known, cursor)
+            with suppress(Gone, InvalidResponse):  # a token does not live for ever
                 await self._follow(chain, cursor.page_size, cursor.token)
-            except (Gone, InvalidResponse):
-                chain.rows.clear()  # a token does not live for ever
-            if steps.has_newest_of(known, chain.rows):
-                return self._reading(chain)
-        chain = _StepChain(model_id, known, is_whole=is_whole)
-        await self._follow_from_the_start(chain)
+                if chain.goes_on(known):
+                    return self._reading(chain)
+        chain = _StepChain(model_id, known, Cursor(seen=cursor.seen), is_whole=is_whole)
+        await self._follow_from_the_start(chain, cursor.page_size)
         return self._reading(chain)
 
     def _reading(self, chain: "_StepChain") -> StepReading:
@@ -182,8 +187,9 @@ class CohereClient:
             )
         return reading
 
-    async def _follow_from_the_start(self, chain: "_StepChain") -> None:
-        size = self._large_page if self._saves_calls and self._large_page else self._page_size
+    async def _follow_from_the_start(self, chain: "_StepChain", last_size: int) -> None:
+        needs_large = self._saves_calls or last_size == self._large_page
+        size = self._large_page if needs_large and self._large_page else self._page_size
         try:
             await self._follow(chain, size)
         except InvalidResponse as error:
@@ -213,9 +219,11 @@ class CohereClient:
                     if not token and page_size == self._page_size and await self._follow_larger(chain):
                         return
         except _BeyondBounds:
+            if not chain.news():
+                raise
             chain.is_cut_off = True
         except QuotaSpent as error:
-            if error.status is not None or not chain.rows:
+            if error.status is not None or not chain.cursors or not (token or chain.news()):
                 raise
             chain.is_cut_off = True
 
@@ -223,7 +231,7 @@ class CohereClient:
         """Begin again with larger pages, if the API gives any; return whether that was the whole chain."""
         if not self._large_page or len(chain.cursors) > 1:
             return False
-        larger = _StepChain(chain.model_id, chain.known, is_whole=chain.wants_all)
+        larger = _StepChain(chain.model_id, chain.known, chain.begin, is_whole=chain.wants_all)
         try:
             await self._follow(larger, self._large_page)
         except InvalidResponse as error:
@@ -259,13 +267,13 @@ class CohereClient:
             answer = await self._transport.get(endpoint, path, query, page=number, fields=fields)
             page = await self._read(read, answer, fields)
             size, values = size + len(answer.body), values + page.values
+            yield page, token
+            if not page.next_token:
+                return
             if size > bounds.size or values > bounds.values:
                 raise _BeyondBounds(
                     f"the pages together have more than {bounds.values:,} values or {bounds.size >> 20} MiB"
                 )
-            yield page, token
-            if not page.next_token:
-                return
             if page.next_token in seen:
                 raise Endless("the list of pages goes in a circle: next_page_token repeats itself")
             seen.add(token := page.next_token)
@@ -291,10 +299,14 @@ class CohereClient:
 class _StepChain:
     """The pages of one reading, and what they come to."""
 
-    def __init__(self, model_id: str, known: TrainingProgress | None, *, is_whole: bool = False) -> None:
+    def __init__(
+        self, model_id: str, known: TrainingProgress | None, begin: Cursor, *, is_whole: bool = False
+    ) -> None:
         self.model_id = model_id
         self.wants_all = is_whole
         self.known = known
+        self.begin = begin
+        self.next_token = ""
         self.rows: list[StepRow] = []
         self.cursors: list[Cursor] = []
         self.first_page = 0
@@ -308,6 +320,7 @@ class _StepChain:
         self.first_page = self.first_page if self.cursors else len(page.items)
         if page.items or not self.cursors:
             self.cursors.append(cursor)
+        self.next_token = page.next_token
         self.is_at_end = not page.next_token
         self.is_done = self.is_at_end or (
             self.known is not None
@@ -320,36 +333,60 @@ class _StepChain:
         """Take the place of another reading of the same steps."""
         self.rows, self.cursors, self.is_cut_off = other.rows, other.cursors, other.is_cut_off
         self.first_page, self.is_done, self.is_at_end = other.first_page, True, other.is_at_end
+        self.next_token = other.next_token
+
+    def goes_on(self, known: TrainingProgress) -> bool:
+        """Return whether the pages from a cursor on belong to the run known."""
+        return steps.has_newest_of(known, self.rows) or (
+            self.begin.is_next and all(row.step > known.step for row in self.rows)
+        )
+
+    def news(self) -> list[StepRow]:
+        """Return the rows that no reading of the run known has brought."""
+        return steps.unknown_rows(self.known, self.rows, self.begin.seen)
 
     def reading(self, limit: int) -> StepReading:
-        """Return what the rows come to."""
-        known, rows = self.known, self.rows
-        if not rows:
+        """Return what the rows come to; nothing of the metrics that `limit` leaves out is in it."""
+        rows = self.rows
+        if not (rows or self._is_resumed):
             return StepReading(None, [])
-        begins_anew = known is not None and steps.is_new_run(known, rows, is_whole=self.is_at_end)
-        known = None if begins_anew else known
+        is_new_run, kept = self._begin_anew()
         is_descending = steps.is_descending(rows)
         if self.is_cut_off and not (is_descending or self._is_resumed or steps.is_ascending(rows)):
             raise Endless("step metrics in no order do not end within the bounds of a reading")
-        is_all = self.wants_all and self.is_at_end
+        known = None if self.wants_all and self.is_at_end else self.known
+        progress = steps.latest(rows, limit=limit, known=known, kept=kept)
         return StepReading(
-            steps.latest(
-                rows, limit=limit, known=None if is_all else known, kept=known.metrics if known else ()
-            ),
-            steps.unknown_rows(known, rows),
-            self._cursor(is_ascending=steps.is_ascending(rows) or (self._is_resumed and not is_descending)),
-            missed=steps.missed_rows(known, rows) if self.is_cut_off and is_descending else 0,
-            is_new_run=begins_anew,
+            progress,
+            steps.within_limit(progress, self.news()),
+            replace(self._cursor(), seen=steps.seen(rows, self.begin.seen)),
+            missed=steps.missed_rows(self.known, rows) if self.is_cut_off and is_descending else 0,
+            is_new_run=is_new_run,
             is_complete=not self.is_cut_off or is_descending,
         )
 
-    def _cursor(self, *, is_ascending: bool) -> Cursor | None:
-        """Return the last page, where the next rows come if they come in ascending order."""
-        return self.cursors[-1] if is_ascending and self.cursors[-1].token else None
+    def _begin_anew(self) -> tuple[bool, Collection[str]]:
+        """Forget what is known if it is of another run; return whether it was, and the metrics kept of it."""
+        if self.known is None:
+            return False, ()
+        if self._is_resumed or not steps.is_new_run(self.known, self.rows, is_whole=self.is_at_end):
+            return False, self.known.metrics
+        self.known, self.begin = None, Cursor()
+        return True, ()
+
+    def _cursor(self) -> Cursor:
+        """Return where the next reading begins: new rows are on the last page if they ascend."""
+        if steps.is_descending(self.rows):
+            return Cursor()
+        if self.is_cut_off:
+            return replace(self.cursors[-1], token=self.next_token, is_next=True)
+        if not self.rows:
+            return self.begin
+        return self.cursors[-1 if self._is_resumed or steps.is_ascending(self.rows) else 0]
 
     @property
     def _is_resumed(self) -> bool:
-        return bool(self.cursors[0].token)
+        return bool(self.begin.token)
 
 
 def _is_whole(model_id: str) -> bool:

@@ -1,16 +1,21 @@
 """Rows of training-step metrics → the latest, lowest and highest value of each metric.
 
 The order of rows and pages proves nothing: the latest value is the one on the highest step that has it, and
-among rows of one step the one recorded last. Rows belong to the run that is known when the newest row known
-is among them; when it should be and is not, a run has begun anew and inherits nothing.
+among rows of one step the one recorded last; a row may come later than newer ones. Rows belong to the run
+that is known when the newest row known is among them; when it should be and is not, a run has begun anew and
+inherits nothing.
 """
 
 import math
+from array import array
 from collections.abc import Collection, Iterable, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 
 from exporter.cohere.selection import select
 from exporter.model import StepRow, TrainingProgress
+
+MOST_SEEN = 1000  # rows of a run that are known apart, the newest; as many as a large page has
 
 
 def latest(
@@ -67,12 +72,32 @@ def is_new_run(known: TrainingProgress, rows: Sequence[StepRow], *, is_whole: bo
     return is_whole or min(row.step for row in rows) <= known.step
 
 
-def unknown_rows(known: TrainingProgress | None, rows: Iterable[StepRow]) -> list[StepRow]:
-    """Return the rows that are newer than what is known."""
+def seen(rows: Iterable[StepRow], before: bytes) -> bytes:
+    """Return what identifies the newest of these rows and of those seen `before`, 16 bytes a row."""
+    newest = sorted({*_identities(before), *map(_identity, rows)})[-MOST_SEEN:]
+    return array("d", chain.from_iterable(newest)).tobytes()
+
+
+def unknown_rows(known: TrainingProgress | None, rows: Sequence[StepRow], seen: bytes = b"") -> list[StepRow]:
+    """Return the rows that were not `seen`, late ones too; newer ones than what is known if nobody remembers.
+
+    What is older than `MOST_SEEN` rows counts as seen.
+    """
     if known is None:
         return list(rows)
-    newest = known.step, known.step_at or 0.0
-    return [row for row in rows if _recorded(row) > newest]
+    if not seen:
+        return [row for row in rows if _recorded(row) > (known.step, known.step_at or 0.0)]
+    before = set(_identities(seen))
+    oldest = min(before) if len(before) == MOST_SEEN else (-1.0, 0.0)
+    return [row for row in rows if (identity := _identity(row)) > oldest and identity not in before]
+
+
+def within_limit(progress: TrainingProgress | None, rows: list[StepRow]) -> list[StepRow]:
+    """Return the rows without the metrics that a limit left out of `progress`."""
+    if progress is None or not progress.dropped:
+        return rows
+    names = progress.metrics
+    return [replace(row, metrics={k: v for k, v in row.metrics.items() if k in names}) for row in rows]
 
 
 def missed_rows(known: TrainingProgress | None, rows: Sequence[StepRow]) -> int:
@@ -96,3 +121,12 @@ def is_ascending(rows: Sequence[StepRow]) -> bool:
 
 def _recorded(row: StepRow) -> tuple[int, float]:
     return row.step, row.at or 0.0
+
+
+def _identity(row: StepRow) -> tuple[float, float]:
+    return float(row.step), row.at or 0.0
+
+
+def _identities(seen: bytes) -> Iterable[tuple[float, float]]:
+    numbers = array("d", seen)
+    return zip(numbers[::2], numbers[1::2], strict=True)

@@ -273,7 +273,7 @@ class StepMetrics:
             self._wakeup.call()
 
     async def _ask(self, entry: _Entry) -> StepReading:
-        is_whole = REREAD[-1] <= entry.rested < math.inf and not entry.cursor
+        is_whole = REREAD[-1] <= entry.rested < math.inf and not (entry.cursor and entry.cursor.token)
         try:
             return await self._api.training_steps(
                 entry.model.id, entry.progress, entry.cursor, is_whole=is_whole
@@ -305,8 +305,9 @@ class StepMetrics:
                 entry.rested_at = entry.asked_at
             elif reading.progress is None and not entry.is_read and entry.rested_at == -math.inf:
                 entry.rested_at = entry.asked_at - REREAD[-2]  # no rows of a run long over: ask once more
+        # What got no further is not tried again at once.
+        entry.is_read = reading.is_complete or not (is_news or reading.cursor != entry.cursor)
         entry.progress, entry.cursor, entry.failures = reading.progress, reading.cursor, 0
-        entry.is_read = reading.is_complete
         if reading.rows or reading.missed:
             self._on_rows(
                 StepRows(
