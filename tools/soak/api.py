@@ -1,8 +1,8 @@
 """The API: two endpoints over a loopback socket, truthful unless a row of the schedule is in force.
 
 It counts each request whose head has come, keeps the last list that was given to its end and the highest
-steps on the last first pages of each model, and closes a connection on which nothing has come for a while, as
-servers do. A walk through the pages of a list sees the fleet of the moment in which it began.
+steps on the last pages of each model that had its newest, and closes a connection on which nothing has come
+for a while, as servers do. A walk through the pages of a list sees the fleet of the moment in which it began.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tools.soak.faults import KINDS
-from tools.soak.fleet import Listing, SoakFleet
+from tools.soak.fleet import Listing, SoakFleet, is_ascending
 from tools.soak.schedule import LATER, LIST, STEPS, Row
 from tools.soak.virtual import VirtualClock
 
 LIST_ENDPOINT, STEPS_ENDPOINT = "list_finetuned_models", "list_training_step_metrics"
 MODELS = "/v1/finetuning/finetuned-models"
-_MODELS_A_PAGE, _STEPS_A_PAGE = 9, 4
+_MODELS_A_PAGE, _STEPS_A_PAGE, _MOST_STEPS_A_PAGE = 9, 4, 10
 _KEEP_ALIVE = 5.0  # seconds
 _SLOW = 20.0  # seconds that an answer takes while the API is slow
 
@@ -81,7 +81,8 @@ class Api:
     async def _answer(self, exchange: "Exchange", head: bytes) -> None:
         target = head.split(b" ", 2)[1].decode()
         url = urlsplit(target)
-        token = parse_qs(url.query).get("page_token", [""])[0]
+        query = parse_qs(url.query)
+        token = query.get("page_token", [""])[0]
         which = endpoint(url.path)
         self.requests[which] += 1
         self._on_request(which)
@@ -93,13 +94,16 @@ class Api:
         else:
             if row and row.kind == "slow":
                 await exchange.hold(_SLOW)
-            await self._tell_the_truth(exchange, url.path, which, token)
+            size = int(query.get("page_size", ["0"])[0])
+            await self._tell_the_truth(exchange, url.path, which, token, size)
 
-    async def _tell_the_truth(self, exchange: "Exchange", path: str, which: str, token: str) -> None:
+    async def _tell_the_truth(
+        self, exchange: "Exchange", path: str, which: str, token: str, size: int
+    ) -> None:
         if which == LIST_ENDPOINT:
             body: Mapping[str, Any] | None = self._page(token)
         else:
-            body = self._steps(unquote(path.removeprefix(f"{MODELS}/").partition("/")[0]), token)
+            body = self._steps(unquote(path.removeprefix(f"{MODELS}/").partition("/")[0]), token, size)
         if body is None:
             await KINDS["404"](exchange)
         else:
@@ -122,16 +126,17 @@ class Api:
             self.steps = {model_id: steps for model_id, steps in self.steps.items() if model_id in kept}
         return page
 
-    def _steps(self, model_id: str, token: str) -> Mapping[str, Any] | None:
+    def _steps(self, model_id: str, token: str, size: int) -> Mapping[str, Any] | None:
         begin = int(token) if token.isdecimal() else 0
-        end = begin + _STEPS_A_PAGE
+        end = begin + min(size or _STEPS_A_PAGE, _MOST_STEPS_A_PAGE)
         found = self._fleet.steps(model_id, self.clock.true_time(), begin, end)
         if found is None:
             return None
         rows, has_more = found
-        if rows and not begin:  # later pages have older steps
+        if rows and not (has_more if is_ascending(model_id) else begin):
             # A reading may take several requests, and is shown a moment after its last.
-            self.steps[model_id] = (*self.steps.get(model_id, ())[-3:], rows[0].get("step_number", 0))
+            newest = max(row.get("step_number", 0) for row in rows)
+            self.steps[model_id] = (*self.steps.get(model_id, ())[-3:], newest)
         return _page("step_metrics", rows, has_more and end)
 
 

@@ -37,7 +37,9 @@ The figures below are of one run of {days} days on {machine}.
 The exporter as `serve` runs it, its poll loop, its HTTP client and its pages, over real sockets of the
 loopback. It polls every 60 seconds, with at most 16 requests a minute and four at once, an API whose models
 are queued, train, step, end, fail and vanish; others change their name every day and their status every
-three hours, also to one that is in no specification; each training has a metric of its own name.
+three hours, also to one that is in no specification; each training has a metric of its own name. The steps
+of half of the models come newest first, those of the others oldest first, in pages of four, or up to ten if
+asked for.
 
 Time is virtual. It does not pass while anybody works, and jumps to the next timer when nobody does.
 Deadlines, pauses and time limits of connections all follow it. So an hour of silence costs nothing, a slow
@@ -114,7 +116,9 @@ clients:
 """
 
 
-_YOUNGER = " Training steps and histories are younger than the run told of here."
+_YOUNGER = (
+    " Training steps, histories and steps that come oldest first are younger than the run told of here."
+)
 
 
 def write(long: Report, budgeted: Report) -> None:

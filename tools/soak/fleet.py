@@ -61,11 +61,14 @@ class SoakFleet:
     def steps(
         self, model_id: str, at: float, begin: int, end: int
     ) -> tuple[list[dict[str, Any]], bool] | None:
-        """Return step metrics of a model, newest first, and whether there are more; None: no such model."""
+        """Return step metrics of a model, and whether there are more; None: no such model.
+
+        Those of every other model come newest first, those of the others oldest first.
+        """
         job = self._fleet.find(model_id, at) or self._fleet.find(model_id, at - _LINGER)
         if job is None:
             return None
-        recorded = job.rows(at)[::-1]
+        recorded = job.rows(at)[:: 1 if is_ascending(model_id) else -1]
         rows = [wire.step_metrics(job, row) for row in recorded[begin:end]]
         for row in rows:
             row["metrics"][f"eval_{job.name}"] = 0.5
@@ -97,3 +100,8 @@ class SoakFleet:
         model["updated_at"] = wire.timestamp(changed_at, digits=6)
         model["settings"]["wandb"] = WANDB
         return model
+
+
+def is_ascending(model_id: str) -> bool:
+    """Return whether the steps of a model come oldest first."""
+    return int(model_id[-1], 16) % 2 == 1
