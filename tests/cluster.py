@@ -20,7 +20,8 @@ import trustme
 import yaml
 
 from tests import editions
-from tests.programs import environment, missing, program, unused_port
+from tests.programs import environment, missing, program
+from tools.ports import unused_port
 
 RESTRICTED = "restricted"
 """The namespace of what names none."""

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from tests.clients import plain_client
-from tests.programs import program, unused_port, wait_for
+from tests.programs import program, wait_for
+from tools.ports import unused_port
 
 Query: TypeAlias = Callable[[str], Awaitable[list[tuple[dict[str, str], float]]]]
 """A query of Prometheus → its series: labels, value."""

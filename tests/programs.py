@@ -5,7 +5,6 @@ import io
 import json
 import os
 import resource
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
@@ -52,20 +51,6 @@ async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
     simulator = Simulator(api_key=KEY, **options)
     async with serve_api(simulator, listen("127.0.0.1", 0)) as server:
         yield simulator, f"http://127.0.0.1:{server.port}"
-
-
-def unused_port() -> int:
-    """Return a port of the loopback that refuses connections, kept for this process until it ends.
-
-    Nobody else is given it. A program can still listen there, since like all servers it sets SO_REUSEADDR and
-    this socket does not listen.
-    """
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
-    port = int(holder.getsockname()[1])
-    holder.detach()  # the descriptor stays open and holds the port
-    return port
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from tests.clients import plain_client
 from tests.dashboards import BOARDS, everywhere
 from tests.editions import every_edition_at_night
 from tests.monitoring import serving
-from tests.programs import ROOT, eventually, exporter, program, run, unused_port
+from tests.programs import ROOT, eventually, exporter, program, run
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import called, unused_port
+from tests.programs import called
+from tools.ports import unused_port
 
 
 def check(*flags: str, host: str = "127.0.0.1", **environ: str) -> tuple[int, str, str]:

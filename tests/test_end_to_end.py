@@ -28,8 +28,8 @@ from tests.programs import (
     run,
     simulated_api,
     started,
-    unused_port,
 )
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

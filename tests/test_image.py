@@ -23,7 +23,8 @@ from exporter.simulator import at_rest
 from tests.certificates import Authority
 from tests.containers import DOCKERFILE, HOST, Container, Engine, base_image
 from tests.manifests import Manifest, kustomized, parsed, pod_of, the, with_components
-from tests.programs import KEY, ROOT, program, run, simulated_api, unused_port, wait_for
+from tests.programs import KEY, ROOT, program, run, simulated_api, wait_for
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -37,10 +37,10 @@ from tests.programs import (
     run,
     simulated_api,
     started,
-    unused_port,
     wait_for,
     wait_for_line,
 )
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

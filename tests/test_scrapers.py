@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.clients import plain_client
 from tests.editions import EDITIONS, NIGHTLY, every_edition, every_edition_at_night
 from tests.monitoring import prometheus, target
-from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, unused_port, wait_for
+from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, wait_for
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.programs]
 

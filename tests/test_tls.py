@@ -23,7 +23,8 @@ from exporter.cohere.connection import ConnectionTrace
 from exporter.cohere.tls import Authorities, ClientCertificate, TlsContexts, UnusableTlsFile
 from exporter.errors import ApiError
 from tests.clients import open_client
-from tests.programs import no_descriptors, program, unused_port
+from tests.programs import no_descriptors, program
+from tools.ports import unused_port
 
 pytestmark = pytest.mark.anyio
 

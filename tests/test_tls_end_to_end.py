@@ -16,8 +16,9 @@ from tests.conftest import until
 from tests.editions import every_edition_at_night
 from tests.manifests import Manifest, exporter_of, parsed, with_components
 from tests.monitoring import scraping, target
-from tests.programs import Running, called, eventually, exporter, unused_port
+from tests.programs import Running, called, eventually, exporter
 from tests.test_helm import LEAST, render
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -37,11 +37,11 @@ from tests.programs import (
     program,
     run,
     simulated_api,
-    unused_port,
     wait_for,
 )
 from tools.curves.chart import svg
 from tools.curves.scenarios import SCENARIOS, figures, lived
+from tools.ports import unused_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.programs]
 

@@ -25,8 +25,9 @@ from tools.benchmarks.exporters import Pair, calls, polled
 from tools.benchmarks.fleets import FULL, Fleet
 from tools.benchmarks.load import PLAIN, headers
 from tools.benchmarks.machine import memory
-from tools.benchmarks.processes import Process, fetch, find, free_port, python, running
+from tools.benchmarks.processes import Process, fetch, find, python, running
 from tools.benchmarks.results import Figure, Result
+from tools.ports import unused_port
 
 NAME = "json-exporter"
 MINUTES_A_DAY = 1440
@@ -107,7 +108,7 @@ def json_exporter(fleet: Fleet) -> Iterator[Peer]:
     with TemporaryDirectory() as folder, python("tools.benchmarks.api", fleet.kind, str(fleet.count)) as api:
         config = Path(folder) / "config.yml"
         config.write_text(_MODULES, encoding="utf-8")
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{unused_port()}"
         command = [find("json_exporter"), f"--config.file={config}", f"--web.listen-address={address}"]
         targets = {
             "models": [f"{api.url}{MODELS}"],

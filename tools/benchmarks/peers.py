@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 from tools.benchmarks.exporters import Pair
 from tools.benchmarks.load import GZIP, PLAIN, headers
-from tools.benchmarks.processes import Process, fetch, find, free_port, python, running
+from tools.benchmarks.processes import Process, fetch, find, python, running
+from tools.ports import unused_port
 
 # One worker and no master: one process on one core, as the exporter is. Otherwise tuned to win: over the
 # loopback large reads and writes are faster than sendfile.
@@ -32,7 +33,7 @@ def nginx(page: str, tls: tuple[Path, Path] | None = None) -> Iterator[Process]:
     """Serve one scrape of `page`, saved to a file as it was sent, plain and gzipped; `tls` are PEM files."""
     program = find("nginx")
     with TemporaryDirectory() as folder:
-        home, port = Path(folder), free_port()
+        home, port = Path(folder), unused_port()
         (home / "metrics").write_bytes(fetch(page, headers(PLAIN)))
         (home / "metrics.gz").write_bytes(fetch(page, headers(GZIP)))
         # A worker without a master keeps root's rights, but leave the folder open to any other.
@@ -57,7 +58,7 @@ def client_server(pair: Pair, *, steps: bool = False) -> Iterator[Process]:
 @contextmanager
 def node_exporter() -> Iterator[Process]:
     """Run Prometheus' exporter for machines, with its defaults."""
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{unused_port()}"
     command = [find("prometheus-node-exporter"), f"--web.listen-address={address}"]
     with running(command, f"http://{address}/metrics") as process:
         yield process

@@ -7,7 +7,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -65,12 +64,6 @@ def find(name: str) -> str:
     if path is None:
         raise Missing(f"{name} is not installed")
     return path
-
-
-def free_port() -> int:
-    """Return a port of the loopback where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def fetch(url: str, headers: dict[str, str] | None = None) -> bytes:
