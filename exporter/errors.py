@@ -11,7 +11,7 @@
     ├── Timeout            408, or the deadline of a request passed
     ├── ConnectionFailed   no answer: DNS, TCP or TLS failed, or the connection broke
     ├── InvalidResponse    an answer that is not what the specification says
-    │   └── Endless        pages without end
+    │   └── PaginationLimitExceeded  pages that repeat themselves, or too many of them
     └── InternalError      a bug of the exporter, or no memory
 
 A message is one line for people and never holds a secret or a response body.
@@ -47,8 +47,8 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.advice = advice or type(self).advice
 
-    def kept(self) -> Self:
-        """Return it as it may be kept: the frames of a traceback hold the whole answer that failed."""
+    def without_traceback(self) -> Self:
+        """Return it without its traceback, whose frames hold the whole response that failed."""
         self.__traceback__ = self.__context__ = self.__cause__ = None
         return self
 
@@ -135,8 +135,8 @@ class InvalidResponse(ApiError):
     advice = "Check --cohere.base-url: the server there does not speak the fine-tuning API."
 
 
-class Endless(InvalidResponse):
-    """Pages that go in a circle or beyond all bounds: to ask again soon would cost as many calls again."""
+class PaginationLimitExceeded(InvalidResponse):
+    """The pages repeat themselves or exceed their limit; trying again soon would cost as many calls again."""
 
 
 class InternalError(ApiError):

@@ -16,7 +16,15 @@ from shutil import copyfileobj
 from typing import BinaryIO, Protocol
 
 from exporter.cohere.client import Cursor, StepReading
-from exporter.errors import ApiError, Endless, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
+from exporter.errors import (
+    ApiError,
+    Forbidden,
+    Gone,
+    PaginationLimitExceeded,
+    PaymentRequired,
+    QuotaSpent,
+    Unauthorized,
+)
 from exporter.exposition.formats import Format
 from exporter.exposition.lines import head, identity, label_pairs, step_lines
 from exporter.exposition.steps import in_time
@@ -86,7 +94,7 @@ async def write_history(
                 history.errors[model.id] = error
                 continue
             if not is_whole:
-                history.errors[model.id] = Endless(_NOT_WHOLE)
+                history.errors[model.id] = PaginationLimitExceeded(_NOT_WHOLE)
             wanted = [row for row in steps if since is None or row.at is None or row.at > since]
             rows = in_time(wanted)
             if left_out := len(_distinct(wanted) - _distinct(rows)):

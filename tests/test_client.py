@@ -25,7 +25,7 @@ from exporter.cohere.client import (
 )
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
-from exporter.errors import ApiError, Endless, Gone, InvalidResponse
+from exporter.errors import ApiError, PaginationLimitExceeded, Gone, InvalidResponse
 from exporter.model import TrainingProgress
 from tests.clients import open_client
 from tests.conftest import FakeClock, settle
@@ -471,7 +471,7 @@ class TestTrainingSteps:
         async with a_client(
             lambda _: reply(body=encode({"step_metrics": rows, "next_page_token": next(tokens)}))
         ) as (client, _):
-            with pytest.raises(Endless, match="no end"):
+            with pytest.raises(PaginationLimitExceeded, match="no end"):
                 await client.training_steps("m", TrainingProgress(step=1), cursor)
 
     @pytest.mark.parametrize(("order", "page_size"), [(1, 50), (1, 4), (-1, 50)])

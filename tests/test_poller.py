@@ -18,10 +18,10 @@ from exporter.cohere.transport import Transport
 from exporter.errors import (
     ApiError,
     ConnectionFailed,
-    Endless,
     Forbidden,
     Gone,
     InvalidResponse,
+    PaginationLimitExceeded,
     PaymentRequired,
     QuotaSpent,
     RateLimited,
@@ -670,7 +670,7 @@ async def test_what_passes_by_itself_does_not_lengthen_the_pause(world: World, e
         (Forbidden("x"), 900.0),
         (PaymentRequired("x"), 900.0),
         (Gone("x"), 600.0),
-        (Endless("x"), 600.0),
+        (PaginationLimitExceeded("x"), 600.0),
         (QuotaSpent("x"), 3600.0),
     ],
 )

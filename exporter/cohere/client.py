@@ -1,8 +1,9 @@
 """The two endpoints of the API, every page of them.
 
-A chain of pages ends as `Endless` when it goes in a circle or beyond its bounds: neither calls nor
-memory follow an API without end. Of step metrics that brought anything new whatever was read is kept, and the
-next reading goes on from there. Text that is large enough to hold up the event loop is read in a thread.
+A chain of pages ends as `PaginationLimitExceeded` when it goes in a circle or beyond its bounds: neither
+calls nor memory follow an API without end. Of step metrics that brought anything new whatever was read is
+kept, and the next reading goes on from there. Text that is large enough to hold up the event loop is read in
+a thread.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from exporter.cohere import steps, wire
 from exporter.cohere.memo import Known, Reader, RememberingReader
 from exporter.cohere.response import ApiResponse
 from exporter.cohere.transport import Endpoint, Observer, Transport
-from exporter.errors import Endless, Gone, InvalidResponse, QuotaSpent
+from exporter.errors import Gone, InvalidResponse, PaginationLimitExceeded, QuotaSpent
 from exporter.model import FinetunedModel, StepRow, TrainingProgress
 from exporter.runtime.worker import Worker
 
@@ -51,7 +52,7 @@ BOUNDS = {
 }
 
 
-class _BeyondBounds(Endless):
+class _BeyondBounds(PaginationLimitExceeded):
     """A chain with more pages, bytes or values than are read at once; what was read is good."""
 
 
@@ -138,7 +139,9 @@ class CohereClient:
                     models[model.id] = model
                 repeated = repeated + 1 if page.items and len(models) == known else 0
                 if repeated == CIRCLE:
-                    raise Endless(f"the list goes in a circle: {CIRCLE} pages without a new model")
+                    raise PaginationLimitExceeded(
+                        f"the list goes in a circle: {CIRCLE} pages without a new model"
+                    )
         self._known = reader.pages
         return Listing(tuple(models.values()), count)
 
@@ -275,7 +278,9 @@ class CohereClient:
                     f"the pages together have more than {bounds.values:,} values or {bounds.size >> 20} MiB"
                 )
             if page.next_token in seen:
-                raise Endless("the list of pages goes in a circle: next_page_token repeats itself")
+                raise PaginationLimitExceeded(
+                    "the list of pages goes in a circle: next_page_token repeats itself"
+                )
             seen.add(token := page.next_token)
         raise _BeyondBounds(f"the list has no end within {bounds.pages} pages")
 
@@ -353,7 +358,9 @@ class _StepChain:
         is_new_run, kept = self._begin_anew()
         is_descending = steps.is_descending(rows)
         if self.is_cut_off and not (is_descending or self._is_resumed or steps.is_ascending(rows)):
-            raise Endless("step metrics in no order do not end within the bounds of a reading")
+            raise PaginationLimitExceeded(
+                "step metrics in no order do not end within the bounds of a reading"
+            )
         known = None if self.wants_all and self.is_at_end else self.known
         progress = steps.latest(rows, limit=limit, known=known, kept=kept)
         return StepReading(

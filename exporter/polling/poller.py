@@ -125,7 +125,7 @@ class Poller:
         try:
             await self._list(began)
         except ApiError as caught:
-            error = caught.kept()
+            error = caught.without_traceback()
         except Exception as bug:  # noqa: BLE001 - whatever comes from outside, the loop goes on
             error = unexpected("unexpected error while polling", bug)
         return self._ended(error, began)

@@ -10,7 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from exporter.clock import Clock
-from exporter.errors import ApiError, Endless, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
+from exporter.errors import (
+    ApiError,
+    Forbidden,
+    Gone,
+    PaginationLimitExceeded,
+    PaymentRequired,
+    QuotaSpent,
+    Unauthorized,
+)
 from exporter.model import Status
 from exporter.polling.allowance import LONGEST_RETRY_AFTER, RequestAllowance
 from exporter.polling.freshness import Freshness
@@ -36,7 +44,7 @@ PAUSES: Mapping[type[ApiError], Pause] = {
     Forbidden: Pause(most=900.0),
     PaymentRequired: Pause(most=900.0),
     Gone: Pause(most=600.0),
-    Endless: Pause(most=600.0),
+    PaginationLimitExceeded: Pause(most=600.0),
     QuotaSpent: Pause(most=3600.0),
 }
 # Unlike any other, these statuses pass by themselves.

@@ -264,7 +264,7 @@ class StepMetrics:
         try:
             self._succeeded(entry, await self._ask(entry))
         except ApiError as error:
-            self._failed(entry, error.kept())
+            self._failed(entry, error.without_traceback())
         except Exception as bug:  # noqa: BLE001 - whatever one model's metrics hold, the others are read
             message = "unexpected error in step metrics"
             self._failed(entry, unexpected(message, bug, model_id=entry.model.id))
