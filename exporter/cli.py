@@ -16,7 +16,7 @@ import structlog
 
 from exporter import NAME, commands
 from exporter.runtime import journal, log
-from exporter.runtime.streams import Outlet, flush, open_streams, say
+from exporter.runtime.streams import NonBlockingStream, flush, open_streams, print_error
 from exporter.settings import ApiKey, SettingsError, Subcommand, load, resolve_key, unknown_variables
 from exporter.simulator import DEMO_API_KEY
 
@@ -37,7 +37,8 @@ def run() -> None:
             stream.reconfigure(errors="replace")  # names in the API's answers may be any text
     try:
         in_journal = journal.reads(sys.stderr.fileno(), os.environ)
-        _end(main(sys.argv[1:], os.environ, at_end=_end, log_to=Outlet(sys.stderr), in_journal=in_journal))
+        log_to = NonBlockingStream(sys.stderr)
+        _end(main(sys.argv[1:], os.environ, at_end=_end, log_to=log_to, in_journal=in_journal))
     except SystemExit:
         _end(0)  # after --help and --version
 
@@ -75,7 +76,7 @@ def main(
             structlog.stdlib.get_logger(__name__).warning(f"unknown variable is ignored{hint}", variable=name)
         return asyncio.run(command())
     except SettingsError as error:
-        say(f"{journal.priority(logging.ERROR) if in_journal else ''}{NAME}: {error}")
+        print_error(f"{journal.priority(logging.ERROR) if in_journal else ''}{NAME}: {error}")
         return 2
 
 

@@ -26,7 +26,7 @@ from exporter.rules import RulesError, render, render_recording
 from exporter.runtime.files import replacing
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
-from exporter.runtime.streams import say, show
+from exporter.runtime.streams import print_error, print_result
 from exporter.runtime.tuning import favour_scrapes, give_back_large_blocks
 from exporter.settings import ApiKey, Command, Settings, SettingsError
 from exporter.shipped import read_values, write_dashboards
@@ -61,7 +61,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
             published = asyncio.create_task(exporter.published.wait())
             await asyncio.wait((*ends, published), return_when=asyncio.FIRST_COMPLETED)
             if published.done():
-                show(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
+                print_result(f"Open {running.url} in a browser; Ctrl-C ends the demo.")
             published.cancel()
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if running.polling.done():
@@ -95,7 +95,7 @@ async def _check_config(settings: Settings, key: ApiKey) -> int:
     exporter = Exporter(settings, key, clock=SystemClock())
     exporter.open_access()
     await exporter.http.aclose()
-    return show("the configuration is valid")
+    return print_result("the configuration is valid")
 
 
 async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock) -> int:
@@ -116,17 +116,17 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
     snapshot = exporter.exposition.snapshot
     if outcome.reason or snapshot is None:
         if output == "json":
-            show(failure_document(outcome, asked))
+            print_result(failure_document(outcome, asked))
         else:
-            say(failure(outcome, asked))
+            print_error(failure(outcome, asked))
         return 1
     unread = exporter.poller.step_metrics.errors
     if output == "json":
-        return show(document(snapshot, asked, [str(error) for error in unread]))
-    code = show(_table(snapshot, asked, clock.time(), in_full=output == "wide"))
+        return print_result(document(snapshot, asked, [str(error) for error in unread]))
+    code = print_result(_table(snapshot, asked, clock.time(), in_full=output == "wide"))
     if unread:
         models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
-        say(f"step metrics of {models} could not be read: {unread[0]}")
+        print_error(f"step metrics of {models} could not be read: {unread[0]}")
     return code
 
 
@@ -161,25 +161,25 @@ async def _history(
         try:
             listed = (await exporter.client.list_models()).models
         except ApiError as error:
-            say(f"cannot list the models of {asked}: {error.message}\n  what to do: {error.advice}")
+            print_error(f"cannot list the models of {asked}: {error.message}\n  what to do: {error.advice}")
             return 1
         models = [model for model in listed if not command.operands or model.id in command.operands]
         unknown = set(command.operands) - {model.id for model in models}
         for model_id in sorted(unknown):
-            say(f"{asked} lists no model {model_id}")
+            print_error(f"{asked} lists no model {model_id}")
         try:
             done = await _written(exporter, models, command.flags.get("--output"), wanted)
         except ApiError as error:
-            say(f"the history is not complete: {error.message}\n  what to do: {error.advice}")
+            print_error(f"the history is not complete: {error.message}\n  what to do: {error.advice}")
             return 1
         except OSError as error:
-            say(f"the history cannot be written: {error.strerror or error}")
+            print_error(f"the history cannot be written: {error.strerror or error}")
             return 1
     for model_id, count in done.left_out.items():
         say(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
     for model_id, failure_ in done.errors.items():
-        say(f"the steps of {model_id} could not be read: {failure_.message}")
-    say(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models")
+        print_error(f"the steps of {model_id} could not be read: {failure_.message}")
+    print_error(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models")
     return int(bool(done.errors or unknown))
 
 
@@ -203,7 +203,7 @@ def dashboards(command: Command) -> int:
         written = write_dashboards(folder)
     except OSError as error:
         raise SettingsError(f"{folder}: {error.strerror or error}") from None
-    return show("\n".join(map(str, written)))
+    return print_result("\n".join(map(str, written)))
 
 
 def rules(command: Command) -> int:
@@ -215,13 +215,13 @@ def rules(command: Command) -> int:
     except RulesError as error:
         raise SettingsError(f"--values: {error}" if given else str(error)) from None
     if not command.operands:
-        return show(content.rstrip("\n"))
+        return print_result(content.rstrip("\n"))
     file = Path(command.operands[0])
     try:
         file.write_text(content, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror or error}") from None
-    return show(str(file))
+    return print_result(str(file))
 
 
 def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> str:

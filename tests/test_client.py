@@ -25,7 +25,7 @@ from exporter.cohere.client import (
 )
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
-from exporter.errors import ApiError, PaginationLimitExceeded, Gone, InvalidResponse
+from exporter.errors import ApiError, Gone, InvalidResponse, PaginationLimitExceeded
 from exporter.model import TrainingProgress
 from tests.clients import open_client
 from tests.conftest import FakeClock, settle
