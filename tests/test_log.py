@@ -352,7 +352,7 @@ def test_lines_that_were_lost_are_counted_once_lines_are_taken_again(format: str
 
     lines = [PARSE[format](line) for line in stream.getvalue().splitlines(keepends=True)]
     assert [line["msg"] for line in lines] == [
-        "3 lines of the log were lost: nobody took them",
+        "3 log lines dropped: stderr is not being read",
         "written",
         "written",
     ]

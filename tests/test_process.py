@@ -370,7 +370,7 @@ async def recovers(reader: int) -> bool:
     os.set_blocking(reader, False)
     text = ""
     async with asyncio.timeout(10):
-        while not re.search(r"level=warn msg=\"\d+ lines of the log were lost: [^\n]*\n.*\n", text):
+        while not re.search(r"level=warn msg=\"\d+ log lines dropped: [^\n]*\n.*\n", text):
             with suppress(BlockingIOError):
                 text += os.read(reader, 65_536).decode()
             await asyncio.sleep(0.02)

@@ -3,7 +3,7 @@
 Every record passes here, those of libraries too. Whatever it carries - newlines, quotes, terminal escapes,
 control characters, lone surrogates, all of which a foreign API may send - it stays one line that parses back
 and forges no other, every secret in it reads `[redacted]`, and a stream that fails never fails the program:
-the lines it did not take are lost, and how many were is said once it takes lines again.
+the lines it did not take are dropped and counted, and the count is logged once it takes lines again.
 """
 
 import json
@@ -92,33 +92,33 @@ def _formatter(render: Processor, secrets: Callable[[], Iterable[str]]) -> loggi
 
 
 class _Handler(logging.Handler):
-    """Writes lines; one that cannot be written is lost and counted, and the program goes on."""
+    """Writes lines; one that cannot be written is dropped and counted, and the program goes on."""
 
     def __init__(self, stream: Stream, *, with_priority: bool) -> None:
         super().__init__()
         self._stream = stream
         self._with_priority = with_priority
-        self._lost = 0
+        self._dropped = 0
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
         return (journal.priority(record.levelno) if self._with_priority else "") + super().format(record)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, and before it how many were lost since the last one."""
+        """Write the record, and before it how many were dropped since the last one."""
         try:
             line = self.format(record)
-            if self._lost:
-                line = f"{self.format(_loss(self._lost))}\n{line}"
+            if self._dropped:
+                line = f"{self.format(_loss(self._dropped))}\n{line}"
             self._stream.write(line + "\n")
-            self._lost = 0
+            self._dropped = 0
         except Exception:  # noqa: BLE001 - there is nowhere left to say so
-            self._lost += 1
+            self._dropped += 1
 
 
 def _loss(lines: int) -> logging.LogRecord:
-    words = "lines of the log were lost: nobody took them"
-    return logging.LogRecord(__name__, logging.WARNING, "", 0, f"{lines} {words}", None, None)
+    text = f"{lines} log lines dropped: stderr is not being read"
+    return logging.LogRecord(__name__, logging.WARNING, "", 0, text, None, None)
 
 
 class _TracebackOnce:
