@@ -28,7 +28,7 @@ from exporter.cohere.tls import (
 )
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import REJECTED_KINDS
-from exporter.exposition import Exposition, Live
+from exporter.exposition import Exposition, SelfMetrics
 from exporter.exposition.steps import StepExposition
 from exporter.families import PROGRESS_FAMILIES, STEP_FAMILIES
 from exporter.model import Snapshot, StepRows
@@ -157,7 +157,7 @@ class Exporter:
         )
         self.exposition = Exposition(
             is_fresh=self.poller.schedule.freshness.is_fresh,
-            own=Live(self.telemetry.registry, clock).page,
+            own=SelfMetrics(self.telemetry.registry, clock).render,
             exclude=exclude,
             worker=worker,
         )
@@ -210,7 +210,7 @@ class Exporter:
             in_flight = InFlight()
             views = create_views(
                 in_flight=in_flight,
-                scrape=self.exposition.page,
+                scrape=self.exposition.chunks,
                 scrape_steps=self.steps.chunks if self._settings.training.steps_window else None,
                 overview=self.overview,
                 is_healthy=lambda: not polling.done(),

@@ -359,7 +359,7 @@ class Life:
         return self.clock.monotonic() - START
 
     def live(self) -> "Life":
-        """Live through the world."""
+        """SelfMetrics through the world."""
         random.seed(0)  # the jitter of two lives is one
         # A long world need not look at the key each second.
         looks = patch("exporter.polling.poller.KEY_CHECK_INTERVAL", max(self.world.lasts / 1000, 1.0))
@@ -475,7 +475,7 @@ class Life:
     def look(self) -> None:
         """Scrape."""
         poller = self.exporter.poller
-        page = b"".join(self.exporter.exposition.page(Format.TEXT)).decode()
+        page = b"".join(self.exporter.exposition.chunks(Format.TEXT)).decode()
         next_at = poller.next_poll_at
         self.looks.append(
             Look(

@@ -249,8 +249,8 @@ def test_a_fleet_has_the_series_that_it_says(kind: str) -> None:
     rows = {model: read_steps(body, reject).items for model, body in fleet.steps().items()}
     models = [model for page_ in fleet.pages(0) for model in read_models(page_, reject).items]
     states = tuple(ModelState(model, latest(rows[model.id], limit=50)) for model in models)
-    block = Renderer(FAMILIES).render(Snapshot(states=states, status_counts={}))
-    text = b"".join(block.page(b"", gzipped=False)).decode()
+    payload = Renderer(FAMILIES).render(Snapshot(states=states, status_counts={}))
+    text = b"".join(payload.chunks(b"", gzipped=False)).decode()
     assert len(re.findall(r"^cohere_finetuned_model_\w+\{", text, re.MULTILINE)) == fleet.series
 
 

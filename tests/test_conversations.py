@@ -439,8 +439,8 @@ class Conversations(RuleBasedStateMachine):
         assert not self.errors, self.errors
 
     def _page(self, format_: Format) -> str:
-        plain = b"".join(self.exporter.exposition.page(format_))
-        assert gzip.decompress(b"".join(self.exporter.exposition.page(format_, True))) == plain
+        plain = b"".join(self.exporter.exposition.chunks(format_))
+        assert gzip.decompress(b"".join(self.exporter.exposition.chunks(format_, True))) == plain
         return plain.decode()
 
     def check_models(self, found: Series) -> None:

@@ -20,8 +20,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import exporter.exposition
-from exporter.exposition import Exposition, Format, Live, render
-from exporter.exposition.block import Block, Piece
+from exporter.exposition import Exposition, Format, SelfMetrics, render
+from exporter.exposition.payload import Chunk, Payload
 from exporter.families import FAMILIES, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
 from exporter.polling.freshness import Freshness
@@ -85,7 +85,7 @@ def telemetry() -> Telemetry:
 
 def page(subject: Exposed, format_: Format, live: bytes = b"", *, gzipped: bool = False) -> bytes:
     subject.live = live
-    return b"".join(subject.page(format_, gzipped))
+    return b"".join(subject.chunks(format_, gzipped))
 
 
 def families_on(text: bytes) -> list[str]:
@@ -249,19 +249,19 @@ def inflate(member: bytes) -> bytes:
 @example(plains=[b"", b"x", b""], rest=b"")
 @example(plains=[b"cohere " * 30_000, b"cohere " * 20_000], rest=b"cohere " * 30_000)
 def test_any_page_is_one_gzip_member(plains: list[bytes], rest: bytes) -> None:
-    block = Block(map(Piece, plains))
+    payload = Payload(map(Chunk, plains))
     whole = b"".join(plains) + rest
-    member = b"".join(block.page(rest, gzipped=True))
+    member = b"".join(payload.chunks(rest, gzipped=True))
     assert inflate(member) == whole
     assert gzip.decompress(member) == whole
-    assert b"".join(block.page(rest, gzipped=False)) == whole
+    assert b"".join(payload.chunks(rest, gzipped=False)) == whole
 
 
 @given(plain=st.binary(max_size=200), rests=st.lists(st.binary(max_size=200), max_size=4))
 def test_a_block_serves_any_number_of_pages(plain: bytes, rests: list[bytes]) -> None:
-    block = Block([Piece(plain)])
+    payload = Payload([Chunk(plain)])
     for rest in rests:
-        assert inflate(b"".join(block.page(rest, gzipped=True))) == plain + rest
+        assert inflate(b"".join(payload.chunks(rest, gzipped=True))) == plain + rest
 
 
 @pytest.mark.slow
@@ -302,27 +302,27 @@ async def test_an_unchanged_snapshot_is_not_rendered_again(
 ) -> None:
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
-    *first, _ = subject.page(format_, gzipped)
+    *first, _ = subject.chunks(format_, gzipped)
     await subject.publish(fleet(replace(MODEL), progress=replace(PROGRESS)))
     subject.live = b"live\n"
-    *second, _ = subject.page(format_, gzipped)
+    *second, _ = subject.chunks(format_, gzipped)
     assert list(map(id, second)) == list(map(id, first))
 
 
 async def test_scrapes_of_one_page_share_its_bytes(clock: FakeClock) -> None:
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
-    assert subject.page(Format.TEXT, gzipped=True) is subject.page(Format.TEXT, gzipped=True)
+    assert subject.chunks(Format.TEXT, gzipped=True) is subject.chunks(Format.TEXT, gzipped=True)
 
 
 async def test_no_page_keeps_a_snapshot_that_is_no_longer_served(clock: FakeClock) -> None:
     subject = exposition(clock)
     await subject.publish(SNAPSHOT)
     page(subject, Format.TEXT)
-    block = weakref.ref(subject._block)
+    payload = weakref.ref(subject._payload)
     await subject.publish(fleet())
     gc.collect()
-    assert block() is None
+    assert payload() is None
 
 
 async def test_two_that_are_published_at_once_are_served_in_their_order(clock: FakeClock) -> None:
@@ -350,14 +350,14 @@ async def test_two_that_are_published_at_once_are_served_in_their_order(clock: F
 
 async def test_the_exporter_s_own_metrics_are_a_second_old_at_most(clock: FakeClock) -> None:
     counts = telemetry()
-    live = Live(counts.registry, clock)
-    first = live.page(Format.TEXT)
+    live = SelfMetrics(counts.registry, clock)
+    first = live.render(Format.TEXT)
     counts.polls.inc()
     await clock.advance(1.0)
-    assert live.page(Format.TEXT) is first
-    assert live.page(Format.OPENMETRICS).count(b"cohere_exporter_polls_total 1.0") == 1
+    assert live.render(Format.TEXT) is first
+    assert live.render(Format.OPENMETRICS).count(b"cohere_exporter_polls_total 1.0") == 1
     await clock.advance(0.001)
-    assert live.page(Format.TEXT).count(b"cohere_exporter_polls_total 1.0") == 1
+    assert live.render(Format.TEXT).count(b"cohere_exporter_polls_total 1.0") == 1
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ async def rendered(name: str, format_: Format) -> bytes:
     others = re.compile(rf"(?!{name}$).*")
     exposition = Exposition(is_fresh=lambda _: True, exclude=others)
     await exposition.publish(FLEET)
-    return b"".join(exposition.page(format_))
+    return b"".join(exposition.chunks(format_))
 
 
 def test_the_table_is_the_contract() -> None:

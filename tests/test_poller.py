@@ -504,7 +504,7 @@ async def test_families_end_when_the_api_fails_for_long_and_come_back_with_it(cl
     )
 
     def families() -> bytes:
-        return b"".join(exposition.page(Format.TEXT))
+        return b"".join(exposition.chunks(Format.TEXT))
 
     await poller.poll()
     before = families()

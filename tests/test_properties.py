@@ -88,9 +88,9 @@ async def poll(answer: Answer, polls: int = 2) -> Seen:
                 await poller.finish()
                 seen.reasons.append(outcome.reason)
                 assert not (outcome.reason is None and outcome.message)
-                pages = {format_: b"".join(exposition.page(format_)).decode() for format_ in Format}
+                pages = {format_: b"".join(exposition.chunks(format_)).decode() for format_ in Format}
                 seen.pages.append(pages)
-                *block, _ = exposition.page(Format.TEXT)
+                *block, _ = exposition.chunks(Format.TEXT)
                 seen.blocks.append(block)
         seen.log = repr((lines, outcome))
     return seen

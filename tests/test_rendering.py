@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.exposition.block import Block
+from exporter.exposition.payload import Payload
 from exporter.exposition.rendering import GROUP, Renderer
 from exporter.families import FAMILIES, ModelFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot
@@ -19,8 +19,8 @@ def fleet(*ids: int, name: str = "") -> Snapshot:
     return Snapshot(states=tuple(states), status_counts={})
 
 
-def plain(block: Block) -> bytes:
-    return b"".join(block.page(b"", gzipped=False))
+def plain(payload: Payload) -> bytes:
+    return b"".join(payload.chunks(b"", gzipped=False))
 
 
 class Asked:
@@ -64,9 +64,9 @@ def test_only_groups_that_changed_are_rendered(changed: Snapshot, rendered: int)
     renderer = Renderer([asked.family])
     renderer.render(FLEET)
     assert asked.count() == 3 * GROUP
-    block = renderer.render(changed)
+    payload = renderer.render(changed)
     assert asked.count() == rendered
-    assert plain(block) == plain(Renderer([asked.family]).render(changed))
+    assert plain(payload) == plain(Renderer([asked.family]).render(changed))
 
 
 def test_the_newest_model_is_written_first() -> None:

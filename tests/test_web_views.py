@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 class Exporter:
     """What stands behind the pages: answers as its fields say and remembers what it was asked."""
 
-    pieces: Sequence[bytes] = (b"snapshot\n", b"live\n")
+    chunks: Sequence[bytes] = (b"snapshot\n", b"live\n")
     healthy: bool = True
     ready: bool = True
     scrapes: list[tuple[Format, bool]] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Exporter:
 
     def _scrape(self, fmt: Format, gzipped: bool) -> Sequence[bytes]:
         self.scrapes.append((fmt, gzipped))
-        return self.pieces
+        return self.chunks
 
     def _overview(self) -> Overview:
         self.overviews += 1
@@ -108,7 +108,7 @@ async def test_a_scrape_that_waits_for_its_page_holds_up_no_other(exporter: Expo
 
     async def scrape_steps(fmt: Format, gzipped: bool) -> Sequence[bytes]:
         await rendered.wait()
-        return exporter.pieces
+        return exporter.chunks
 
     async with client_of(exporter.app(scrape_steps=scrape_steps)) as client:
         steps = asyncio.create_task(client.get("/metrics/steps"))
@@ -248,8 +248,8 @@ def test_the_chunks_are_sent_as_they_are_and_their_head_is_made_once(exporter: E
     view = exporter.app()
     first, second = at_once(view), at_once(view)
     assert first is second
-    assert first.chunks is exporter.pieces
-    exporter.pieces = (b"other\n",)
+    assert first.chunks is exporter.chunks
+    exporter.chunks = (b"other\n",)
     assert at_once(view).encode(closing=False, with_body=True)[1:] == [b"other\n"]
 
 
@@ -288,12 +288,12 @@ async def test_a_scrape_is_in_flight_until_its_client_has_taken_or_left_it(
     exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporter.web.limits.LENIENCE", 60.0)  # on a busy machine the client lags for longer
-    exporter.pieces = (bytes(20_000_000),)
+    exporter.chunks = (bytes(20_000_000),)
     async with client_of(exporter.app(max_requests=1), in_flight=exporter.in_flight) as client:
         async with client.stream("GET", "/metrics") as first:
             assert first.status_code == 200
             assert (await client.get("/metrics")).status_code == 503
-        exporter.pieces = (b"small\n",)
+        exporter.chunks = (b"small\n",)
         await until(lambda: True)
         async with client.stream("GET", "/metrics") as second:
             await second.aread()

@@ -1,8 +1,8 @@
 """Snapshot and table → the bytes of /metrics.
 
 A snapshot is rendered once, in a thread, and swapped in whole, so a scrape finds its bytes ready: it never
-waits for a poll or a rendering and never sees half of either. One block of bytes serves both formats. What
-ends a page, the exporter's own metrics, continues the text, and continues the gzip member too.
+waits for a poll or a rendering and never sees half of either. One payload serves both formats. The exporter's
+own metrics, rendered at each scrape, continue the text and continue the gzip member too.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from exporter.clock import Clock
-from exporter.exposition.block import Block
 from exporter.exposition.formats import Format
+from exporter.exposition.payload import Payload
 from exporter.exposition.rendering import Renderer
 from exporter.families import FAMILIES
 from exporter.model import Snapshot
 from exporter.runtime.worker import Worker
 
-__all__ = ["Exposition", "Format", "Live", "render"]
+__all__ = ["Exposition", "Format", "SelfMetrics", "render"]
 
 SHARED_FOR = 1.0  # seconds
 
@@ -39,7 +39,7 @@ def render(collector: Collector, format_: Format) -> bytes:
     return _GENERATORS[format_](collector)
 
 
-class Live:
+class SelfMetrics:
     """The exporter's own metrics, rendered when asked for; scrapes within a second share one rendering."""
 
     def __init__(self, collector: Collector, clock: Clock) -> None:
@@ -47,31 +47,31 @@ class Live:
         self._clock = clock
         self._rendered: dict[Format, tuple[float, bytes]] = {}
 
-    def page(self, format_: Format) -> bytes:
+    def render(self, format_: Format) -> bytes:
         """Return a whole exposition, at most a second old."""
         now = self._clock.monotonic()
-        at, page = self._rendered.get(format_, (-math.inf, b""))
+        at, text = self._rendered.get(format_, (-math.inf, b""))
         if now - at > SHARED_FOR:
-            page = render(self._collector, format_)
-            self._rendered[format_] = now, page
-        return page
+            text = render(self._collector, format_)
+            self._rendered[format_] = now, text
+        return text
 
 
-_NOTHING = Block(())
+_NOTHING = Payload(())
 
 
-class _Page(NamedTuple):
-    """A page, and the two parts that it was made of."""
+class _Rendered(NamedTuple):
+    """An exposition, and the two parts that it was made of."""
 
-    block: Block
-    live: bytes
-    pieces: Sequence[bytes]
+    payload: Payload
+    own: bytes
+    chunks: Sequence[bytes]
 
 
 class Exposition:
     """Holds the last good snapshot, rendered; gives none of it once `is_fresh` of its `listed_at` is False.
 
-    `own` gives the exporter's own metrics in a format, which end each page.
+    `own` returns the exporter's own metrics in a format; they end each exposition.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Exposition:
         families = [family for family in FAMILIES if not (exclude and exclude.fullmatch(family.name))]
         self._renderer = Renderer(families)
         self._snapshot: Snapshot | None = None
-        self._block = _NOTHING
-        self._pages: dict[tuple[Format, bool], _Page] = {}
+        self._payload = _NOTHING
+        self._rendered: dict[tuple[Format, bool], _Rendered] = {}
         self._publishing = asyncio.Lock()
 
     @property
@@ -101,22 +101,22 @@ class Exposition:
         """Serve `snapshot` from now on; one that says nothing new is not rendered again."""
         async with self._publishing:  # first come, first served: the newest is published last
             # To compare two large fleets takes a while, too.
-            self._block = await self._worker(self._rendered, snapshot)
+            self._payload = await self._worker(self._render, snapshot)
             self._snapshot = snapshot
-            self._pages.clear()  # else a page that nobody asks for again would keep its snapshot
+            self._rendered.clear()  # else one that nobody asks for again would keep its snapshot
 
-    def page(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
-        """Return the pieces of a whole page."""
-        live = self._own(format_)
-        block = self._block if self._is_shown() else _NOTHING
-        page = self._pages.get((format_, gzipped))
-        if page is None or page.block is not block or page.live is not live:
-            page = _Page(block, live, block.page(live, gzipped=gzipped))
-            self._pages[format_, gzipped] = page
-        return page.pieces
+    def chunks(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
+        """Return the whole exposition in chunks."""
+        own = self._own(format_)
+        payload = self._payload if self._is_shown() else _NOTHING
+        ready = self._rendered.get((format_, gzipped))
+        if ready is None or ready.payload is not payload or ready.own is not own:
+            ready = _Rendered(payload, own, payload.chunks(own, gzipped=gzipped))
+            self._rendered[format_, gzipped] = ready
+        return ready.chunks
 
-    def _rendered(self, snapshot: Snapshot) -> Block:
-        return self._block if snapshot == self._snapshot else self._renderer.render(snapshot)
+    def _render(self, snapshot: Snapshot) -> Payload:
+        return self._payload if snapshot == self._snapshot else self._renderer.render(snapshot)
 
     def _is_shown(self) -> bool:
         return self._snapshot is not None and self._is_fresh(self._snapshot.listed_at)

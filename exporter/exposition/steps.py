@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.clock import Clock
-from exporter.exposition.block import Block, Piece
 from exporter.exposition.formats import Format
 from exporter.exposition.lines import head, identity, milliseconds, step_lines
-from exporter.families import STEP_FAMILIES, StepFamily
+from exporter.exposition.payload import Chunk, Payload
+from exporter.families import STEP_FAMILIES
 from exporter.model import StepRow, StepRows
 from exporter.runtime.worker import Worker
 
@@ -30,7 +30,7 @@ OLDEST = 5 * 3600.0  # seconds
 AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
 _END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
-_NOTHING = Block(())
+_NOTHING = Payload(())
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +71,7 @@ class StepExposition:
         self._size = 0
         self._revision = self._shown_revision = 0  # of the arrivals
         self._offered_until = -math.inf
-        self._blocks: dict[Format, Block] = {}
+        self._payloads: dict[Format, Payload] = {}
         self._rendering = asyncio.Lock()
 
     def offer(self, new: StepRows) -> None:
@@ -103,16 +103,16 @@ class StepExposition:
 
     async def chunks(self, format_: Format, gzipped: bool = False) -> Sequence[bytes]:
         """Return the exposition in chunks; it is empty once the newest rows were offered for long enough."""
-        if format_ not in self._blocks:
+        if format_ not in self._payloads:
             async with self._rendering:  # from now on `publish` keeps it up to date
-                if format_ not in self._blocks:
-                    self._blocks[format_] = await self._rendered(tuple(self._arrivals), format_)
-        block = self._blocks[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
-        return block.page(_END[format_], gzipped=gzipped)
+                if format_ not in self._payloads:
+                    self._payloads[format_] = await self._rendered(tuple(self._arrivals), format_)
+        payload = self._payloads[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
+        return payload.chunks(_END[format_], gzipped=gzipped)
 
     async def _show(self) -> None:
         revision, arrivals = self._revision, tuple(self._arrivals)
-        self._blocks = {format_: await self._rendered(arrivals, format_) for format_ in self._blocks}
+        self._payloads = {format_: await self._rendered(arrivals, format_) for format_ in self._payloads}
         self._shown_revision, now = revision, self._clock.monotonic()
         for arrival in arrivals:
             arrival.shown_at = min(arrival.shown_at, now)
@@ -135,23 +135,22 @@ class StepExposition:
         self._size -= arrival.size
         return arrival
 
-    async def _rendered(self, arrivals: Sequence[_Arrival], format_: Format) -> Block:
+    async def _rendered(self, arrivals: Sequence[_Arrival], format_: Format) -> Payload:
         return await self._worker(self._render, arrivals, format_)
 
-    def _render(self, arrivals: Iterable[_Arrival], format_: Format) -> Block:
+    def _render(self, arrivals: Iterable[_Arrival], format_: Format) -> Payload:
         runs: dict[str, list[StepRow]] = {}
         for arrival in arrivals:
             runs.setdefault(arrival.labels, []).extend(arrival.rows)
         for labels, rows in runs.items():
             runs[labels] = in_time(rows)
-        return Block(Piece(part) for family in self._families for part in self._parts(family, runs, format_))
+        return Payload(map(Chunk, self._lines(runs, format_)))
 
-    def _parts(
-        self, family: StepFamily, runs: Mapping[str, Sequence[StepRow]], format_: Format
-    ) -> Iterator[bytes]:
-        yield head(family)
-        for labels, rows in runs.items():
-            yield step_lines(family, labels, rows, format_)
+    def _lines(self, runs: Mapping[str, Sequence[StepRow]], format_: Format) -> Iterator[bytes]:
+        for family in self._families:
+            yield head(family)
+            for labels, rows in runs.items():
+                yield step_lines(family, labels, rows, format_)
 
 
 def in_time(rows: Iterable[StepRow]) -> list[StepRow]:

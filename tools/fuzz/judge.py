@@ -105,10 +105,10 @@ def rendering(states: Iterable[ModelState]) -> None:
     states = tuple(states)
     counts = Counter(state.model.status for state in states)
     snapshot = Snapshot(states=states, status_counts=counts)
-    block = Renderer(FAMILIES).render(snapshot)
-    page = b"".join(block.page(_END, gzipped=False))
+    payload = Renderer(FAMILIES).render(snapshot)
+    page = b"".join(payload.chunks(_END, gzipped=False))
     assert page == generate_latest(Collected(snapshot, steps=True)) + _END
-    assert gzip.decompress(b"".join(block.page(_END, gzipped=True))) == page
+    assert gzip.decompress(b"".join(payload.chunks(_END, gzipped=True))) == page
     series = Counter(
         (sample.name, *sorted(sample.labels.items()))
         for family in parse_openmetrics(page.decode())  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""Bytes that begin a page, ready plain and as the beginning of a gzip member.
+"""The rendered part of an exposition, ready plain and as the beginning of a gzip member.
 
 A gzip member may hold any number of deflate blocks (RFC 1951), and its checksum can be carried on (RFC 1952).
-So pieces compressed one by one stand in one member, a large piece that stays as it was is not compressed
-again, and the member goes on with whatever ends the page.
+So chunks are compressed one by one, a large one that has not changed is not compressed again, and the member
+goes on with whatever ends the exposition.
 """
 
 import struct
@@ -16,32 +16,32 @@ _LEVEL = 6
 _SMALL = 32 * 1024  # bytes, the length of deflate's memory: alone, less than that would compress badly
 
 
-class Piece:
-    """Some bytes, plain and, once they were asked for, deflated."""
+class Chunk:
+    """Some bytes, plain and, once asked for, deflated."""
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
 
     @cached_property
     def deflated(self) -> bytes:
-        """Deflate blocks that end at a byte's end and lean on nothing before them."""
+        """Deflate blocks that end on a byte boundary and refer to nothing before them."""
         return _deflate(self.plain, zlib.Z_SYNC_FLUSH)
 
 
-class Block:
-    """Pieces, one after the other."""
+class Payload:
+    """Chunks in their order, plain and gzipped."""
 
-    def __init__(self, pieces: Iterable[Piece]) -> None:
-        merged = list(_merged(pieces))
-        self._plain = tuple(piece.plain for piece in merged)
-        self._gzipped = b"".join((_HEADER, *(piece.deflated for piece in merged)))
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        merged = list(_merged(chunks))
+        self._plain = tuple(chunk.plain for chunk in merged)
+        self._gzipped = b"".join((_HEADER, *(chunk.deflated for chunk in merged)))
         self._size = sum(map(len, self._plain))
         self._checksum = 0
         for plain in self._plain:
             self._checksum = zlib.crc32(plain, self._checksum)
 
-    def page(self, rest: bytes, *, gzipped: bool) -> Sequence[bytes]:
-        """Return the pieces of the page that this block and `rest` make together."""
+    def chunks(self, rest: bytes, *, gzipped: bool) -> Sequence[bytes]:
+        """Return the chunks of the exposition that `rest` completes."""
         if not gzipped:
             return *self._plain, rest
         size = (self._size + len(rest)) & 0xFFFF_FFFF
@@ -49,11 +49,11 @@ class Block:
         return self._gzipped, _deflate(rest, zlib.Z_FINISH) + trailer
 
 
-def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Join small pieces that stand side by side; give large ones as they are."""
-    for is_small, run in groupby(pieces, key=lambda piece: len(piece.plain) < _SMALL):
+def _merged(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Join neighbouring small chunks; yield large ones as they are."""
+    for is_small, run in groupby(chunks, key=lambda chunk: len(chunk.plain) < _SMALL):
         if is_small:
-            yield Piece(b"".join(piece.plain for piece in run))
+            yield Chunk(b"".join(chunk.plain for chunk in run))
         else:
             yield from run
 
