@@ -1,4 +1,4 @@
-"""The composition root: builds the rooms, joins them, starts and stops them in order.
+"""The composition root: builds the parts, joins them, starts and stops them in order.
 
 The only module that sees both the API's side and the pages' side; what the program does with them stands in
 `commands`.

@@ -25,8 +25,8 @@ _TIMES = ("created_at", "updated_at", "completed_at", "last_used", "step_at")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which API was asked."""
+class ApiAddress:
+    """The API that was polled, in words."""
 
     url: str
     simulated: bool = False
@@ -35,25 +35,27 @@ class Asked:
         return "the simulated API" if self.simulated else self.url
 
 
-def table(snapshot: Snapshot, asked: Asked, now: float, *, room: int | None, colour: bool = False) -> str:
+def table(
+    snapshot: Snapshot, address: ApiAddress, now: float, *, max_width: int | None, colour: bool = False
+) -> str:
     """Return the models, failed ones first, and a line that counts them.
 
-    `now` is in Unix seconds; `room` is the width to fit into, None for all columns in full.
+    `now` is in Unix seconds; `max_width` is the width to fit into, None for all columns in full.
     """
     states = by_urgency(snapshot.states)
     if not states:
-        return _summary(snapshot, asked, room)
-    header, *rows = lines(fit(_columns(states, now, room), room))
+        return _summary(snapshot, address, max_width)
+    header, *rows = lines(fit(_columns(states, now, max_width), max_width))
     if colour:
         header = [_paint("1", cell) for cell in header]
         rows = [
             [_paint(_PAINTS[tone(state.model.status)], row[0]), *row[1:]]
             for state, row in zip(states, rows, strict=True)
         ]
-    return "\n".join([*map(join, (header, *rows)), "", _summary(snapshot, asked, room)])
+    return "\n".join([*map(join, (header, *rows)), "", _summary(snapshot, address, max_width)])
 
 
-def document(snapshot: Snapshot, asked: Asked, unread: Sequence[str]) -> str:
+def document(snapshot: Snapshot, address: ApiAddress, unread: Sequence[str]) -> str:
     """Return the models as JSON: names as the API has them, what it did not give is absent."""
     models = []
     for state in snapshot.states:
@@ -63,7 +65,7 @@ def document(snapshot: Snapshot, asked: Asked, unread: Sequence[str]) -> str:
         models.append(model)
     return _json(
         {
-            "api": _api(asked),
+            "api": _api(address),
             "models": models,
             "statuses": dict(snapshot.status_counts),
             "dropped": snapshot.dropped,
@@ -72,26 +74,26 @@ def document(snapshot: Snapshot, asked: Asked, unread: Sequence[str]) -> str:
     )
 
 
-def failure(outcome: PollOutcome, asked: Asked) -> str:
+def failure(outcome: PollOutcome, address: ApiAddress) -> str:
     """Return a few lines: that the API cannot be polled, why not, and what to do about it."""
     return (
-        f"cannot poll {asked}: {printable(outcome.message)}"
+        f"cannot poll {address}: {printable(outcome.message)}"
         f"\n  reason:     {outcome.reason}"
         f"\n  what to do: {outcome.advice}"
     )
 
 
-def failure_document(outcome: PollOutcome, asked: Asked) -> str:
+def failure_document(outcome: PollOutcome, address: ApiAddress) -> str:
     """Return the failure as JSON."""
     error = {"reason": outcome.reason, "message": outcome.message, "advice": outcome.advice}
-    return _json({"api": _api(asked), "error": error})
+    return _json({"api": _api(address), "error": error})
 
 
-def _api(asked: Asked) -> dict[str, Any]:
-    return {"simulated": True} if asked.simulated else {"url": asked.url}
+def _api(address: ApiAddress) -> dict[str, Any]:
+    return {"simulated": True} if address.simulated else {"url": address.url}
 
 
-def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
+def _summary(snapshot: Snapshot, address: ApiAddress, max_width: int | None) -> str:
     bounded = bounded_counts(snapshot.status_counts)
     counted = [
         f"{bounded[status]} {shorten(short_status(status), LONGEST_STATUS)}"
@@ -101,17 +103,17 @@ def _summary(snapshot: Snapshot, asked: Asked, room: int | None) -> str:
     # A number stays on one line with its status.
     counts = re.sub(r"(^|, )(\d+) ", "\\1\\2\xa0", printable(", ".join(counted)))
     total = sum(snapshot.status_counts.values())
-    summary = f"{total} model{'' if total == 1 else 's'} at {asked}{': ' if counts else ''}{counts}"
+    summary = f"{total} model{'' if total == 1 else 's'} at {address}{': ' if counts else ''}{counts}"
     if snapshot.dropped:
         summary += f"; {snapshot.dropped} of them left out by --models.limit"
-    return (summary if room is None else fill(summary, room)).replace("\xa0", " ")
+    return (summary if max_width is None else fill(summary, max_width)).replace("\xa0", " ")
 
 
-def _columns(states: Sequence[ModelState], now: float, room: int | None) -> list[Column]:
+def _columns(states: Sequence[ModelState], now: float, max_width: int | None) -> list[Column]:
     models = [state.model for state in states]
     progress = [state.progress for state in states]
     metrics = [latest.metrics if latest else {} for latest in progress]
-    if room is None:
+    if max_width is None:
         shown = [_column("LATEST EVALUATION", [_written(given, sorted(given)) for given in metrics], 5)]
     else:
         shown = [
@@ -119,8 +121,8 @@ def _columns(states: Sequence[ModelState], now: float, room: int | None) -> list
             _column("EVAL SCORE", [_written(given, score_of(given)) for given in metrics], 4),
         ]
     ages = [_age(now - model.created_at) if model.created_at is not None else "" for model in models]
-    # A name is worth little without its status, for which a narrow terminal leaves room.
-    least_name = 14 if room is None else min(14, room - 12 - 2)
+    # A name is worth little without its status, for which a narrow terminal leaves space.
+    least_name = 14 if max_width is None else min(14, max_width - 12 - 2)
     return [
         _column("STATUS", [short_status(model.status) for model in models], 7, least=12),
         _column("NAME", [model.name for model in models], 8, least=least_name),

@@ -28,27 +28,27 @@ def width(text: str) -> int:
     return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def shorten(text: str, room: int) -> str:
+def shorten(text: str, max_width: int) -> str:
     """Return the text, its end replaced by `…` where it does not fit."""
-    if width(text) <= room:
+    if width(text) <= max_width:
         return text
     kept = ""
     for char in text:
-        if width(kept + char) > room - 1:
+        if width(kept + char) > max_width - 1:
             break
         kept += char
     return f"{kept}…"
 
 
-def fit(columns: Sequence[Column], room: int | None) -> list[Column]:
-    """Return the columns that fit into `room` cells, shortened to it; all in full when it is None."""
+def fit(columns: Sequence[Column], max_width: int | None) -> list[Column]:
+    """Return the columns that fit into `max_width` cells, shortened to it; all in full when it is None."""
     kept = list(columns)
-    if room is None:
+    if max_width is None:
         return kept
-    while len(kept) > 1 and _needed([_least(column) for column in kept]) > room:
+    while len(kept) > 1 and _needed([_least(column) for column in kept]) > max_width:
         kept.remove(min(kept, key=lambda column: column.priority))
     widths = {column.header: _least(column) for column in kept}
-    spare = room - _needed(list(widths.values()))
+    spare = max_width - _needed(list(widths.values()))
     for column in sorted(kept, key=lambda column: -column.priority):
         more = max(min(spare, _natural(column) - widths[column.header]), 0)
         widths[column.header] += more

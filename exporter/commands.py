@@ -15,7 +15,7 @@ import structlog
 
 from exporter import __version__
 from exporter.app import Exporter, open_listeners, open_probe_listener
-from exporter.check import Asked, document, failure, failure_document, table
+from exporter.check import ApiAddress, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.demo import simulated_api
 from exporter.errors import ApiError
@@ -27,7 +27,7 @@ from exporter.runtime.files import replacing
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import print_error, print_result
-from exporter.runtime.tuning import favour_scrapes, give_back_large_blocks
+from exporter.runtime.tuning import give_back_large_blocks, tune_interpreter
 from exporter.settings import ApiKey, Command, Settings, SettingsError
 from exporter.shipped import read_values, write_dashboards
 
@@ -47,7 +47,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
         warn_of_access(settings, access.config)
     if simulated:
         log.warning("this is a demo: all data is simulated", speed=settings.demo.speed)
-    favour_scrapes()
+    tune_interpreter()
     give_back_large_blocks()
     stopping = stop_signal(asyncio.get_running_loop())
     manager = ServiceManager(os.environ)
@@ -111,19 +111,19 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
         outcome = await exporter.poller.poll()
         if outcome.reason is None:
             await exporter.poller.finish()
-    asked = Asked(settings.cohere.base_url, command.simulated)
+    address = ApiAddress(settings.cohere.base_url, command.simulated)
     output = command.flags.get("--output", "table")
     snapshot = exporter.exposition.snapshot
     if outcome.reason or snapshot is None:
         if output == "json":
-            print_result(failure_document(outcome, asked))
+            print_result(failure_document(outcome, address))
         else:
-            print_error(failure(outcome, asked))
+            print_error(failure(outcome, address))
         return 1
     unread = exporter.poller.step_metrics.errors
     if output == "json":
-        return print_result(document(snapshot, asked, [str(error) for error in unread]))
-    code = print_result(_table(snapshot, asked, clock.time(), in_full=output == "wide"))
+        return print_result(document(snapshot, address, [str(error) for error in unread]))
+    code = print_result(_table(snapshot, address, clock.time(), in_full=output == "wide"))
     if unread:
         models = "1 model" if len(unread) == 1 else f"{len(unread)} models"
         print_error(f"step metrics of {models} could not be read: {unread[0]}")
@@ -156,17 +156,17 @@ async def _history(
     settings: Settings, key: ApiKey, command: Command, wanted: dict[str, Any], clock: Clock
 ) -> int:
     exporter = Exporter(settings, key, clock=clock, simulated=command.simulated)
-    asked = Asked(settings.cohere.base_url, command.simulated)
+    address = ApiAddress(settings.cohere.base_url, command.simulated)
     async with exporter.http:
         try:
             listed = (await exporter.client.list_models()).models
         except ApiError as error:
-            print_error(f"cannot list the models of {asked}: {error.message}\n  what to do: {error.advice}")
+            print_error(f"cannot list the models of {address}: {error.message}\n  what to do: {error.advice}")
             return 1
         models = [model for model in listed if not command.operands or model.id in command.operands]
         unknown = set(command.operands) - {model.id for model in models}
         for model_id in sorted(unknown):
-            print_error(f"{asked} lists no model {model_id}")
+            print_error(f"{address} lists no model {model_id}")
         try:
             done = await _written(exporter, models, command.flags.get("--output"), wanted)
         except ApiError as error:
@@ -224,13 +224,13 @@ def rules(command: Command) -> int:
     return print_result(str(file))
 
 
-def _table(snapshot: Snapshot, asked: Asked, now: float, *, in_full: bool) -> str:
+def _table(snapshot: Snapshot, address: ApiAddress, now: float, *, in_full: bool) -> str:
     is_terminal = sys.stdout.isatty()
     # What a program reads is not shortened, unless COLUMNS asks for it.
     fits = not in_full and (is_terminal or bool(os.environ.get("COLUMNS")))
     colour = is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    room = shutil.get_terminal_size().columns if fits else None
-    return table(snapshot, asked, now, room=room, colour=colour)
+    max_width = shutil.get_terminal_size().columns if fits else None
+    return table(snapshot, address, now, max_width=max_width, colour=colour)
 
 
 def _warn_of_key(settings: Settings, key: ApiKey) -> None:

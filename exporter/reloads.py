@@ -67,5 +67,5 @@ class Reloads:
 def warn_of_access(settings: Settings, config: WebConfig) -> None:
     """Say what in the web configuration is not as whoever wrote it may think."""
     local = all(address.host in LOOPBACK for address in settings.web.listen_address)
-    for remark in config.remarks(local=local):
-        log.warning("web configuration", remark=remark)
+    for warning in config.warnings(local=local):
+        log.warning("web configuration", warning=warning)

@@ -26,7 +26,7 @@ _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Telemetry:
-    """Counts what the other rooms report; `registry` renders it.
+    """Counts what the other packages report; `registry` renders it.
 
     `calls_left` gives the calls left of the month's quota, None where there is none; `next_poll_at` gives
     when the next poll begins, in Unix seconds, 0 before the first has ended; `interval` and `stale_after`

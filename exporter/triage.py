@@ -63,12 +63,12 @@ def statuses_by_urgency(statuses: Iterable[str]) -> list[str]:
 
 
 def loss_of(metrics: Mapping[str, float]) -> Sequence[str]:
-    """Return the name of the loss to show where there is room for one; empty when there is none."""
+    """Return the name of the loss to show where only one fits; empty when there is none."""
     return _first(name for name in metrics if _LOSS_LIKE.fullmatch(name))
 
 
 def score_of(metrics: Mapping[str, float]) -> Sequence[str]:
-    """Return the name of the score, of which more is better, to show where there is room for one."""
+    """Return the name of the score, of which more is better, to show where only one fits."""
     return _first(name for name in metrics if not _LOSS_LIKE.fullmatch(name))
 
 

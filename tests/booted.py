@@ -41,7 +41,7 @@ class System:
         self.pid = pid
 
     async def run(self, script: str, stdin: str = "", folder: str = "/") -> tuple[int, str]:
-        """Run a script in the system, as root; give its exit code and what it printed."""
+        """Run a script in the system, as root; return its exit code and what it printed."""
         process = await asyncio.create_subprocess_exec(
             *self._enter("--all"),
             *("/bin/sh", "-ec", f"cd {folder}\n{script}"),
@@ -57,7 +57,7 @@ class System:
         return process.returncode, out.decode()
 
     async def output(self, script: str, stdin: str = "", folder: str = "/") -> str:
-        """Run a script that must succeed; give what it printed."""
+        """Run a script that must succeed; return what it printed."""
         code, out = await self.run(script, stdin, folder)
         assert code == 0, f"{script}\n{out}"
         return out.strip()
@@ -90,7 +90,7 @@ class System:
 
     @asynccontextmanager
     async def simulated_api(self) -> AsyncIterator[str]:
-        """Serve a simulated API that takes `KEY` on the system's loopback; give its base URL there."""
+        """Serve a simulated API that takes `KEY` on the system's loopback; return its base URL there."""
         process = await asyncio.create_subprocess_exec(
             *self._enter("--net"),
             *(sys.executable, "-c", SIMULATED_API),

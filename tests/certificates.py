@@ -21,7 +21,7 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.file)
 
     def issue(self, name: str, *identities: str, expiry: datetime | None = None) -> tuple[Path, Path]:
-        """Write `name`.pem and `name`.key for these identities; give their paths."""
+        """Write `name`.pem and `name`.key for these identities; return their paths."""
         issued = self._ca.issue_cert(*identities, not_after=expiry)
         certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
         # As those who renew certificates do: beside the old one, then in its place.

@@ -82,13 +82,13 @@ class Engine:
             (folder / name).write_text(text.format(folder=folder), encoding="utf-8")
 
     async def podman(self, *arguments: str) -> str:
-        """Run podman, which must succeed; give what it printed, on standard output."""
+        """Run podman, which must succeed; return what it printed, on standard output."""
         code, out, err = await self.run("podman", *arguments)
         assert code == 0, err
         return out.strip()
 
     async def run(self, *command: str) -> tuple[int, str, str]:
-        """Run a command to its end; give exit code, standard output and standard error."""
+        """Run a command to its end; return exit code, standard output and standard error."""
         own = {
             "CONTAINERS_CONF": str(self.folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),

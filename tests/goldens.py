@@ -11,7 +11,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def is_updating() -> bool:
-    """Tell whether golden files are to be written instead of compared."""
+    """Return whether golden files are to be written instead of compared."""
     return os.environ.get("UPDATE_GOLDEN", "") not in ("", "0") and not os.environ.get("CI")
 
 

@@ -18,7 +18,7 @@ Query: TypeAlias = Callable[[str], Awaitable[list[tuple[dict[str, str], float]]]
 
 @asynccontextmanager
 async def prometheus(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[str]:
-    """Run a Prometheus that keeps its data in `folder`; give its URL."""
+    """Run a Prometheus that keeps its data in `folder`; return its URL."""
     file = folder / "prometheus.yml"
     file.write_text(json.dumps(config))
     flags = (f"--config.file={file}", f"--storage.tsdb.path={folder}/prometheus")
@@ -28,11 +28,11 @@ async def prometheus(folder: Path, config: Mapping[str, Any]) -> AsyncIterator[s
 
 @asynccontextmanager
 async def scraping(folder: Path, *jobs: Mapping[str, Any]) -> AsyncIterator[Query]:
-    """Run a Prometheus with these jobs, each once a second; give a function that asks it."""
+    """Run a Prometheus with these jobs, each once a second; return a function that asks it."""
     config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
 
     async def query(expression: str) -> list[tuple[dict[str, str], float]]:
-        """Ask until there is an answer; give it without the labels that Prometheus adds."""
+        """Ask until there is an answer; return it without the labels that Prometheus adds."""
         async with asyncio.timeout(30), plain_client() as client:
             while True:
                 answer = await client.get(f"{url}/api/v1/query", params={"query": expression})
@@ -57,7 +57,7 @@ def target(url: str, name: str = "any", **options: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def text_pages(page: Callable[[str], bytes]) -> AsyncIterator[str]:
-    """Serve to scrapers what `page` gives for a path, in the text format; give the address."""
+    """Serve to scrapers what `page` gives for a path, in the text format; return the address."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -47,7 +47,7 @@ def missing(reason: str) -> NoReturn:
 
 @asynccontextmanager
 async def simulated_api(**options: Any) -> AsyncIterator[tuple[Simulator, str]]:
-    """Serve a simulated API that takes `KEY`; give it and its base URL."""
+    """Serve a simulated API that takes `KEY`; return it and its base URL."""
     simulator = Simulator(api_key=KEY, **options)
     async with serve_api(simulator, listen("127.0.0.1", 0)) as server:
         yield simulator, f"http://127.0.0.1:{server.port}"
@@ -74,7 +74,7 @@ def no_descriptors() -> Iterator[None]:
 async def run(
     *command: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
-    """Run a command to its end; give exit code, standard output and standard error."""
+    """Run a command to its end; return exit code, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
@@ -90,7 +90,7 @@ async def run(
 
 
 def called(*arguments: str, **environ: str) -> tuple[int, str, str]:
-    """Run a command of the exporter within this process; give exit code, standard output and error."""
+    """Run a command of the exporter within this process; return exit code, standard output and error."""
     out, err = io.StringIO(), io.StringIO()
     with (
         patch.dict(os.environ, environment(environ), clear=True),

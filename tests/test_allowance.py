@@ -22,7 +22,7 @@ async def passing(allowance: RequestAllowance, endpoint: Endpoint = LIST) -> flo
 
 
 async def pass_times(limit: int, arrivals: list[int]) -> list[float]:
-    """Let callers arrive, in seconds from the start; give when each passed, in the order of passing."""
+    """Let callers arrive, in seconds from the start; return when each passed, in the order of passing."""
     clock = FakeClock()
     limiter = allowance_of(clock, requests_per_minute=limit, concurrency=100)
     start, passed = clock.monotonic(), list[float]()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.check import Asked, document, failure, failure_document, table
+from exporter.check import ApiAddress, document, failure, failure_document, table
 from exporter.columns import width
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status, TrainingProgress
 
 NOW = 1_700_000_000.0
-ASKED = Asked("https://api.cohere.com")
+ASKED = ApiAddress("https://api.cohere.com")
 PROGRESS = TrainingProgress(
     step=560,
     step_at=NOW - 60,
@@ -49,7 +49,7 @@ FLEET = snapshot(
 
 
 def test_a_wide_table_shows_everything_failed_models_first() -> None:
-    header, *rows = table(FLEET, ASKED, NOW, room=None).splitlines()
+    header, *rows = table(FLEET, ASKED, NOW, max_width=None).splitlines()
     assert header.split() == ["STATUS", "NAME", "STEP", "LATEST", "EVALUATION", "AGE", "BASE", "MODEL", "ID"]
     assert " ".join(rows[0].split()) == (
         "FAILED intent-router-v5 560 accuracy=0.6966 cross_entropy=1.239 generation_accuracy=0.7 "
@@ -66,7 +66,7 @@ def test_a_wide_table_shows_everything_failed_models_first() -> None:
 
 
 def test_at_80_columns_names_are_shortened_and_the_least_important_columns_dropped() -> None:
-    assert table(FLEET, ASKED, NOW, room=80).splitlines() == [
+    assert table(FLEET, ASKED, NOW, max_width=80).splitlines() == [
         "STATUS        NAME               STEP  EVAL LOSS            EVAL SCORE       AGE",
         "FAILED        intent-router-v5   560   cross_entropy=1.239  accuracy=0.6966  2h",
         "QUEUED        tool-use-chat-v3   -     -                    -                2h",
@@ -78,35 +78,35 @@ def test_at_80_columns_names_are_shortened_and_the_least_important_columns_dropp
     ]
 
 
-@pytest.mark.parametrize("room", [80, 120])
-def test_the_page_of_first_steps_shows_these_columns(room: int) -> None:
+@pytest.mark.parametrize("max_width", [80, 120])
+def test_the_page_of_first_steps_shows_these_columns(max_width: int) -> None:
     page = (Path(__file__).parents[1] / "docs" / "first-steps.md").read_text(encoding="utf-8")
     shown = re.search(
-        rf"^## check at {room} columns$.*?^\$ .*? check --demo\n(.*?)\n", page, re.MULTILINE | re.DOTALL
+        rf"^## check at {max_width} columns$.*?^\$ .*? check --demo\n(.*?)\n", page, re.MULTILINE | re.DOTALL
     )
     assert shown
-    assert shown[1].split() == table(FLEET, ASKED, NOW, room=room).splitlines()[0].split()
+    assert shown[1].split() == table(FLEET, ASKED, NOW, max_width=max_width).splitlines()[0].split()
 
 
-@pytest.mark.parametrize("room", [28, 40, 60, 80, 100, 120, 200])
-def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(room: int) -> None:
+@pytest.mark.parametrize("max_width", [28, 40, 60, 80, 100, 120, 200])
+def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(max_width: int) -> None:
     fleet = snapshot(*FLEET.states, state("微调模型-客服-第十二版-很长的名字"))
-    printed = table(fleet, ASKED, NOW, room=room)
-    assert all(width(line) <= room for line in printed.splitlines())
+    printed = table(fleet, ASKED, NOW, max_width=max_width)
+    assert all(width(line) <= max_width for line in printed.splitlines())
     assert printed.count("=1.239") in (0, 4)
     assert printed.count("=0.6966") in (0, 4)
     assert "FAILED" in printed
     assert "intent-router" in printed
 
 
-@pytest.mark.parametrize("room", [20, 24, 28])
-def test_a_narrow_terminal_has_status_and_name(room: int) -> None:
-    assert table(FLEET, ASKED, NOW, room=room).splitlines()[0].split() == ["STATUS", "NAME"]
+@pytest.mark.parametrize("max_width", [20, 24, 28])
+def test_a_narrow_terminal_has_status_and_name(max_width: int) -> None:
+    assert table(FLEET, ASKED, NOW, max_width=max_width).splitlines()[0].split() == ["STATUS", "NAME"]
 
 
 def test_colour_repeats_the_status_and_takes_no_room() -> None:
-    plain = table(FLEET, ASKED, NOW, room=80)
-    coloured = table(FLEET, ASKED, NOW, room=80, colour=True)
+    plain = table(FLEET, ASKED, NOW, max_width=80)
+    coloured = table(FLEET, ASKED, NOW, max_width=80, colour=True)
     assert "\x1b[1;31mFAILED\x1b[0m        intent-router-v5" in coloured
     for code in ("1", "1;31", "36", "33", "32", "0"):
         coloured = coloured.replace(f"\x1b[{code}m", "")
@@ -114,15 +114,17 @@ def test_colour_repeats_the_status_and_takes_no_room() -> None:
 
 
 def test_what_a_terminal_might_act_on_is_shown_as_a_question_mark() -> None:
-    assert "evil?[2J" in table(snapshot(state("evil\x1b[2J")), ASKED, NOW, room=None)
+    assert "evil?[2J" in table(snapshot(state("evil\x1b[2J")), ASKED, NOW, max_width=None)
 
 
 def test_no_models_one_model_and_models_left_out_are_counted() -> None:
     empty = snapshot()
-    assert table(empty, Asked("", simulated=True), NOW, room=80) == "0 models at the simulated API"
-    assert "1 model at" in table(snapshot(state("a")), ASKED, NOW, room=80)
+    assert table(empty, ApiAddress("", simulated=True), NOW, max_width=80) == "0 models at the simulated API"
+    assert "1 model at" in table(snapshot(state("a")), ASKED, NOW, max_width=80)
     left_out = replace(empty, status_counts={"STATUS_READY": 3}, dropped=3)
-    assert table(left_out, ASKED, NOW, room=None).endswith("3 READY; 3 of them left out by --models.limit")
+    assert table(left_out, ASKED, NOW, max_width=None).endswith(
+        "3 READY; 3 of them left out by --models.limit"
+    )
 
 
 def test_json_has_the_names_of_the_api_and_leaves_out_what_it_did_not_give() -> None:
@@ -175,9 +177,9 @@ def test_a_failure_says_which_api_was_asked_why_and_what_to_do() -> None:
     }
 
 
-@pytest.mark.parametrize("room", range(30, 100))
-def test_a_number_stays_with_its_status(room: int) -> None:
+@pytest.mark.parametrize("max_width", range(30, 100))
+def test_a_number_stays_with_its_status(max_width: int) -> None:
     counts = {"STATUS_READY": 12, "STATUS_FAILED": 3, "STATUS_TEMPORARILY_OFFLINE": 41}
-    summary = table(Snapshot(states=(), status_counts=counts), ASKED, NOW, room=room).splitlines()
+    summary = table(Snapshot(states=(), status_counts=counts), ASKED, NOW, max_width=max_width).splitlines()
     for part in ("12 READY", "3 FAILED", "41 TEMPORARILY_OFFLINE"):
         assert any(part in line for line in summary)

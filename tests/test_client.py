@@ -566,7 +566,7 @@ def sized(rows: list[dict[str, Any]], *, default: int, most: int = 1000) -> Hand
 
 
 def is_below(target: str, prefix: str, model_id: str) -> bool:
-    """Tell whether a request's target names the metrics of exactly this model."""
+    """Return whether a request's target names the metrics of exactly this model."""
     if not (target.startswith(f"{prefix}{MODELS_PATH}/") and target.isascii()):
         return False
     segment, *rest = target.removeprefix(f"{prefix}{MODELS_PATH}/").split("/")
@@ -605,7 +605,7 @@ class TestIdsInThePath:
 
 @asynccontextmanager
 async def a_server() -> AsyncIterator[tuple[str, list[str]]]:
-    """Answer `{}` on the loopback device; give the base URL and the heads of requests as they were sent."""
+    """Answer `{}` on the loopback device; return the base URL and the heads of requests as they were sent."""
     heads: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -275,7 +275,7 @@ def health_port(name: str) -> str:
 
 
 async def health(name: str, url: str) -> int:
-    """Run the health check of a service against `url`; give the exit code."""
+    """Run the health check of a service against `url`; return the exit code."""
     _, command, *arguments = SERVICES[name]["healthcheck"]["test"]
     port = health_port(name)
     path = sys.executable if command == "python" else program(command)

@@ -379,7 +379,7 @@ class Conversations(RuleBasedStateMachine):
         return self.options["--metrics.exclude"] not in (".*_training_.*", ".*")
 
     def learn(self) -> None:
-        """Take note of what the API said of steps since the last time."""
+        """Record what the API said of steps since the last time."""
         readings, self.api.readings = self.api.readings, []
         assert self.with_steps or not readings
         for reading in readings:
@@ -462,7 +462,7 @@ class Conversations(RuleBasedStateMachine):
         assert len(found) <= len(self.shown) * (25 + 4 * metrics) + 10 + len(UNKNOWN_STATUSES)
 
     def is_told(self, name: str, labels: dict[str, str]) -> bool:
-        """Tell whether it is known what must be seen."""
+        """Return whether it is known what must be seen."""
         progress = self.progress.get(labels.get("model_id", ""))
         if progress is None or name not in PROGRESS_FAMILIES:
             return True
@@ -539,7 +539,7 @@ def labels_of(labels: dict[str, str]) -> Labels:
 
 
 def falling(reading: Reading) -> bool:
-    """Tell whether rows prove by themselves that the newest came first."""
+    """Return whether rows prove by themselves that the newest came first."""
     steps = [step for step, _ in reading.rows]
     return len(steps) > 1 and steps == sorted(steps, reverse=True) and steps[0] > steps[-1]
 

@@ -91,7 +91,7 @@ class Prometheus:
         return await self.ask(Query("a test", expr, is_range=False))
 
     async def unanswered(self, *allowed: str, seconds: float = 120) -> set[str]:
-        """Ask all queries until none is without an answer but those allowed; give the places that are."""
+        """Ask all queries until none is without an answer but those allowed; return the places that are."""
         rest = set(QUERIES)
         end = time.monotonic() + seconds
         while True:

@@ -101,7 +101,7 @@ def status(code: int, reason: str) -> tuple[int, Mapping[str, Any]]:
 
 @contextmanager
 def serving(cluster: Cluster) -> Iterator[str]:
-    """Serve a cluster's API; give its URL."""
+    """Serve a cluster's API; return its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -107,7 +107,7 @@ class Scraper:
 
 @asynccontextmanager
 async def attacked(running: Running, names: str) -> AsyncIterator[dict[str, dict[str, int]]]:
-    """Let hostile clients at the exporter meanwhile; give what befell those of each attack, at its end."""
+    """Let hostile clients at the exporter meanwhile; return what befell those of each attack, at its end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.hostile_clients", names, running.url.rsplit(":", 1)[1]),
         stdin=asyncio.subprocess.PIPE,

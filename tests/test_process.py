@@ -140,7 +140,7 @@ async def test_a_signal_at_any_moment_of_the_start_ends_the_process_well() -> No
 
 
 def handles(process: Process, number: int) -> bool:
-    """Tell whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(caught >> (number - 1) & 1)
@@ -366,7 +366,7 @@ def standard_streams(process: Process) -> set[Path]:
 
 
 async def recovers(reader: int) -> bool:
-    """Read a log at last; tell whether it says what was lost and goes on with whole lines."""
+    """Read a log at last; return whether it says what was lost and goes on with whole lines."""
     os.set_blocking(reader, False)
     text = ""
     async with asyncio.timeout(10):

@@ -267,7 +267,7 @@ async def victoria_metrics(folder: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def victoria(name: str, *flags: str) -> AsyncIterator[str]:
-    """Run a program of VictoriaMetrics until the test is done; give its URL."""
+    """Run a program of VictoriaMetrics until the test is done; return its URL."""
     url = f"http://127.0.0.1:{unused_port()}"
     address = f"-httpListenAddr={url.removeprefix('http://')}"
     process = await asyncio.create_subprocess_exec(

@@ -136,7 +136,7 @@ class EchoingApi:
 
 @asynccontextmanager
 async def echoing_api() -> AsyncIterator[tuple[EchoingApi, dict[str, str]]]:
-    """Serve it as a proxy that wants a password; give it and the environment that leads there."""
+    """Serve it as a proxy that wants a password; return it and the environment that leads there."""
     api = EchoingApi()
     async with WebServer(api, listen("127.0.0.1", 0)) as server:
         proxy = f"http://scraper:{PROXY_PASSWORD}@127.0.0.1:{server.port}"

@@ -29,7 +29,7 @@ dates = jsonschema.FormatChecker(formats=[])
 
 @dates.checks("date-time")
 def is_date_time(value: object) -> bool:
-    """Tell whether text is an RFC 3339 date-time; what is not text is the type's affair."""
+    """Return whether text is an RFC 3339 date-time; what is not text is the type's affair."""
     if not isinstance(value, str):
         return True
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", value):

@@ -538,7 +538,7 @@ class TestSecrets:
 
 @asynccontextmanager
 async def a_server(answer: bytes) -> AsyncIterator[str]:
-    """Serve `answer` to each connection on the loopback device, then close it; give the base URL."""
+    """Serve `answer` to each connection on the loopback device, then close it; return the base URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

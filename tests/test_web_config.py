@@ -389,7 +389,7 @@ TREES = st.recursive(
 
 def read_or_be_told(file: Path) -> str:
     try:
-        return " ".join(WebConfigReloader(file).config.remarks())
+        return " ".join(WebConfigReloader(file).config.warnings())
     except ReloadError as refused:
         return str(refused)
 

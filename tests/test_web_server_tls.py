@@ -81,7 +81,7 @@ async def get(server: WebServer, context: ssl.SSLContext, path: str = "/here") -
 
 
 async def is_refused(server: WebServer, context: ssl.SSLContext) -> bool:
-    """Tell whether a client gets no answer; in TLS 1.3 it is told only after its own handshake."""
+    """Return whether a client gets no answer; in TLS 1.3 it is told only after its own handshake."""
     try:
         await get(server, context)
     except (httpx.TransportError, ssl.SSLError):
@@ -274,7 +274,7 @@ async def test_an_expired_client_certificate_does_not_come_in_by_an_old_session(
 def talk(
     server: WebServer, context: ssl.SSLContext, request: bytes, session: ssl.SSLSession | None = None
 ) -> tuple[bytes, ssl.SSLSession | None]:
-    """Send something, over an old session if one is given; give the answer and the session to go on with."""
+    """Send something, over an old session if given; return the answer and the session to go on with."""
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock,
         context.wrap_socket(sock, server_hostname="localhost", session=session) as client,
@@ -409,7 +409,7 @@ async def test_a_client_that_does_not_read_is_dropped_while_others_are_served(au
 
 
 async def shake_hands(raw: Connection, context: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
-    """Shake hands by hand; give the client, and what it has to send still: the end of its handshake."""
+    """Shake hands by hand; return the client, and what it has to send still: the end of its handshake."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
     while True:

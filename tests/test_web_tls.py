@@ -91,7 +91,7 @@ def test_certificate_key_and_ca_may_stand_in_the_file_itself(authority: Authorit
 
 
 @pytest.mark.parametrize(
-    ("options", "remark"),
+    ("options", "warning"),
     [
         ({"min_version": "TLS10"}, "TLS 1.2 is the oldest"),
         ({"curve_preferences": ["X25519", "CurveP256"]}, "only the first curve"),
@@ -100,18 +100,18 @@ def test_certificate_key_and_ca_may_stand_in_the_file_itself(authority: Authorit
         ({}, None),
     ],
 )
-def test_what_is_not_as_it_may_seem_is_remarked(
-    authority: Authority, options: dict[str, object], remark: str | None
+def test_what_is_not_as_it_may_seem_is_warned_of(
+    authority: Authority, options: dict[str, object], warning: str | None
 ) -> None:
-    remarks = list(WebConfig(tls_server_config=config(authority, **options)).remarks())
-    assert len(remarks) == (remark is not None)
-    assert all(remark in found for found in remarks if remark)
+    warnings = list(WebConfig(tls_server_config=config(authority, **options)).warnings())
+    assert len(warnings) == (warning is not None)
+    assert all(warning in found for found in warnings if warning)
 
 
-def test_passwords_in_clear_text_are_remarked_unless_they_stay_on_the_machine() -> None:
+def test_passwords_in_clear_text_are_warned_of_unless_they_stay_on_the_machine() -> None:
     config = WebConfig(basic_auth_users={"a": HASH})
-    assert ["clear text" in remark for remark in config.remarks()] == [True]
-    assert not list(config.remarks(local=True))
+    assert ["clear text" in warning for warning in config.warnings()] == [True]
+    assert not list(config.warnings(local=True))
 
 
 # What cannot be used

@@ -200,7 +200,7 @@ def _authorization(key: str) -> dict[str, str]:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Tell whether trying again within seconds may help."""
+    """Return whether trying again within seconds may help."""
     if not isinstance(error, ApiError) or isinstance(error, QuotaSpent):
         return False
     if error.retry_after is not None and error.retry_after > LONGEST_RETRY_WAIT:

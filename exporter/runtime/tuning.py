@@ -9,7 +9,7 @@ _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's mallopt(3)
 _LARGE = 128 * 1024  # bytes; glibc's own default, until the first large block is freed
 
 
-def favour_scrapes() -> None:
+def tune_interpreter() -> None:
     """Keep what holds the interpreter short, so that a scrape beside a poll of a large fleet waits little."""
     # A scrape waits for the interpreter's lock at each write, by default 5 ms while another thread renders.
     sys.setswitchinterval(SWITCH_INTERVAL)

@@ -26,7 +26,7 @@ Turn = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Attempt:
     """How one attempt goes: `silence` minutes, then the first `rows` of its curve."""
 
     curve: Curve
@@ -46,12 +46,12 @@ class Layout:
 
     created: Sequence[float]
     trains: Mapping[Turn, tuple[float, float]]
-    courses: Mapping[Turn, Course]
+    attempts: Mapping[Turn, Attempt]
     stretch: float
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class RepairableJob:
     """A model of the account: its job and, from `repaired_at` on, the repaired one."""
 
     job: Job
@@ -97,8 +97,8 @@ class Account:
         self._salt = salt
         self._period = period
         self._days_kept = keep // RUNS_PER_DAY + 2
-        self._days: dict[int, list[Member]] = {}
-        self._members_kept: list[Member] = []
+        self._days: dict[int, list[RepairableJob]] = {}
+        self._members_kept: list[RepairableJob] = []
         shown_first = first_run(SHOWN_FIRST) + PROGRAM[SHOWN_FIRST].runs - 1
         age = lay_out(seed, 0).trains[shown_first, 0][1] - BEFORE_ITS_END
         self._begin = start - age * self._minute
@@ -110,18 +110,20 @@ class Account:
         made = bisect_right(members, now, key=lambda member: member.job.created_at)
         return [member.at(now) for member in members[max(0, made - self._keep) : made]]
 
-    def _recent(self, today: int) -> list[Member]:
+    def _recent(self, today: int) -> list[RepairableJob]:
         days = range(today - self._days_kept, today + 1)
         if self._days.keys() != set(days):
             self._days = {day: self._days.get(day) or list(self._members(day)) for day in days}
             self._members_kept = [member for day in days for member in self._days[day]]
         return self._members_kept
 
-    def _members(self, day: int) -> Iterator[Member]:
+    def _members(self, day: int) -> Iterator[RepairableJob]:
         layout = lay_out(self._seed, day)
         for run, (work, number) in enumerate(works()):
             job = self._job(day, run, work, number, layout)
-            yield Member(job, self._repaired(day, run, job, layout) if (run, 1) in layout.courses else None)
+            yield RepairableJob(
+                job, self._repaired(day, run, job, layout) if (run, 1) in layout.attempts else None
+            )
 
     def _job(self, day: int, run: int, work: Work, number: int, layout: Layout) -> Job:
         count = day * work.runs + number
@@ -134,7 +136,7 @@ class Account:
             name=name,
             recipe=replace(work.recipe, hyperparameters={**work.recipe.hyperparameters, **swept}),
             history=((self._at(day, layout.created[run]), Status.QUEUED),),
-            curve=layout.courses[run, 0].curve,
+            curve=layout.attempts[run, 0].curve,
             recorded=0,
             first_row_at=0.0,
             row_interval=0.0,
@@ -155,18 +157,18 @@ class Account:
 
     def _trained(self, job: Job, day: int, turn: Turn, layout: Layout) -> Job:
         """Return the job with the statuses and rows of one turn."""
-        course = layout.courses[turn]
+        attempt = layout.attempts[turn]
         begins, ends = (self._at(day, minutes) for minutes in layout.trains[turn])
-        ready = ends + (2 + 8 * chance(course.curve.seed, "deployment")) * self._minute
+        ready = ends + (2 + 8 * chance(attempt.curve.seed, "deployment")) * self._minute
         end = [(ends, Status.FAILED)]
-        if not course.fails:
+        if not attempt.fails:
             end = [(ends, Status.DEPLOYING_API), (ready, Status.READY)]
         return replace(
             job,
             history=(*job.history, (begins, Status.FINETUNING), *end),
-            curve=course.curve,
-            recorded=course.rows,
-            first_row_at=begins + course.silence * layout.stretch * self._minute,
+            curve=attempt.curve,
+            recorded=attempt.rows,
+            first_row_at=begins + attempt.silence * layout.stretch * self._minute,
             row_interval=ROW_SECONDS / 60 * layout.stretch * self._minute,
         )
 
@@ -176,15 +178,15 @@ class Account:
 
 def lay_out(seed: int, day: int) -> Layout:
     """Return the day's layout: its turns one after another, stretched so that they fill it."""
-    courses = _courses(seed, day)
+    attempts = _attempts(seed, day)
     clock, trains = 0.0, {}
     for turn in _turns(day):
         begins = clock + 1 + 2 * chance(seed, day, turn, "pause")
-        clock = begins + courses[turn].minutes
+        clock = begins + attempts[turn].minutes
         trains[turn] = (begins, clock)
     stretch = BUSY / clock
     trains = {turn: (begins * stretch, ends * stretch) for turn, (begins, ends) in trains.items()}
-    return Layout(_created(seed, day, trains), trains, courses, stretch)
+    return Layout(_created(seed, day, trains), trains, attempts, stretch)
 
 
 def _turns(day: int) -> list[Turn]:
@@ -198,21 +200,21 @@ def _broken(day: int) -> int:
     return first_run(REPAIRED[day % len(REPAIRED)])
 
 
-def _courses(seed: int, day: int) -> dict[Turn, Course]:
-    courses = {}
+def _attempts(seed: int, day: int) -> dict[Turn, Attempt]:
+    attempts = {}
     for run, (work, number) in enumerate(works()):
         key = f"{seed}:{day}:{run}"
         # The first day of a demo goes as planned, for it has to show certain things in its first minutes.
         fails = day != 0 and run != _broken(day) and chance(key, "fails") < work.fails
-        courses[run, 0] = _course(work, key, day * work.runs + number, fails=fails)
+        attempts[run, 0] = _attempt(work, key, day * work.runs + number, fails=fails)
         if run == _broken(day):
-            courses[run, 1] = courses[run, 0]
-            broken = _course(work, f"{key}:broken", 1, fails=False)
-            courses[run, 0] = replace(broken, rows=12 + int(10 * chance(key, "broken")), fails=True)
-    return courses
+            attempts[run, 1] = attempts[run, 0]
+            broken = _attempt(work, f"{key}:broken", 1, fails=False)
+            attempts[run, 0] = replace(broken, rows=12 + int(10 * chance(key, "broken")), fails=True)
+    return attempts
 
 
-def _course(work: Work, key: str, count: int, *, fails: bool) -> Course:
+def _attempt(work: Work, key: str, count: int, *, fails: bool) -> Attempt:
     diverges = bool(work.diverges_every) and count % work.diverges_every == 0
     # Datasets and machines differ: most runs take 0.7 to 1.4 times as long as usual, one in eight twice that.
     length = work.minutes * 2 ** (0.5 * noise(key, "length")) * (2 if chance(key, "long") < 1 / 8 else 1)
@@ -226,7 +228,7 @@ def _course(work: Work, key: str, count: int, *, fails: bool) -> Course:
         classes=work.recipe.classes,
     )
     silence = 5 + 8 * chance(key, "silence")
-    return Course(curve, _rows(curve, work, key, fails=fails and not diverges), silence, fails or diverges)
+    return Attempt(curve, _rows(curve, work, key, fails=fails and not diverges), silence, fails or diverges)
 
 
 def _rows(curve: Curve, work: Work, key: str, *, fails: bool) -> int:

@@ -37,7 +37,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rest:
+class IdleModel:
     """A model made `days` before the start that has come to rest, in `status`.
 
     A READY one is used until `unused_days` before the start. One that is DEPLOYING_API was paused and is just
@@ -171,24 +171,24 @@ STEADY = Plan(queue=3, silence=10, training=108, deployment=6, used_every=7)
 WAKING_UP = 4.0  # minutes from the start of the demo
 
 RESTING = (
-    Rest(recipe=replace(CHAT, title="sales-chat", wandb=WANDB), version=9, days=6, status=Status.READY),
-    Rest(
+    IdleModel(recipe=replace(CHAT, title="sales-chat", wandb=WANDB), version=9, days=6, status=Status.READY),
+    IdleModel(
         recipe=replace(CLASSIFICATION, title="intent-router", multi_label=True),
         version=5,
         days=3,
         status=Status.FAILED,
     ),
-    Rest(recipe=replace(CHAT, title="onboarding-chat"), version=3, days=12, status=Status.PAUSED),
-    Rest(recipe=replace(GENERATIVE, title="legal-summary"), version=2, days=40, status=Status.DELETED),
-    Rest(
+    IdleModel(recipe=replace(CHAT, title="onboarding-chat"), version=3, days=12, status=Status.PAUSED),
+    IdleModel(recipe=replace(GENERATIVE, title="legal-summary"), version=2, days=40, status=Status.DELETED),
+    IdleModel(
         recipe=replace(RERANK, title="catalogue-rerank"),
         version=6,
         days=21,
         status=Status.TEMPORARILY_OFFLINE,
     ),
-    Rest(recipe=replace(GENERATIVE, title="legacy-faq"), version=1, days=90, status=Status.UNSPECIFIED),
-    Rest(recipe=replace(CHAT, title="returns-chat"), version=2, days=18, status=Status.DEPLOYING_API),
-    Rest(
+    IdleModel(recipe=replace(GENERATIVE, title="legacy-faq"), version=1, days=90, status=Status.UNSPECIFIED),
+    IdleModel(recipe=replace(CHAT, title="returns-chat"), version=2, days=18, status=Status.DEPLOYING_API),
+    IdleModel(
         recipe=replace(CHAT, title="pricing-chat"),
         version=1,
         days=60,

@@ -18,7 +18,7 @@ from exporter.simulator.catalogue import (
     RESTING,
     STEADY,
     WAKING_UP,
-    Rest,
+    IdleModel,
 )
 from exporter.simulator.jobs import Job, Plan, Status, start_job
 
@@ -57,32 +57,34 @@ def demo_fleet(
     salt = f"start {start}" if seed is None else f"seed {seed}"
     table = RESTING[: models // 2]
     account = Account(start, keep=models - len(table), speed=speed, seed=seed or 0, salt=salt)
-    return Fleet((_rest(entry, start, speed, seed or 0, salt) for entry in table), account)
+    return Fleet((_idle_job(entry, start, speed, seed or 0, salt) for entry in table), account)
 
 
-def _rest(rest: Rest, start: float, speed: float, seed: int, salt: str) -> Job:
+def _idle_job(model: IdleModel, start: float, speed: float, seed: int, salt: str) -> Job:
     """Return a model at rest; what happened after READY did so half-way from its making to the start."""
     job = start_job(
-        rest.recipe,
-        replace(STEADY, fails=rest.status is Status.FAILED),
-        version=rest.version,
-        created_at=start - rest.days * DAY,
+        model.recipe,
+        replace(STEADY, fails=model.status is Status.FAILED),
+        version=model.version,
+        created_at=start - model.days * DAY,
         speed=speed,
         seed=seed,
-        then=_afterwards(rest, start, speed),
+        then=_afterwards(model, start, speed),
     )
     name = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{salt}:{job.name}"))
-    return replace(job, id=name, used_until=start - rest.unused_days * DAY if rest.unused_days else math.inf)
+    return replace(
+        job, id=name, used_until=start - model.unused_days * DAY if model.unused_days else math.inf
+    )
 
 
-def _afterwards(rest: Rest, start: float, speed: float) -> tuple[tuple[float, Status], ...]:
-    turned_at = start - rest.days * DAY / 2
-    if rest.status in {Status.READY, Status.FAILED}:
+def _afterwards(model: IdleModel, start: float, speed: float) -> tuple[tuple[float, Status], ...]:
+    turned_at = start - model.days * DAY / 2
+    if model.status in {Status.READY, Status.FAILED}:
         return ()
-    if rest.status is Status.DEPLOYING_API:
-        waking = ((start - 30 / speed, rest.status), (start + WAKING_UP * 60 / speed, Status.READY))
+    if model.status is Status.DEPLOYING_API:
+        waking = ((start - 30 / speed, model.status), (start + WAKING_UP * 60 / speed, Status.READY))
         return ((turned_at, Status.PAUSED), *waking)
-    return ((turned_at, rest.status),)
+    return ((turned_at, model.status),)
 
 
 def at_rest(count: int, *, rows: int = 20, until: float = 1_700_000_000.0, seed: int = 0) -> list[Job]:

@@ -82,10 +82,10 @@ class BasicAuth:
         A hash of cost c takes 2^c rounds; c, c + 1, … up to the highest - 1 are what is missing to its price.
         """
         password = password[:_SIGNIFICANT]
-        hashed = self._users.get(user, _nobody(self._highest_cost))
+        hashed = self._users.get(user, _dummy_hash(self._highest_cost))
         matches = self._check(password, hashed)
         for cost in range(_cost(hashed), self._highest_cost):
-            self._check(password, _nobody(cost))
+            self._check(password, _dummy_hash(cost))
         return matches and user in self._users
 
     def _known(self, digest: bytes) -> bool | None:
@@ -108,7 +108,7 @@ def _cost(hashed: bytes) -> int:
     return int(hashed[4:6])
 
 
-def _nobody(cost: int) -> bytes:
+def _dummy_hash(cost: int) -> bytes:
     """Return a well-formed hash that no known password has."""
     return b"$2b$%02d$" % cost + b"." * 53
 

@@ -165,7 +165,7 @@ class Connection:
             if failure.spoke_http:
                 self._send(_TLS_NEEDED)
             else:
-                self._linger()
+                self._half_close()
         else:
             self._enter(State.HEAD, self._limits.head_seconds)
             self._watch(reading=True)
@@ -249,7 +249,7 @@ class Connection:
         elif self not in self._server.in_flight:
             self._begin_to_wait()
         elif sent:
-            self._take_note(sent)
+            self._count_sent(sent)
 
     def _begin_to_wait(self) -> None:
         """Wait for room; from now on the response is in flight."""
@@ -259,7 +259,7 @@ class Connection:
         self._response_due = self.since + self._limits.response_seconds
         self._watch(writing=True)
 
-    def _take_note(self, sent: int) -> None:
+    def _count_sent(self, sent: int) -> None:
         now = self._loop.time()
         # What was taken fast earns nothing: who no longer takes any is slow from then on.
         self._lag += max(now - self.since - sent / PACE, 0.0)
@@ -269,7 +269,7 @@ class Connection:
     def _end_response(self) -> None:
         self._server.in_flight.discard(self)
         if self._closing:
-            self._linger()
+            self._half_close()
         elif self._requests:
             self._queue()
         else:
@@ -279,7 +279,7 @@ class Connection:
 
     # LINGERING
 
-    def _linger(self) -> None:
+    def _half_close(self) -> None:
         """End the sending half; a client that is still sending would lose the response to a reset."""
         self._enter(State.LINGERING, self._limits.linger_seconds)
         self._channel.end()

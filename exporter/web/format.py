@@ -1,7 +1,7 @@
 """The web configuration as frozen values: exporter-toolkit's keys, defaults and names.
 
 One file is to serve every exporter of a fleet, so nothing in it may be ignored here: what cannot be honoured
-is refused, or named by `remarks`. A refusal never repeats a value: it may be a secret.
+is refused, or named by `warnings`. A refusal never repeats a value: it may be a secret.
 """
 
 import re
@@ -241,7 +241,7 @@ class WebConfig(_Section):
         Field(default_factory=dict, repr=False)
     )
 
-    def remarks(self, *, local: bool = False) -> Iterator[str]:
+    def warnings(self, *, local: bool = False) -> Iterator[str]:
         """Yield warnings of what may not work as intended; `local` when only this machine is served."""
         tls = self.tls_server_config
         if tls.min_version in ("TLS10", "TLS11"):

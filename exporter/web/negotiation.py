@@ -20,7 +20,7 @@ _QUALITY = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?")
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Preference:
     """One element of a header, in lower case: `text/plain;version=0.0.4;q=0.5`."""
 
     value: str
@@ -34,8 +34,8 @@ def choose_format(accept: str) -> Format:
     Each format is as welcome as the most specific range that matches it says; the most welcome wins, and
     of two alike the one named first.
     """
-    wishes = list(_wishes(accept))
-    ranks = {offer: _rank(wishes, *names) for offer, names in _OFFERS.items()}
+    preferences = list(_preferences(accept))
+    ranks = {offer: _rank(preferences, *names) for offer, names in _OFFERS.items()}
     best = max(ranks, key=lambda offer: ranks[offer])
     return best if ranks[best][0] > 0 else Format.TEXT
 
@@ -43,14 +43,14 @@ def choose_format(accept: str) -> Format:
 def accepts_gzip(accept_encoding: str) -> bool:
     """Return whether an `Accept-Encoding` header allows gzip and does not prefer an answer as it is."""
     qualities: dict[str, float] = {}
-    for wish in _wishes(accept_encoding):
-        coding = wish.value.removeprefix("x-")  # x-gzip is an old name of gzip
-        qualities[coding] = max(wish.quality, qualities.get(coding, 0.0))
+    for preference in _preferences(accept_encoding):
+        coding = preference.value.removeprefix("x-")  # x-gzip is an old name of gzip
+        qualities[coding] = max(preference.quality, qualities.get(coding, 0.0))
     gzip = qualities.get("gzip", qualities.get("*", 0.0))
     return gzip > 0 and gzip >= qualities.get("identity", 0.0)
 
 
-def _wishes(header: str) -> Iterable[_Wish]:
+def _preferences(header: str) -> Iterable[_Preference]:
     """Read the elements of a header, leaving out those whose quality cannot be read."""
     for element in header[:_LONGEST].lower().split(","):
         value, *rest = (part.strip() for part in element.split(";"))
@@ -59,29 +59,29 @@ def _wishes(header: str) -> Iterable[_Wish]:
         }
         quality = parameters.get("q", "1")
         if _QUALITY.fullmatch(quality):
-            yield _Wish(value, parameters, float(quality))
+            yield _Preference(value, parameters, float(quality))
 
 
-def _rank(wishes: Iterable[_Wish], media_type: str, version: str) -> tuple[float, int]:
-    """Return the quality the wishes leave to an offer, and for ties minus the place that says so."""
+def _rank(preferences: Iterable[_Preference], media_type: str, version: str) -> tuple[float, int]:
+    """Return the quality the preferences leave to an offer, and for ties minus the place that says so."""
     matches = [
-        (specificity, wish.quality, -place)
-        for place, wish in enumerate(wishes)
-        if (specificity := _specificity(wish, media_type, version))
+        (specificity, preference.quality, -place)
+        for place, preference in enumerate(preferences)
+        if (specificity := _specificity(preference, media_type, version))
     ]
     _, quality, place = max(matches, default=(0, 0.0, 0))
     return quality, place
 
 
-def _specificity(wish: _Wish, media_type: str, version: str) -> int:
+def _specificity(preference: _Preference, media_type: str, version: str) -> int:
     """Return how closely a range names an offer: from 0, not at all, to 4, by its type and version.
 
     Other parameters (`escaping`, `charset`) do not tell one offer from another.
     """
-    if wish.parameters.get("version", version) != version:
+    if preference.parameters.get("version", version) != version:
         return 0
-    if wish.value == media_type:
-        return 4 if "version" in wish.parameters else 3
-    if wish.value == media_type.partition("/")[0] + "/*":
+    if preference.value == media_type:
+        return 4 if "version" in preference.parameters else 3
+    if preference.value == media_type.partition("/")[0] + "/*":
         return 2
-    return 1 if wish.value == "*/*" else 0
+    return 1 if preference.value == "*/*" else 0

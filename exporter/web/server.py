@@ -89,7 +89,7 @@ class WebServer:
             await asyncio.wait(self._tasks)
 
     def forget(self, connection: Connection) -> None:
-        """Take note that the connection is closed."""
+        """Forget a closed connection."""
         self._connections.discard(connection)
         if not self._connections:
             self._all_closed.set()

@@ -83,7 +83,7 @@ def black_hole(address: str, port: int) -> Iterator[None]:
 
 @asynccontextmanager
 async def listening(handler: Handler, port: int = 0) -> AsyncIterator[int]:
-    """Have `handler` answer each connection, and close it then; give the port."""
+    """Have `handler` answer each connection, and close it then; return the port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

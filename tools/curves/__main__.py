@@ -22,7 +22,7 @@ DRAWN = (3, 5, 6)  # of the scenarios
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run; give the exit code."""
+    """Run and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.curves", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the results and the picture into docs/")
     arguments = parser.parse_args(argv)

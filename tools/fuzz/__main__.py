@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fuzz(target: str, seconds: int) -> bool:
-    """Fuzz one target; tell whether it stood."""
+    """Fuzz one target; return whether it passed."""
     seeds = CORPUS / target
     with tempfile.TemporaryDirectory() as grown:
         command = [

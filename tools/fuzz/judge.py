@@ -49,7 +49,7 @@ def time(value: float | None) -> None:
 
 
 def number(value: float) -> None:
-    """Check a measured value, which may be NaN: one and the same, lest it differ from itself."""
+    """Check a measured value, which may be NaN: NaN, unlike any number, does not equal itself."""
     assert isinstance(value, float)
     assert id(value) == id(math.nan) or not math.isnan(value)
 

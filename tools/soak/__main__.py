@@ -17,7 +17,7 @@ DAYS = 31
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run; give the exit code."""
+    """Run and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.soak", description=__doc__)
     parser.add_argument(
         "--days", type=int, default=DAYS, help="days of the hostile run (default: %(default)s)"

@@ -161,7 +161,7 @@ class Exchange:
         await self.writer.drain()
 
     async def hold(self, seconds: float) -> bool:
-        """Do nothing for so long; tell whether the client is still there."""
+        """Do nothing for so long; return whether the client is still there."""
         self._api.held += 1
         try:
             async with asyncio.timeout(seconds):

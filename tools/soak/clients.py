@@ -70,7 +70,7 @@ class Clients:
         self._during_poll = asyncio.Event()
 
     def api_asked(self) -> None:
-        """Take note of a request to the API: now and then somebody scrapes in the middle of a poll."""
+        """Record a request to the API: now and then somebody scrapes in the middle of a poll."""
         self._api_requests += 1
         if self._api_requests % DURING_POLLS_EVERY == 0:
             self._during_poll.set()

@@ -50,7 +50,7 @@ class StepJudge:
             self._awaited.pop((step.model_id, step.number), None)
 
     def shown(self, steps: Mapping[str, float]) -> None:
-        """Take note of the highest steps on a page of /metrics; what nobody was offered in time is unseen."""
+        """Record the highest steps on a page of /metrics; what nobody was offered in time is unseen."""
         self._offered = {model_id: step for model_id, step in self._offered.items() if model_id in steps}
         for model_id, step in steps.items():
             is_recent = self._fleet.recorded_at(model_id, int(step), BEGIN + self._now()) > BEGIN - _HISTORY

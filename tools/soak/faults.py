@@ -34,7 +34,7 @@ class Exchange(Protocol):
         ...
 
     async def hold(self, seconds: float) -> bool:
-        """Do nothing for so long; tell whether the client is still there."""
+        """Do nothing for so long; return whether the client is still there."""
         ...
 
 

@@ -25,7 +25,7 @@ class Window:
         self._times: deque[float] = deque()
 
     def note(self, at: float) -> None:
-        """Take note of a request."""
+        """Record a request."""
         self._times.append(at)
         while self._times[0] <= at - self._seconds:
             self._times.popleft()

@@ -44,7 +44,7 @@ class Findings:
         self._now = now
 
     def add(self, text: str) -> None:
-        """Take note of a finding."""
+        """Record a finding."""
         self.count += 1
         if self.count <= MOST:
             at = int(self._now())
