@@ -176,7 +176,7 @@ async def _history(
             print_error(f"the history cannot be written: {error.strerror or error}")
             return 1
     for model_id, count in done.left_out.items():
-        say(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
+        print_error(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
     for model_id, failure_ in done.errors.items():
         print_error(f"the steps of {model_id} could not be read: {failure_.message}")
     print_error(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models")
