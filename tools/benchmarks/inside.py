@@ -16,7 +16,7 @@ from prometheus_client.exposition import generate_latest
 from exporter.app import Exporter
 from exporter.clock import SystemClock
 from exporter.runtime import log
-from exporter.runtime.tuning import favour_scrapes
+from exporter.runtime.tuning import tune_interpreter
 from exporter.settings import ApiKey, load
 from tools.benchmarks.client_server import Collected
 from tools.benchmarks.processes import fetch, run
@@ -129,7 +129,7 @@ def _peers(exporter: Exporter, bodies: Sequence[bytes]) -> dict[str, float]:
 def main() -> None:
     """Do what the arguments say."""
     what, order = sys.argv[1:]
-    favour_scrapes()
+    tune_interpreter()
     keywords = json.loads(order)
     print(json.dumps(asyncio.run(costs(**keywords) if what == COSTS else walls(**keywords))))
 

@@ -107,7 +107,7 @@ def web_config(data: bytes) -> None:
             assert SECRET not in message
             assert len(message) < 1000
         else:
-            assert all(map(str.isprintable, config.remarks()))
+            assert all(map(str.isprintable, config.warnings()))
 
 
 def requests(data: bytes) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from exporter.runtime.tuning import favour_scrapes
+from exporter.runtime.tuning import tune_interpreter
 from tools.soak import document
 from tools.soak.results import lines
 from tools.soak.run import CALLS_PER_MONTH, frugal, hostile
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.days < 1 or (arguments.write and arguments.days < DAYS):
         parser.error(f"give at least one day, and at least {DAYS} with --write")
-    favour_scrapes()
+    tune_interpreter()
     begin = time.monotonic()
     print(f"{arguments.days} days among faults and clients", flush=True)
     long = hostile(24 * arguments.days)
