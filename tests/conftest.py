@@ -22,6 +22,31 @@ for name in ("COLUMNS", "LINES"):
 # What a file says when all its tests are slow; `make test-fast` then need not import it.
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 
+# What takes longest begins first, so that no worker is left alone with it at the end.
+_LONGEST = tuple(
+    f"test_{name}.py"
+    for name in (
+        *(
+            "systemd",
+            "image",
+            "training_curves",
+            "alerts",
+            "polling_properties",
+            "dashboards_queries",
+            "helm",
+        ),
+        *(
+            "kubernetes",
+            "hostile_clients",
+            "conversations",
+            "process",
+            "end_to_end",
+            "compose",
+            "two_accounts",
+        ),
+    )
+)
+
 # How long an example takes, to make or to run, says nothing on a busy machine.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -34,6 +59,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave out files in which nothing would be selected: importing them costs more than the tests kept."""
     fast = config.getoption("-m") == "not slow" and collection_path.suffix == ".py"
     return True if fast and _ALL_SLOW.search(collection_path.read_text(encoding="utf-8")) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files come first; the order of the others stays."""
+    items.sort(key=lambda item: (*_LONGEST, item.path.name).index(item.path.name))
 
 
 class FakeClock:
