@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 PAUSE = 0.5  # seconds before a client that was turned out comes again, or lets the next drop fall
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the beginning of one that announces 512 bytes
+# The beginning of one that says it is 131,000 bytes long: OpenSSL makes room for all of it.
+HELLO = b"\x16\x03\x01\x00\x29\x01\x01\xff\xb8\x03\x03" + bytes(35)
 
 
 class Client:

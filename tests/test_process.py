@@ -68,17 +68,6 @@ def signalled(self, snapshot):
     return render(self, snapshot)
 Renderer.render = signalled
 """
-# Notes whatever would change something on a disk.
-NOTE_CHANGES = """
-import os, sys
-CHANGES = ("os.chmod", "os.chown", "os.link", "os.mkdir", "os.mkfifo", "os.mknod", "os.remove", "os.rename",
-           "os.rmdir", "os.setxattr", "os.symlink", "os.truncate", "os.utime", "shutil.", "tempfile.")
-def note(event, arguments):
-    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    if event.startswith(CHANGES) or (writes and arguments[0] != os.devnull):
-        os.write(2, f"CHANGES: {event} {arguments}\\n".encode())
-sys.addaudithook(note)
-"""
 
 
 async def ends_well(running: Running, number: int) -> None:
@@ -455,22 +444,6 @@ async def test_more_clients_than_files_cost_few_lines_and_no_restart() -> None:
 
 
 # Traces
-
-
-@pytest.mark.parametrize("verb", ["serve", "check"])
-async def test_nothing_is_written_to_a_disk(verb: str, tmp_path: Path) -> None:
-    environ = {**site(tmp_path, NOTE_CHANGES), **API_KEY}
-    async with simulated_api() as (_, api):
-        flags = (f"--cohere.base-url={api}", "--poll.interval=1s")
-        if verb == "check":
-            code, _, err = await run(sys.executable, "-m", "exporter", verb, *flags, environ=environ)
-            assert (code, err) == (0, "")
-            return
-        async with exporter(*flags, environ=environ) as running:
-            async with plain_client() as client:
-                for path in ("/", "/metrics", "/nothing"):
-                    await client.get(running.url + path, headers={"Accept-Encoding": "gzip"})
-            await ends_well(running, TERM)
 
 
 async def test_the_system_sees_no_file_opened_for_writing(tmp_path: Path) -> None:

@@ -267,7 +267,8 @@ WATCHER = """
 import json, os, sys
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty")
-CHANGES = ("os.remove", "os.mkdir", "os.link", "os.symlink", "os.truncate")
+CHANGES = ("os.chmod", "os.chown", "os.link", "os.mkdir", "os.mkfifo", "os.mknod", "os.remove", "os.rmdir",
+           "os.setxattr", "os.symlink", "os.truncate", "os.utime", "shutil.", "tempfile.")
 
 def tell(**event):
     os.write(2, (json.dumps({"msg": "watched", **event}, default=str) + "\\n").encode())
@@ -279,7 +280,7 @@ def watch(event, arguments):
         tell(what="calls", whom=arguments[1])
     elif event == "os.rename":
         tell(what="renames", whom=[os.path.basename(path) for path in arguments[:2]])
-    elif event in STARTS or event in CHANGES:
+    elif event in STARTS or event.startswith(CHANGES):
         tell(what=event, whom=arguments)
 
 sys.addaudithook(watch)

@@ -227,7 +227,9 @@ async def test_the_process_has_no_rights_and_sees_nothing_of_the_host(opt: Path)
         assert (await system.run(f"{inside} 'cat {ETC}/api-key'"))[0] != 0
 
 
-async def test_a_restart_takes_up_a_new_key_and_remembers_the_calls_made(opt: Path) -> None:
+async def test_a_restart_takes_up_a_new_key_and_remembers_the_calls_made_and_a_drop_in_spares_it(
+    opt: Path,
+) -> None:
     async with installed(opt) as system:
         await system.output(f"sed -i 's/^cohere:/&\\n  calls-per-month: 100000/' {ETC}/config.yml")
         await system.output(START)
@@ -240,23 +242,19 @@ async def test_a_restart_takes_up_a_new_key_and_remembers_the_calls_made(opt: Pa
         )
         assert after < before < 100_000 - 10
 
-
-def calls_left(metrics: str) -> float:
-    (left,) = re.findall(r"^cohere_exporter_api_calls_left (\S+)$", metrics, re.MULTILINE)
-    return float(left)
-
-
-async def test_with_the_drop_in_a_new_key_is_used_without_a_restart(opt: Path) -> None:
-    async with installed(opt, key="an-old-key") as system:
-        await system.output(START)
         await system.output(ROTATION, folder="/srv")
         assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
         assert await system.output(f"stat --format='%U %G %a' {ETC}/api-key") == "root cohere-api-key 640"
         await system.until_page("/metrics", "cohere_up 0.0")
-        before = await properties(system, "MainPID")
+        process = await properties(system, "MainPID")
         await system.output(GIVE_KEY, stdin=KEY)
         await system.until_page("/metrics", "cohere_up 1.0")
-        assert await properties(system, "MainPID") == before
+        assert await properties(system, "MainPID") == process
+
+
+def calls_left(metrics: str) -> float:
+    (left,) = re.findall(r"^cohere_exporter_api_calls_left (\S+)$", metrics, re.MULTILINE)
+    return float(left)
 
 
 def make_certificate(folder: Path) -> None:
@@ -283,14 +281,22 @@ async def test_with_the_drop_ins_it_serves_tls_with_files_that_are_roots_alone(
         assert "level=err" not in log
 
 
-async def test_an_empty_key_file_is_no_key(opt: Path) -> None:
+async def test_an_empty_key_file_is_no_key_and_the_journal_knows_warnings(opt: Path) -> None:
     async with installed(opt, key="") as system:
         await system.output(START)
         await system.until_page("/metrics", 'poll_failures_total{reason="unauthorized"} [1-9]')
         assert await properties(system, "ActiveState") == {"ActiveState": "active"}
+        everything, warnings = [
+            await system.output(f"journalctl --output=cat {priority} _SYSTEMD_UNIT={UNIT}")
+            for priority in ("", "--priority=warning")
+        ]
+        assert "level=info" in everything
+        assert "level=error" in warnings
+        assert "level=info" not in warnings
+        assert "<3>" not in warnings
 
 
-async def test_a_mistake_in_the_configuration_fails_the_start_and_is_not_tried_again(opt: Path) -> None:
+async def test_a_mistake_or_a_missing_key_fails_the_start_is_named_and_not_tried_again(opt: Path) -> None:
     async with installed(opt) as system:
         await system.output(f"echo 'polling: {{}}' >> {ETC}/config.yml")
         assert (await system.run(START))[0] != 0
@@ -303,30 +309,13 @@ async def test_a_mistake_in_the_configuration_fails_the_start_and_is_not_tried_a
         assert log.count("cohere-finetune-exporter: ") == 1
         assert "unknown key polling" in log
 
-
-async def test_a_missing_key_file_is_named(opt: Path) -> None:
-    async with installed(opt) as system:
         await system.output(f"rm {ETC}/api-key")
         assert (await system.run(START))[0] != 0
         _, status = await system.run(f"systemctl status --no-pager {UNIT}")
         assert f"AssertPathExists={ETC}/api-key was not met" in status
 
 
-async def test_the_journal_knows_warnings(opt: Path) -> None:
-    async with installed(opt, key="an-old-key") as system:
-        await system.output(START)
-        await system.until_page("/metrics", "cohere_up 0.0")
-        everything, warnings = [
-            await system.output(f"journalctl --output=cat {priority} _SYSTEMD_UNIT={UNIT}")
-            for priority in ("", "--priority=warning")
-        ]
-        assert "level=info" in everything
-        assert "level=error" in warnings
-        assert "level=info" not in warnings
-        assert "<3>" not in warnings
-
-
-async def test_a_process_that_hangs_is_killed_and_started_again(opt: Path) -> None:
+async def test_a_process_that_hangs_or_dies_is_started_again(opt: Path) -> None:
     async with installed(opt) as system:
         drop_in = f"/run/systemd/system/{UNIT}.d/soon.conf"
         await system.output(f"mkdir -p {Path(drop_in).parent}")
@@ -339,6 +328,9 @@ async def test_a_process_that_hangs_is_killed_and_started_again(opt: Path) -> No
         await system.until_page("/metrics", "cohere_up 1.0")
         assert await properties(system, "MainPID") != before
         assert "Watchdog timeout" in await system.output(f"journalctl --output=cat --unit={UNIT}")
+        await system.output(f"systemctl kill --signal=KILL {UNIT}")
+        await eventually(lambda: is_now(system, NRestarts="2"))
+        await system.until_page("/metrics", "cohere_up 1.0")
 
 
 async def test_each_account_has_an_instance(opt: Path) -> None:
@@ -357,15 +349,6 @@ async def test_each_account_has_an_instance(opt: Path) -> None:
             f"systemctl status --no-pager {instance}"
         )
         assert await system.output("ls -d /var/lib/cohere-finetune-exporter-research")
-
-
-async def test_it_is_started_again_when_it_dies(opt: Path) -> None:
-    async with installed(opt) as system:
-        await system.output(START)
-        await system.until_page("/metrics", "cohere_up 1.0")
-        await system.output(f"systemctl kill --signal=KILL {UNIT}")
-        await eventually(lambda: is_now(system, NRestarts="1"))
-        await system.until_page("/metrics", "cohere_up 1.0")
 
 
 async def test_nothing_is_left_when_it_is_uninstalled_as_the_readme_tells(opt: Path, tmp_path: Path) -> None:
