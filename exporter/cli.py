@@ -20,12 +20,6 @@ from exporter.runtime.streams import NonBlockingStream, flush, open_streams, pri
 from exporter.settings import ApiKey, SettingsError, Subcommand, load, resolve_key, unknown_variables
 from exporter.simulator import DEMO_API_KEY
 
-_COMMANDS = {
-    Subcommand.SERVE: commands.serve,
-    Subcommand.DEMO: commands.demo,
-    Subcommand.CHECK: commands.check,
-    Subcommand.HISTORY: commands.history,
-}
 _WRITERS = {Subcommand.DASHBOARDS: commands.dashboards, Subcommand.RULES: commands.rules}
 
 
@@ -59,7 +53,7 @@ def main(
     """
 
     async def command() -> int:
-        code = await _COMMANDS[called.subcommand](settings, key, called)
+        code = await commands.run(settings, key, called)
         # Not after asyncio.run(): it waits for threads, one of which may ask a name server that is silent.
         at_end(code)
         return code

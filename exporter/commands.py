@@ -28,7 +28,7 @@ from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import print_error, print_result
 from exporter.runtime.tuning import give_back_large_blocks, tune_interpreter
-from exporter.settings import ApiKey, Command, Settings, SettingsError
+from exporter.settings import ApiKey, Command, Settings, SettingsError, Subcommand
 from exporter.shipped import read_values, write_dashboards
 
 log = structlog.stdlib.get_logger(__name__)
@@ -72,21 +72,11 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     return 0
 
 
-async def demo(settings: Settings, key: ApiKey, command: Command) -> int:
-    """Serve what is polled from a simulated API inside this process; `key` is the one it takes."""
-    async with simulated_api(settings, key) as pointed:
-        return await serve(pointed, key, command)
-
-
 async def check(settings: Settings, key: ApiKey, command: Command, *, clock: Clock | None = None) -> int:
     """Poll once and print what was found, or what is wrong and what to do about it."""
-    if settings.log.level != "debug":
-        logging.disable()  # what is wrong is printed, in more words
+    _log_to_debug_only(settings)
     if command.flags.get("--config-only"):
         return await _check_config(settings, key)
-    if command.simulated:
-        async with simulated_api(settings, key) as pointed:
-            return await _check(pointed, key, command, clock or SystemClock())
     return await _check(settings, key, command, clock or SystemClock())
 
 
@@ -130,15 +120,9 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
     return code
 
 
-async def history(settings: Settings, key: ApiKey, command: Command, *, clock: Clock | None = None) -> int:
-    """Write every training step of the models as OpenMetrics; 1 when one of them could not be read."""
+def _log_to_debug_only(settings: Settings) -> None:
     if settings.log.level != "debug":
         logging.disable()  # what is wrong is printed, in more words
-    wanted = _wanted_history(command)
-    if command.simulated:
-        async with simulated_api(settings, key) as pointed:
-            return await _history(pointed, key, command, wanted, clock or SystemClock())
-    return await _history(settings, key, command, wanted, clock or SystemClock())
 
 
 def _wanted_history(command: Command) -> dict[str, Any]:
@@ -152,10 +136,11 @@ def _wanted_history(command: Command) -> dict[str, Any]:
         raise SettingsError(f"{flag}: {error}") from None
 
 
-async def _history(
-    settings: Settings, key: ApiKey, command: Command, wanted: dict[str, Any], clock: Clock
-) -> int:
-    exporter = Exporter(settings, key, clock=clock, simulated=command.simulated)
+async def history(settings: Settings, key: ApiKey, command: Command) -> int:
+    """Write every training step of the models as OpenMetrics; 1 when one of them could not be read."""
+    _log_to_debug_only(settings)
+    wanted = _wanted_history(command)
+    exporter = Exporter(settings, key, clock=SystemClock(), simulated=command.simulated)
     address = ApiAddress(settings.cohere.base_url, command.simulated)
     async with exporter.http:
         try:
@@ -222,6 +207,20 @@ def rules(command: Command) -> int:
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror or error}") from None
     return print_result(str(file))
+
+
+_COMMANDS = {
+    Subcommand.SERVE: serve,
+    Subcommand.DEMO: serve,
+    Subcommand.CHECK: check,
+    Subcommand.HISTORY: history,
+}
+
+
+async def run(settings: Settings, key: ApiKey, command: Command) -> int:
+    """Do what a subcommand does, asking a simulated API inside this process where that is wanted."""
+    async with simulated_api(settings, key) if command.simulated else nullcontext(settings) as pointed:
+        return await _COMMANDS[command.subcommand](pointed, key, command)
 
 
 def _table(snapshot: Snapshot, address: ApiAddress, now: float, *, in_full: bool) -> str:

@@ -146,18 +146,4 @@ class InternalError(ApiError):
     advice = "Report it with the traceback from the log, and check the memory limit of the process."
 
 
-REASONS = tuple(
-    error.reason
-    for error in (
-        Unauthorized,
-        Forbidden,
-        PaymentRequired,
-        Gone,
-        RateLimited,
-        ServerError,
-        Timeout,
-        ConnectionFailed,
-        InvalidResponse,
-        InternalError,
-    )
-)
+REASONS = tuple(error.reason for error in ApiError.__subclasses__())
