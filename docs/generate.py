@@ -21,7 +21,7 @@ from exporter.cohere.wire import HYPERPARAMETERS, REJECTED_KINDS
 from exporter.exposition.lines import identity, model_lines
 from exporter.families import FAMILIES, STEP_FAMILIES, ModelFamily
 from exporter.model import FinetunedModel, ModelState, Status, TrainingProgress
-from exporter.settings import Option, format_duration, options
+from exporter.settings import Option, options
 from exporter.settings.catalog import titles
 from exporter.telemetry import Telemetry
 
@@ -295,14 +295,6 @@ def _yaml_line(option: Option) -> str:
     return f"  {key}: {quoted}"
 
 
-def _limits(option: Option) -> str:
-    def written(bound: float) -> str:
-        return format_duration(bound) if option.metavar == "DURATION" else f"{bound:g}"
-
-    words = {"ge": "at least", "gt": "more than", "le": "at most"}
-    return ", ".join(f"{words[name]} {written(bound)}" for name, bound in option.bounds.items())
-
-
 def _own_row(metric: Metric) -> tuple[str, ...]:
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
     labels = {label: None for sample in metric.samples for label in sample.labels if label != "le"}
@@ -318,7 +310,13 @@ def _values(label: str, metrics: Iterable[Metric]) -> list[str]:
 def _option_row(option: Option) -> tuple[str, ...]:
     flag = f"`{option.flag}`" + (f" {option.metavar}" if option.metavar else "")
     default = f"`{option.default}`" if option.default else ""
-    return flag.replace("|", "\\|"), f"`{option.variable}`", default, _limits(option), option.meaning
+    return (
+        flag.replace("|", "\\|"),
+        f"`{option.variable}`",
+        default,
+        ", ".join(map(option.limit, option.bounds)),
+        option.meaning,
+    )
 
 
 def _labels(labels: Iterable[str]) -> str:

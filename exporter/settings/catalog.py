@@ -11,9 +11,11 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from exporter.settings.durations import format_duration
 from exporter.settings.options import ENV_PREFIX, Settings
 from exporter.settings.subcommands import Flag
 
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most"}
 # Spelled as in every other exporter.
 _SPELLED = {"web.config-file": "web.config.file"}
 
@@ -33,6 +35,12 @@ class Option(Flag):
     default: str
     bounds: Mapping[str, float]
     declared: FieldInfo
+
+    def limit(self, bound: str) -> str:
+        """Return one of the bounds in words: "at least 1s"."""
+        limit = self.bounds[bound]
+        written = format_duration(limit) if self.metavar == "DURATION" else f"{limit:g}"
+        return f"{_LIMITS[bound]} {written}"
 
 
 def titles() -> dict[str, str]:
@@ -70,7 +78,7 @@ def _option(group: str, name: str, declared: FieldInfo) -> Option:
         bounds={
             bound: getattr(limit, bound)
             for limit in declared.metadata
-            for bound in ("ge", "gt", "le")
+            for bound in _LIMITS
             if hasattr(limit, bound)
         },
         declared=declared,

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
+from exporter.refusals import refusal
 from exporter.settings.catalog import options
-from exporter.settings.durations import format_duration
 from exporter.settings.file import read_file
 from exporter.settings.flags import parse
 from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
@@ -22,7 +22,6 @@ from exporter.settings.subcommands import SUBCOMMANDS, Command, Subcommand
 from exporter.suggestions import suggestion
 
 _SDK_BASE_URL = "CO_API_URL"
-_LIMITS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
 # What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
 _KUBERNETES = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)=.*"
@@ -107,27 +106,11 @@ def _settings(given: Mapping[str, _Given]) -> Settings:
     try:
         return Settings.build(values, origins)
     except ValidationError as error:
-        # The library's own message would repeat the value.
         raise SettingsError(_explain(error.errors()[0], origins)) from None
 
 
 def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
-    """Say what is allowed; the value itself is never repeated, it may be a secret in the wrong place."""
     option = next(option for option in options() if (option.group, option.name) == error["loc"][:2])
-    context = error.get("ctx", {})
-    match error["type"]:
-        case "value_error":
-            allowed = str(context["error"])
-        case "literal_error":
-            allowed = f"must be {context['expected']}"
-        case "bool_type" | "bool_parsing":
-            allowed = "must be true or false"
-        case "float_type" | "float_parsing" | "finite_number":
-            allowed = "must be a number"
-        case bound if bound in _LIMITS:
-            (limit,) = context.values()
-            written = format_duration(limit) if option.metavar == "DURATION" else f"{limit:g}"
-            allowed = f"must be {_LIMITS[bound]} {written}"
-        case _:
-            allowed = "is not valid"
+    bound = next((bound for bound in error.get("ctx", ()) if bound in option.bounds), None)
+    allowed = f"must be {option.limit(bound)}" if bound else refusal(error)
     return f"{origins.get(option.key, option.flag)}: {allowed}"

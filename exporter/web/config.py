@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from exporter.refusals import refusal
 from exporter.runtime.reload import ReadFile, ReloadError, read_file
 from exporter.runtime.yaml import NotYaml
 from exporter.suggestions import suggestion
@@ -20,18 +20,6 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "tls_server_config": TlsConfig,
     "http_server_config": HttpConfig,
     "rate_limit": RateLimit,
-}
-_REFUSALS = {
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "dict_type": "must be a mapping",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "is too large",
-    "int_type": "must be a whole number",
-    "less_than_equal": "is too large",
-    "model_type": "must be a mapping",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
 }
 
 
@@ -47,15 +35,19 @@ def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
     except UnicodeDecodeError:
         raise ReloadError(f"{path}: is not a UTF-8 text file") from None
     except ValidationError as error:
-        # The library's own message would repeat the value.
         first = error.errors()[0]
         keys = ".".join(_shown(first["loc"]))
-        refusal = f"{keys}: {_refusal(first)}" if keys else _refusal(first)
-        raise ReloadError(_message(path, document.line(first["loc"]), refusal)) from None
+        refused = (
+            f"unknown key{_suggestion(first['loc'])}"
+            if first["type"] == "extra_forbidden"
+            else refusal(first)
+        )
+        said = f"{keys}: {refused}" if keys else refused
+        raise ReloadError(_message(path, document.line(first["loc"]), said)) from None
 
 
-def _message(path: Path, line: int | None, refusal: str) -> str:
-    return f"{path}: {refusal}" if line is None else f"{path}: line {line}: {refusal}"
+def _message(path: Path, line: int | None, said: str) -> str:
+    return f"{path}: {said}" if line is None else f"{path}: line {line}: {said}"
 
 
 def _shown(location: Sequence[int | str]) -> Iterator[str]:
@@ -67,17 +59,6 @@ def _shown(location: Sequence[int | str]) -> Iterator[str]:
         yield str(step)
         section = _SECTIONS.get(str(step))
         known = set(section.model_fields) if section else set()
-
-
-def _refusal(error: ErrorDetails) -> str:
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        return f"unknown key{_suggestion(error['loc'])}"
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    if kind == "literal_error":
-        return f"must be {error['ctx']['expected']}"
-    return _REFUSALS.get(kind, "is not valid")
 
 
 def _suggestion(location: Sequence[int | str]) -> str:
