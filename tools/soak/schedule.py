@@ -21,7 +21,6 @@ class Row:
     kind: str
     where: str = ""
     reason: str = ""
-    monthly: bool = False
     retry_after: float = 0.0
 
     @property
@@ -41,7 +40,7 @@ ROWS: Sequence[Row] = (
     Row(170, 4, "429, rest until a date", LATER, "rate_limited", retry_after=90),
     Row(180, 4, "429, rest in words", LIST, "rate_limited"),
     Row(190, 3, "429, rest 2 h", LIST, "rate_limited", retry_after=7200),
-    Row(265, 12, "429, the month", LIST, "rate_limited", monthly=True),
+    Row(265, 12, "429, the month", LIST, "rate_limited"),
     Row(315, 10, "500", LIST, "server_error"),
     Row(330, 4, "503", LATER, "server_error"),
     Row(340, 4, "408", LIST, "timeout"),
@@ -68,7 +67,7 @@ ROWS: Sequence[Row] = (
     Row(650, 5, "404", STEPS, "gone"),
     Row(670, 5, "429", STEPS, "rate_limited"),
     Row(690, 5, "429, rest 20 s", STEPS, "rate_limited", retry_after=20),
-    Row(710, 5, "429, the month", STEPS, "rate_limited", monthly=True),
+    Row(710, 5, "429, the month", STEPS, "rate_limited"),
     Row(750, 6, "503", STEPS, "server_error"),
     Row(770, 8, "silence", STEPS, "timeout"),
     Row(800, 5, "body in drops", STEPS, "timeout"),

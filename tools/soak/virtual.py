@@ -8,13 +8,11 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 TURN = 1e-6  # seconds; time must go on for those who wait for less than a float can tell
-HOUSEKEEPING = 600.0  # seconds
 STUCK = 60.0  # real seconds
 _GLANCE = 0.005  # real seconds
 
@@ -68,20 +66,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the seconds since the beginning."""
         return self._virtual.now
-
-    def call_later(
-        self,
-        delay: float,
-        callback: Callable[[*Ts], object],
-        *args: *Ts,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        """Do it as every loop does, but for the web server's tick."""
-        task = asyncio.current_task(self)
-        if task and task.get_name() == "web server":
-            # Ten ticks a second, which only keep the Date header, would be most of what happens in a month.
-            delay = HOUSEKEEPING
-        return super().call_later(delay, callback, *args, context=context)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
