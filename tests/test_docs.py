@@ -55,8 +55,8 @@ def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics_and_ev
     named = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     own = CONTRACT | ADDED
     assert {name: named.get(name) for name in own} == {name: labels for name, (_, labels) in own.items()}
-    app = (ROOT / "exporter" / "app.py").read_text(encoding="utf-8")
-    files = sorted(set(re.findall(r'_show_reload\("(\w+)"', app)))
+    sources = [(ROOT / "exporter" / name).read_text(encoding="utf-8") for name in ("app.py", "reloads.py")]
+    files = sorted(set(re.findall(r'\.read\("(\w+)"', "".join(sources))))
     assert f"- `file`: {', '.join(f'`{file}`' for file in files)}\n" in page
 
 
