@@ -191,7 +191,7 @@ class Exporter:
             access = WebConfigReloader(file, on_reload=self._reloads.web_config)
         except ReloadError as error:
             raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
-        self._reloads.read("web_config")
+        self._reloads.loaded("web_config")
         return access
 
     @asynccontextmanager
@@ -247,7 +247,7 @@ class Exporter:
         except UnusableTlsFile as error:
             raise SettingsError(str(error)) from None
         for part in files:
-            self._reloads.read(part.name)
+            self._reloads.loaded(part.name)
         return contexts
 
 

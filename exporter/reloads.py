@@ -25,9 +25,9 @@ class Reloads:
         self._clock = clock
         self._key_error: str | None = None
         if settings.cohere.api_key_file:
-            self.read("api_key")
+            self.loaded("api_key")
 
-    def read(self, file: str, *, successful: bool = True) -> None:
+    def loaded(self, file: str, *, successful: bool = True) -> None:
         """Show how a file was read; it counts from its first time."""
         self._telemetry.reloaded(file, successful=successful, now=self._clock.time())
 
@@ -36,7 +36,7 @@ class Reloads:
         before = self._key.secrets()
         value, error = self._key.read(), self._key.error
         if self._key.secrets() != before or error != self._key_error:
-            self.read("api_key", successful=error is None)
+            self.loaded("api_key", successful=error is None)
         if error and error != self._key_error:
             log.warning("the API key file cannot be reloaded; the last good key stays in use", error=error)
         elif self._key_error and not error:
@@ -46,7 +46,7 @@ class Reloads:
 
     def tls(self, file: str, error: str | None) -> None:
         """Report that certificates were read again, or why they could not be."""
-        self.read(file, successful=error is None)
+        self.loaded(file, successful=error is None)
         if error:
             log.warning("certificates cannot be reloaded; the last good ones stay in use", error=error)
         else:
@@ -54,7 +54,7 @@ class Reloads:
 
     def web_config(self, result: WebConfig | str) -> None:
         """Report that the web configuration was read again, or why it could not be."""
-        self.read("web_config", successful=isinstance(result, WebConfig))
+        self.loaded("web_config", successful=isinstance(result, WebConfig))
         if isinstance(result, WebConfig):
             log.info("web configuration reloaded")
             warn_of_access(self._settings, result)
