@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, StepRow, TrainingProgress
 
+T = TypeVar("T")
 Sample: TypeAlias = tuple[tuple[str, ...], float]
 """Label values, in the order of the family's labels, and the value."""
 
@@ -22,43 +23,33 @@ OTHER_STATUSES = "other"  # the rest of them
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFamily:
+class _Family(Generic[T]):
+    name: str
+    help: str
+    own_labels: tuple[str, ...]
+    samples: Callable[[T], Iterable[Sample]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels."""
+        return IDENTITY + self.own_labels
+
+
+class ModelFamily(_Family[ModelState]):
     """A family with samples of each model; `samples` gives those of one, without the labels of `IDENTITY`."""
 
-    name: str
-    help: str
-    own_labels: tuple[str, ...]
-    samples: Callable[[ModelState], Iterable[Sample]]
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All labels."""
-        return IDENTITY + self.own_labels
-
-
-@dataclass(frozen=True, slots=True)
-class FleetFamily:
-    """A family that speaks of the fleet as a whole; `samples` gives those of a snapshot."""
-
-    name: str
-    help: str
-    labels: tuple[str, ...]
-    samples: Callable[[Snapshot], Iterable[Sample]]
-
-
-@dataclass(frozen=True, slots=True)
-class StepFamily:
+class StepFamily(_Family[StepRow]):
     """A family of /metrics/steps and of `history` only; `samples` gives those of one row of one model."""
 
-    name: str
-    help: str
-    own_labels: tuple[str, ...]
-    samples: Callable[[StepRow], Iterable[Sample]]
+
+class FleetFamily(_Family[Snapshot]):
+    """A family that speaks of the fleet as a whole; `samples` gives those of a snapshot."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels."""
-        return IDENTITY + self.own_labels
+        return self.own_labels
 
 
 Family: TypeAlias = ModelFamily | FleetFamily
