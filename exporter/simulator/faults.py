@@ -65,10 +65,6 @@ class Faults:
         """Answer nothing until the client gives up."""
         self._faults.append(Fault(None, endpoint, times))
 
-    def heal(self) -> None:
-        """End all faults."""
-        self._faults.clear()
-
     async def take(self, endpoint: str) -> Answer | None:
         """Spend the first fault that holds for a request and return its answer; None when there is none."""
         holding = (fault for fault in self._faults if fault.times != 0 and fault.endpoint in {None, endpoint})
