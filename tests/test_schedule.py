@@ -264,7 +264,7 @@ LIVES = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LIVES, EPISODES)
 def test_no_month_has_more_calls_than_the_budget_and_the_list_is_polled_to_its_end(
     life: Life, episodes: list[Episode]
