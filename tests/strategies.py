@@ -26,14 +26,14 @@ _moments = st.datetimes().map(lambda moment: moment.isoformat() + "Z") | st.samp
 _hyperparameters = ("train_epochs", "learning_rate", "early_stopping_threshold", "lora_rank")
 
 
-def _perhaps(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def perhaps(usual: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Mostly what is specified, sometimes anything."""
     return st.one_of(usual, usual, usual, json_values)
 
 
 def _some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Return objects that have any of these fields."""
-    return st.fixed_dictionaries({}, optional={name: _perhaps(values) for name, values in fields.items()})
+    return st.fixed_dictionaries({}, optional={name: perhaps(values) for name, values in fields.items()})
 
 
 near_valid_models = _some(
@@ -58,7 +58,7 @@ near_valid_models = _some(
 near_valid_rows = _some(
     created_at=_moments,
     step_number=st.integers(0, 10_000),
-    metrics=st.dictionaries(texts | st.just("step"), _perhaps(numbers), max_size=4),
+    metrics=st.dictionaries(texts | st.just("step"), perhaps(numbers), max_size=4),
 )
 
 
