@@ -26,7 +26,7 @@ nightly: $(VENV)/.dev ## live through thousands of random worlds, and what else 
 	    tests/test_soak.py tests/test_benchmarks.py --hypothesis-profile=nightly $(ARGS)
 
 test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
-	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility --cache-clear -m programs $(ARGS)
+	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility -m programs $(ARGS)
 	$(BIN)/python -m docs.generate
 
 test-kubernetes: $(VENV)/.dev ## apply manifests and chart to real Kubernetes API servers (wants tools/programs/build.sh kubernetes)

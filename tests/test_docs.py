@@ -41,6 +41,16 @@ def test_what_was_tried_is_what_the_tests_try_and_it_passed() -> None:
         )
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_a_page_that_names_a_go_names_the_one_that_the_programs_want(page: str) -> None:
+    modules = (ROOT / "tools/programs").glob("*/go.mod")
+    lines = [
+        re.findall(r"^go ([\d.]+)$", file.read_text(encoding="utf-8"), re.MULTILINE)[0] for file in modules
+    ]
+    newest = max(lines, key=lambda version: [int(part) for part in version.split(".")])
+    assert f"Go {newest} or later" in (ROOT / page).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("test", [test for trial in TRIALS for test in trial.tests])
 def test_each_trial_names_tests_there_are(test: str) -> None:
     file, _, name = test.partition("::")
@@ -56,7 +66,7 @@ def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics_and_ev
     own = CONTRACT | ADDED
     assert {name: named.get(name) for name in own} == {name: labels for name, (_, labels) in own.items()}
     sources = [(ROOT / "exporter" / name).read_text(encoding="utf-8") for name in ("app.py", "reloads.py")]
-    files = sorted(set(re.findall(r'\.loaded\("(\w+)"', "".join(sources))))
+    files = sorted(set(re.findall(r'\.read\("(\w+)"', "".join(sources))))
     assert f"- `file`: {', '.join(f'`{file}`' for file in files)}\n" in page
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,16 +52,59 @@ def test_an_environment_without_pip_is_made_anew(checkout: Path) -> None:
 
 @pytest.mark.parametrize(
     ("user", "go", "missing"),
-    [("1000", "go1.26", "root"), ("0", "go1.19.8", "Go 1.26"), ("0", "", "Go 1.26")],
+    [("1000", "go1.99", ".ci/run needs root"), ("0", "go1.26.6", "needs Go 1.2"), ("0", "", "needs Go 1.2")],
 )
 def test_ci_says_first_what_it_cannot_install(tmp_path: Path, user: str, go: str, missing: str) -> None:
-    for name in ("bash", "dirname", "sort"):
-        (tmp_path / name).symlink_to(shutil.which(name) or "")
-    for name, answer in {"id": user, **({"go": go} if go else {})}.items():
-        (tmp_path / name).write_text(f"#!{tmp_path}/bash\necho {answer}\n")
+    for name, answer in {"id": user, "go": go}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {answer}\n" if answer else "#!/bin/sh\nexit 127\n")
         (tmp_path / name).chmod(0o755)
-    command = [str(tmp_path / "bash"), str(ROOT / ".ci" / "run")]
-    run = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = subprocess.run([ROOT / ".ci/run"], env=environ, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (1, "")
-    assert run.stderr.startswith(f".ci/run needs {missing}")
+    assert run.stderr.startswith(missing)
     assert len(run.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Callable[[], list[str]]:
+    """Return what builds json_exporter by a Go that compiles nothing, and says what that Go was asked for."""
+    asked = tmp_path / "asked"
+    go = tmp_path / "go"
+    go.write_text(
+        f"""#!/bin/sh
+        [ "$1" = env ] && echo go1.99 && exit
+        echo "$1" >>{asked}
+        while [ "$1" != -o ]; do shift; done
+        [ ! -e {tmp_path}/interrupted ] || kill -9 $PPID
+        touch "$2/json_exporter" && chmod +x "$2/json_exporter"
+        """
+    )
+    go.chmod(0o755)
+    environ = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PROGRAMS": str(tmp_path / "programs"),
+    }
+
+    def build() -> list[str]:
+        asked.write_text("")
+        command = [str(ROOT / "tools/programs/build.sh"), "json_exporter"]
+        subprocess.run(command, env=environ, capture_output=True, check=False)
+        return asked.read_text().split()
+
+    return build
+
+
+def test_a_program_is_built_once_and_again_when_it_is_gone_or_its_build_broke_off(
+    built: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    assert built() == ["build"]
+    assert built() == []
+    (tmp_path / "programs/bin/json_exporter").unlink()
+    (tmp_path / "interrupted").touch()
+    assert built() == ["build"]
+    (tmp_path / "programs/bin/json_exporter").touch(mode=0o755)  # of another version, say
+    assert built() == ["build"]
+    (tmp_path / "interrupted").unlink()
+    assert built() == ["build"]
+    assert built() == []
