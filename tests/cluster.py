@@ -142,6 +142,7 @@ def _write_kubeconfig(file: Path, url: str, token: str, ca: Path) -> None:
         "current-context": "it",
     }
     file.write_text(json.dumps(content))
+    file.chmod(0o600)  # or Helm warns of it
 
 
 def _etcd(folder: Path, port: int, peers: int) -> list[str]:

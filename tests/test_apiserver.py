@@ -21,7 +21,7 @@ from tests import editions
 from tests.cluster import RESTRICTED, Cluster, cluster, eventually
 from tests.manifests import Manifest, parsed, pod_of, the
 from tests.programs import environment, program
-from tests.test_helm import CASES, LEAST, NAME, text_of
+from tests.test_helm import CASES, HELMS, LEAST, NAME, text_of
 from tests.test_kubernetes import COMBINATIONS, KUBERNETES
 
 pytestmark = [
@@ -148,8 +148,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def chart(values: dict[str, Any]) -> str:
-    """Render the chart for the restricted namespace, with a pod even where the values want none."""
-    return text_of({**values, "replicaCount": 1}, arguments=(f"--namespace={RESTRICTED}",))
+    """Render the chart for the restricted namespace."""
+    return text_of(values, arguments=(f"--namespace={RESTRICTED}",))
 
 
 def install(kubernetes: Cluster, *source: str, stdin: str = "") -> None:
@@ -209,17 +209,20 @@ def upgrade(kubernetes: Cluster, texts: Sequence[str]) -> None:
     remove(kubernetes, "--ignore-not-found", "-f=-", stdin="\n---\n".join(texts))
 
 
-def test_helm_upgrades_a_release_from_each_configuration_to_the_next(kubernetes: Cluster) -> None:
+@pytest.mark.parametrize("version", HELMS, ids=["oldest", "newest"][: len(HELMS)])
+def test_helm_upgrades_a_release_from_each_configuration_to_the_next(
+    kubernetes: Cluster, version: str
+) -> None:
     for values in CONFIGURATIONS.values():
-        helm(kubernetes, "upgrade", "--install", NAME, str(CHART), "--values=-", values=values)
+        helm(version, kubernetes, "upgrade", "--install", NAME, str(CHART), "--values=-", values=values)
         assert kubernetes.made()
-    helm(kubernetes, "uninstall", NAME)
+    helm(version, kubernetes, "uninstall", NAME)
     assert kubernetes.made() == set()
 
 
-def helm(kubernetes: Cluster, *arguments: str, values: dict[str, Any] | None = None) -> None:
+def helm(version: str, kubernetes: Cluster, *arguments: str, values: dict[str, Any] | None = None) -> None:
     done = subprocess.run(
-        [program("helm"), f"--kubeconfig={kubernetes.kubeconfig}", *arguments],
+        [program(version), f"--kubeconfig={kubernetes.kubeconfig}", *arguments],
         input=json.dumps(values),
         capture_output=True,
         text=True,
@@ -227,7 +230,7 @@ def helm(kubernetes: Cluster, *arguments: str, values: dict[str, Any] | None = N
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, (values, done.stderr)
+    assert (done.returncode, done.stderr) == (0, ""), values
 
 
 def test_what_is_wrong_is_refused(kubernetes: Cluster) -> None:

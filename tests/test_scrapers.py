@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.simulator import Fleet
 from tests.clients import plain_client
 from tests.editions import EDITIONS, NIGHTLY, every_edition, every_edition_at_night
 from tests.monitoring import prometheus, target
@@ -31,6 +33,8 @@ Stored = dict[Series, str]
 MODELS = "/v1/finetuning/finetuned-models"
 MOVING = "cohere_exporter_"
 ADDED = ("__name__", "job", "instance")
+NAME = 'Réponses "日本" \\ 🤖'
+"""Of a model: more than ASCII, and what is escaped."""
 
 PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
 ACCEPT = {
@@ -77,10 +81,13 @@ async def at_rest() -> AsyncIterator[Running]:
     async with simulated_api(speed=60) as (simulator, api):
         now = simulator.clock()
         simulator.clock = lambda: now
+        named, *others = simulator.fleet.listed(now)
+        simulator.fleet = Fleet([replace(named, name=NAME), *others])
         flags = ("--poll.interval=1h", f"--cohere.base-url={api}", "--web.disable-exporter-metrics")
         async with exporter(*flags, environ={"COHERE_API_KEY": KEY}) as running:
             trained = await models_with_steps(api)
             await eventually(lambda: shows_steps(running.url, trained))
+            assert any(("model_name", NAME) in labels for _, labels in await read(running.url, ""))
             yield running
 
 

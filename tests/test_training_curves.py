@@ -133,8 +133,9 @@ class Server:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Server]]:
     folder = tmp_path_factory.mktemp("prometheus")
     for edition in EDITIONS:
-        if edition.find("prometheus") is None:
-            missing(f"Prometheus of the edition {edition.name} is not installed")
+        for name in ("prometheus", "promtool"):
+            if edition.find(name) is None:
+                missing(f"{name} of the edition {edition.name} (tools/programs/build.sh) is not installed")
     every = [
         Server(edition, has_window, folder / f"{edition.name}-{has_window}")
         for edition in EDITIONS
