@@ -66,7 +66,7 @@ def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics_and_ev
     own = CONTRACT | ADDED
     assert {name: named.get(name) for name in own} == {name: labels for name, (_, labels) in own.items()}
     sources = [(ROOT / "exporter" / name).read_text(encoding="utf-8") for name in ("app.py", "reloads.py")]
-    files = sorted(set(re.findall(r'\.read\("(\w+)"', "".join(sources))))
+    files = sorted(set(re.findall(r'\.loaded\("(\w+)"', "".join(sources))))
     assert f"- `file`: {', '.join(f'`{file}`' for file in files)}\n" in page
 
 

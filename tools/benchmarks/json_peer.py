@@ -1,10 +1,11 @@
-"""A day beside json_exporter, which does as much of the job as it can.
+"""A day beside json_exporter 0.7, which does as much of the job as it can.
 
 Both are scraped once in the same minute, in which this exporter polls once as well; calls and CPU are those
-of that minute times 1,440. The fleets are at rest: of this exporter a model in training costs one more call a
-poll. json_exporter asks the API while it is scraped: one target for the list, and one for the step metrics of
-each model, whose ids stand in Prometheus's configuration. Lines of configuration are its modules and the jobs
-of Prometheus.
+of that one minute times 1,440. The fleets are at rest: of this exporter a model in training costs one more
+call a poll. json_exporter asks the API while it is scraped: one target for the list, and one for the step
+metrics of each model, whose ids stand in Prometheus's configuration. Lines of configuration are its modules
+and the jobs of Prometheus; the API key is counted for neither, and of the hyperparameters, each a line, it
+reads one.
 
 What it cannot do: follow page tokens, so it sees the first page only; find the models whose step metrics to
 ask for; read times, which the API writes as text; name a metric by a key of the answer, so each training

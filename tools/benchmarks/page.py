@@ -25,7 +25,8 @@ _PAGE = """<!-- Written by `python -m tools.benchmarks --write` from benchmarks.
 
 What a scrape and a poll cost, beside what one would take instead. `make bench` runs all of it in some twenty
 minutes on Linux. Where it compares with them it needs `wrk`, `nginx` and `prometheus-node-exporter` (Debian
-packages `wrk`, `nginx-light`, `prometheus-node-exporter`); what it cannot run it skips, and says so.
+packages `wrk`, `nginx-light`, `prometheus-node-exporter`), and json_exporter, which `tools/programs/build.sh
+json_exporter` builds; what it cannot run it skips, and says so.
 
 The figures below are of one run on {machine}, which others used too: read the ratios.
 

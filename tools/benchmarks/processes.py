@@ -60,7 +60,7 @@ def find(name: str) -> str:
     """Return the path of a program; raise `Missing` where it is not installed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     built = Path(os.environ.get("PROGRAMS") or cache / "cohere-finetune-exporter/programs") / "bin"
-    path = shutil.which(name) or shutil.which(name, path=f"/usr/sbin:/sbin:{built}")
+    path = shutil.which(name, path=built) or shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if path is None:
         raise Missing(f"{name} is not installed")
     return path
