@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from exporter.simulator import Job, at_rest, wire
+from exporter.simulator import Job, at_rest, protojson
 
 LEAN, FULL = "lean", "full"
 SERIES = {LEAN: 14.0, FULL: 39.0}
@@ -47,7 +47,7 @@ class Fleet:
         starts = range(0, len(jobs), PAGE_SIZE)
         return [
             _json(
-                finetuned_models=[wire.model(job, now) for job in jobs[start : start + PAGE_SIZE]],
+                finetuned_models=[protojson.model(job, now) for job in jobs[start : start + PAGE_SIZE]],
                 next_page_token="" if start == starts[-1] else str(number),
                 total_size=len(jobs),
             )
@@ -57,10 +57,10 @@ class Fleet:
     def steps(self) -> Mapping[str, bytes]:
         """Return the step metrics of each model by its id, newest first."""
         return {
-            job.id: _json(step_metrics=[wire.step_metrics(job, row) for row in reversed(job.rows(_NOW))])
+            job.id: _json(step_metrics=[protojson.step_metrics(job, row) for row in reversed(job.rows(_NOW))])
             for job in self._jobs
         }
 
 
 def _json(**message: object) -> bytes:
-    return json.dumps(wire.without_zeros(message), separators=(",", ":")).encode()
+    return json.dumps(protojson.without_zeros(message), separators=(",", ":")).encode()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.simulator import Account, Fleet, Job, at_rest, wire
+from exporter.simulator import Account, Fleet, Job, at_rest, protojson
 from exporter.simulator.catalogue import WANDB
 from exporter.simulator.jobs import STEPS_PER_ROW
 
@@ -69,7 +69,7 @@ class SoakFleet:
         if job is None:
             return None
         recorded = job.rows(at)[:: 1 if is_ascending(model_id) else -1]
-        rows = [wire.step_metrics(job, row) for row in recorded[begin:end]]
+        rows = [protojson.step_metrics(job, row) for row in recorded[begin:end]]
         for row in rows:
             row["metrics"][f"eval_{job.name}"] = 0.5
         return rows, len(recorded) > end
@@ -89,7 +89,7 @@ class SoakFleet:
         return job.row_at(step // STEPS_PER_ROW) if job else -math.inf
 
     def _model(self, job: Job, at: float) -> dict[str, Any]:
-        model = wire.model(job, at)
+        model = protojson.model(job, at)
         number = self._resting.get(job.id)
         if number is None:
             return model
@@ -97,7 +97,7 @@ class SoakFleet:
         changed_at = BEGIN + (turns - number) * 3 * HOUR
         model["name"] = f"{job.name} of day {int((at - BEGIN) // DAY)}" + (_ODD if number == 0 else "")
         model["status"] = STATUSES[turns % len(STATUSES)]
-        model["updated_at"] = wire.timestamp(changed_at, digits=6)
+        model["updated_at"] = protojson.timestamp(changed_at, digits=6)
         model["settings"]["wandb"] = WANDB
         return model
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
-from exporter.simulator import paging, wire
+from exporter.simulator import paging, protojson
 from exporter.simulator.faults import LIST_MODELS, LIST_STEPS, Answer, Faults
 from exporter.simulator.fleet import Fleet, demo_fleet
 from exporter.simulator.jobs import Job
@@ -105,9 +105,9 @@ class Simulator(Faults):
         now = self.clock()
         jobs = sorted(self.fleet.listed(now), key=_order)
         page, token = _page(query, jobs, _order, scope="models", descending=False)
-        return wire.without_zeros(
+        return protojson.without_zeros(
             {
-                "finetuned_models": [wire.model(job, now) for job in page],
+                "finetuned_models": [protojson.model(job, now) for job in page],
                 "next_page_token": token,
                 "total_size": len(jobs),
             }
@@ -119,8 +119,8 @@ class Simulator(Faults):
         page, token = _page(
             query, job.rows(now), lambda row: (row,), scope=job.id, descending=not self._ascending_steps
         )
-        rows = [wire.step_metrics(job, row) for row in page]
-        return wire.without_zeros({"step_metrics": rows, "next_page_token": token})
+        rows = [protojson.step_metrics(job, row) for row in page]
+        return protojson.without_zeros({"step_metrics": rows, "next_page_token": token})
 
     def _find(self, model_id: str, now: float) -> Job:
         try:
