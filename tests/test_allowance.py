@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cohere.transport import Endpoint
@@ -41,7 +41,6 @@ async def pass_times(limit: int, arrivals: list[int]) -> list[float]:
 
 
 class TestTheRateLimit:
-    @settings(max_examples=60, deadline=None)
     @given(st.integers(1, 5), st.lists(st.integers(0, 150), min_size=1, max_size=14))
     def test_no_window_of_a_minute_holds_more_than_the_limit(self, limit: int, arrivals: list[int]) -> None:
         times = asyncio.run(pass_times(limit, arrivals))
@@ -49,7 +48,6 @@ class TestTheRateLimit:
         for first, beyond in zip(times, times[limit:], strict=False):
             assert beyond - first >= MINUTE
 
-    @settings(max_examples=60, deadline=None)
     @given(st.integers(1, 5), st.lists(st.integers(0, 150), min_size=1, max_size=14))
     def test_each_passes_as_soon_as_it_may_first_come_first_served(
         self, limit: int, arrivals: list[int]

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import httpx
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.cohere.client import (
@@ -332,7 +332,6 @@ async def test_a_model_whose_id_is_not_whole_is_not_asked_for(model_id: str) -> 
 
 
 class TestAnything:
-    @settings(max_examples=60, deadline=None)
     @given(
         st.dictionaries(st.sampled_from(["finetuned_models", "step_metrics", "next_page_token"]), json_values)
     )
@@ -574,7 +573,6 @@ def is_below(target: str, prefix: str, model_id: str) -> bool:
 
 
 class TestIdsInThePath:
-    @settings(max_examples=100, deadline=None)
     @given(
         st.text(
             st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), min_size=1, max_size=1023

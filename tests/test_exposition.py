@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -152,15 +152,20 @@ async def test_any_text_in_a_label_comes_back_as_it_was(clock: FakeClock, text: 
     assert {labels["model_name"] for labels, _ in found["cohere_finetuned_model_status"]} == {text}
 
 
-@given(text=st.text(max_size=20))
-def test_no_text_in_a_label_breaks_the_page(text: str) -> None:
+@settings(max_examples=5)
+@given(texts=st.lists(st.text(max_size=20), min_size=10, max_size=40))
+def test_no_text_in_a_label_breaks_the_page(texts: list[str]) -> None:
+    given_ = {f"m{number}": text for number, text in enumerate(texts)}
+
     async def publish() -> Exposed:
         subject = exposition(FakeClock(), exclude=".*status|.*_seconds|.*models.*")
-        await subject.publish(fleet(replace(MODEL, name=text, dataset_id=text)))
+        await subject.publish(
+            fleet(*(replace(MODEL, id=id_, name=text, dataset_id=text) for id_, text in given_.items()))
+        )
         return subject
 
-    found = samples(asyncio.run(publish()))
-    assert found["cohere_finetuned_model_info"][0][0]["dataset_id"] == text
+    found = samples(asyncio.run(publish()))["cohere_finetuned_model_info"]
+    assert {labels["model_id"]: labels["dataset_id"] for labels, _ in found} == given_
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.runtime.reload import ReloadError
@@ -394,7 +394,6 @@ def read_or_be_told(file: Path) -> str:
         return str(refused)
 
 
-@settings(max_examples=300, deadline=None)
 @example(text='tls_server_config: {cert_file: "a\\ud800", key_file: b}')
 @example(text='tls_server_config: {cert: "\\ud800", key: b}')
 @example(text=f'basic_auth_users: {{"\\ud800": {HASH}}}')
@@ -411,7 +410,7 @@ def test_any_file_is_taken_or_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "text", ["&a [*a]", "tls_server_config: &a {cert: *a}", "basic_auth_users: &a {b: *a}", "[" * 5_000]
+    "text", ["&a [*a]", "tls_server_config: &a {cert: *a}", "basic_auth_users: &a {b: *a}", "[" * 1_000]
 )
 def test_a_file_without_end_is_refused(file: Path, text: str) -> None:
     assert refusal(file, text)
