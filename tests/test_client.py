@@ -470,8 +470,20 @@ class TestTrainingSteps:
         async with a_client(
             lambda _: reply(body=encode({"step_metrics": rows, "next_page_token": next(tokens)}))
         ) as (client, _):
-            with pytest.raises(PaginationLimitExceeded, match="no end"):
+            with pytest.raises(PaginationLimitExceeded):
                 await client.training_steps("m", TrainingProgress(step=1), cursor)
+
+    async def test_before_pages_without_steps_for_ever_cost_a_few_calls_and_are_an_error(self) -> None:
+        tokens = itertools.count(1)
+
+        def handle(request: httpx.Request) -> httpx.Response:
+            rows = [] if "page_token" in request.url.params else steps(1, 2)
+            return reply(body=encode({"step_metrics": rows, "next_page_token": next(tokens)}))
+
+        async with a_client(handle, page_size=2) as (client, api):
+            with pytest.raises(PaginationLimitExceeded, match="pages without a step"):
+                await client.training_steps("m")
+            assert len(api.requests) == 1 + CIRCLE
 
     @pytest.mark.parametrize(("order", "page_size"), [(1, 50), (1, 4), (-1, 50)])
     async def test_that_come_late_are_brought_once(self, order: int, page_size: int) -> None:

@@ -222,17 +222,12 @@ async def test_a_model_in_training_that_changes_with_each_list_is_read_no_less_o
     assert [at for at, _ in world.asked] == pytest.approx([INTERVAL * number for number in range(10)])
 
 
-async def test_a_reading_that_is_not_complete_goes_on_at_once_where_it_ended(world: World) -> None:
+async def test_a_reading_that_is_not_complete_goes_on_a_minute_later_where_it_ended(world: World) -> None:
     cursor = Cursor("next", 50)
-    world.takes["a"] = 1.0
     world.answers["a"] = StepReading(TrainingProgress(step=1), [], cursor=cursor, is_complete=False)
-    running = asyncio.create_task(world.metrics.run())
-    world.listed(model("a"))
-    await world.clock.advance(1.5)
+    await world.run(INTERVAL, model("a", Status.READY))
     world.answers["a"] = TrainingProgress(step=9)
-    await world.clock.advance(1.0)
-    running.cancel()
-    assert [at for at, _ in world.asked] == pytest.approx([0.0, 1.0])
+    assert await world.times(INTERVAL, model("a", Status.READY)) == [0.0]
     assert world.cursors["a"] == cursor
     assert world.metrics.progress("a") == TrainingProgress(step=9)
     assert not any(world.whole)
@@ -456,17 +451,46 @@ async def test_a_model_that_keeps_failing_is_asked_less_and_less_often(world: Wo
     gaps = [b - a for a, b in pairwise(times)]
     first = min(interval, 60.0)
     assert gaps == pytest.approx(
-        [max(interval, min(first * 2**n, LONGEST_BACKOFF)) for n in range(len(gaps))]
+        [min(first * 2**n, max(interval, LONGEST_BACKOFF)) for n in range(len(gaps))]
     )
 
 
-@pytest.mark.parametrize("error", REFUSALS)
-async def test_a_refusal_of_everybody_costs_a_handful_of_calls(world: World, error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        *((error, Status.FINETUNING) for error in REFUSALS),
+        *((FAILURES[0], status) for status in (Status.FINETUNING, Status.READY)),
+    ],
+)
+async def test_a_failure_of_everybody_costs_a_handful_of_calls(
+    world: World, error: Exception, status: str
+) -> None:
     world.answers[""] = error
     world.takes[""] = 0.1
-    asked = await world.run(3 * HOUR, *fleet(600))
-    lasting = not isinstance(error, RateLimited)
-    assert len(asked) <= (30 if lasting else 200)
+    asked = await world.run(3 * HOUR, *fleet(600, status))
+    lasting = isinstance(error, Unauthorized | Forbidden | PaymentRequired)
+    assert len(asked) <= (80 if lasting else 200)
+
+
+@pytest.mark.parametrize("error", [Unauthorized("x"), ServerError("x")])
+@pytest.mark.parametrize(("count", "bad"), [(12, 9), (40, 20)])
+async def test_whatever_share_of_the_models_fails_the_others_are_read(
+    world: World, error: Exception, count: int, bad: int
+) -> None:
+    models = fleet(count)
+    world.takes[""] = 0.2
+    for each in models[:bad]:
+        world.answers[each.id] = error
+    await world.run(HOUR, *models)
+    asked = Counter(model_id for _, model_id in await world.run(HOUR, *models))
+    assert min(asked[each.id] for each in models[bad:]) == 60
+
+
+async def test_a_model_that_waits_has_one_place_in_the_queue(world: World) -> None:
+    world.answers[""] = Unauthorized("x")
+    await world.run(HOUR, *fleet(50))
+    queues = world.metrics._queues.values()
+    assert sum(map(len, queues)) <= 100
 
 
 async def test_after_a_refusal_of_everybody_all_are_read_again(world: World) -> None:
@@ -508,8 +532,10 @@ async def test_the_log_names_the_first_model_that_fails_and_says_when_none_does(
     told = [line for line in lines if line["log_level"] != "debug"]
     assert [line["event"] for line in told] == [
         "step metrics cannot be read; last good values stay",
+        "step metrics cannot be read; last good values stay",
         "step metrics can be read again",
     ]
+    assert {line["reason"] for line in told[:2]} == {"server_error", "timeout"}, "once for each reason"
     assert (told[0]["model_id"], told[0]["reason"], told[0]["trace_id"]) == ("a", "server_error", "t")
     assert told[0]["advice"]
 
@@ -519,26 +545,26 @@ async def test_a_bug_has_its_traceback_and_names_the_model(world: World) -> None
     with capture_logs() as lines:
         await world.run(10 * INTERVAL, *fleet(20))
     bugs = [line for line in lines if line["log_level"] == "error"]
-    assert len(bugs) > 20
+    assert len(bugs) > 10
     assert all(line["model_id"] and line["exc_info"] for line in bugs)
 
 
 @pytest.mark.parametrize(
     "after", [[], [model("m", Status.QUEUED)]], ids=["the model left", "its run is over"]
 )
-async def test_rows_that_come_too_late_are_missed(
+async def test_a_reading_that_comes_too_late_is_ended(
     world: World, clock: FakeClock, after: list[FinetunedModel]
 ) -> None:
-    world.takes["m"] = 5.0
-    world.answers["m"] = StepReading(TrainingProgress(step=2), [StepRow(1, 1.0, {}), StepRow(2, 2.0, {})])
+    world.takes["m"] = HOUR
     world.listed(model("m"))
     reading = asyncio.create_task(world.metrics.drain())
     await clock.advance(1.0)
+    assert world.in_flight == 1
     world.listed(*after)
-    await clock.advance(5.0)
+    await clock.advance(1.0)
     await reading
-    assert [(rows.rows, rows.missed) for rows in world.rows] == [((), 2)]
-    assert world.metrics.progress("m") is None
+    assert world.in_flight == 0
+    assert (world.rows, world.metrics.errors, world.metrics.progress("m")) == ([], [], None)
 
 
 async def test_the_end_leaves_nothing_in_flight(world: World) -> None:

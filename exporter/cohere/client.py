@@ -31,7 +31,7 @@ MOST_NAMES = 20  # of metrics in a line of the log
 
 MODELS_PATH = "/v1/finetuning/finetuned-models"
 LARGE_PAGE = 1000  # steps asked for per page where the API's own page does not hold a run
-CIRCLE = 10  # pages in a row without a new model; fewer may come of a list that shifts
+CIRCLE = 10  # pages in a row without a new model, or a step; fewer may come of a list that shifts
 P = TypeVar("P")
 _READ_IN_THREAD = 256 << 10  # bytes; about 10 ms of reading
 
@@ -54,6 +54,12 @@ BOUNDS = {
 
 class _BeyondBounds(PaginationLimitExceeded):
     """A chain with more pages, bytes or values than are read at once; what was read is good."""
+
+
+class _UnusableId(InvalidResponse):
+    """An id that the API gave but would not know again."""
+
+    advice = "Nothing to do here: the API gave a model an id that is too long or not text. Others are read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ class CohereClient:
         `cursor` is that of the last reading of this run. What a reading that is not complete brought is new.
         """
         if not _is_whole(model_id):
-            raise InvalidResponse("a model whose id had to be truncated or repaired cannot be asked for")
+            raise _UnusableId("a model whose id had to be truncated or repaired cannot be asked for")
         cursor = cursor or Cursor()
         if cursor.token and known and not is_whole:
             chain = _StepChain(model_id, known, cursor)
@@ -312,6 +318,7 @@ class _StepChain:
         self.known = known
         self.begin = begin
         self.next_token = ""
+        self.empty_pages = 0  # in a row
         self.rows: list[StepRow] = []
         self.cursors: list[Cursor] = []
         self.first_page = 0
@@ -321,6 +328,9 @@ class _StepChain:
 
     def take(self, page: wire.Page[StepRow], cursor: Cursor) -> None:
         """Add a page; the chain is done at its last one, or when the rest is known."""
+        self.empty_pages = 0 if page.items else self.empty_pages + 1
+        if self.empty_pages == CIRCLE:
+            raise PaginationLimitExceeded(f"step metrics do not end: {CIRCLE} pages without a step")
         self.rows += page.items
         self.first_page = self.first_page if self.cursors else len(page.items)
         if page.items or not self.cursors:

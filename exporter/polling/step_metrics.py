@@ -1,21 +1,9 @@
 """The training progress of each model: a queue of readings, and the last good values.
 
-    the model                       is read
-    ──────────────────────────────  ────────────────────────────────────────────────────────────────────────
-    is queued                       never: its run has not begun
-    is in training                  with each list, or as soon as its turn comes
-    comes to rest                   at once, and again after each of `REREAD`: its last rows may come late;
-                                    with a quota in no two of them between two lists, but for the last
-    is first seen long at rest      once, to the last page; once more if it has no rows
-    changes at rest                 once; if that brings anything new, as if it came to rest
-    could not be read               after a backoff of its own
-    lost the rows it had            the same: one odd answer ends nothing
-
-Who has waited longest is next; models in training and at rest take turns. A refusal concerns all models only
-when a second, different one is refused with no success between: then nothing is read for a while, and
-afterwards one model at a time until one succeeds. The refused ones were meant alone then, and what they are
-answered from now on says nothing about others. What a reading brings is dropped if its run is over; its rows
-count as missed.
+Whose step metrics are read when is a table in docs/design.md. A model that waits keeps its place, whatever
+lists come, so who has waited longest is next; models in training and at rest take turns. One that could not
+be read is tried again after a backoff of its own; what is known stays. A reading whose run is over, or whose
+model has left the list, is ended.
 """
 
 import asyncio
@@ -29,22 +17,19 @@ import structlog
 
 from exporter.clock import Clock, Wakeup
 from exporter.cohere.client import Cursor, StepReading
-from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, RateLimited, Unauthorized
+from exporter.errors import ApiError, Gone, QuotaSpent
 from exporter.model import FinetunedModel, Status, StepRows, TrainingProgress
 from exporter.polling.changes import unexpected
-from exporter.polling.schedule import Backoff, asked_to_wait
+from exporter.polling.outage import Outage
+from exporter.polling.schedule import asked_to_wait
 
 log = structlog.stdlib.get_logger(__name__)
 
 REREAD = (60.0, 300.0, 1200.0, 3660.0)  # seconds after a model came to rest; the last is a whole reading
 LONG_AT_REST = 7200.0
+FIRST_BACKOFF = 60.0  # or the interval, if that is shorter
 LONGEST_BACKOFF, LONGEST_BACKOFF_AT_REST = 900.0, 86_400.0
-FIRST_BACKOFF = 60.0
-CONCERNS_ALL = 2
-_REFUSALS = (Unauthorized, Forbidden, PaymentRequired, RateLimited)
-_GONE_ADVICE = (
-    "Was the model deleted? The API had step metrics of it before; it is asked again, less and less often."
-)
+_GONE_ADVICE = "Was the model deleted? The exporter retries with exponential backoff."
 _RUN_IS_OVER = frozenset({Status.READY, Status.FAILED, Status.DELETED, Status.DEPLOYING_API})
 
 
@@ -74,10 +59,9 @@ class _Entry:
     rested_at: float = -math.inf
     asked_at: float = -math.inf
     due_at: float = math.inf
+    failures: int = 0  # in a row
     error: ApiError | None = None
-    failures: int = 0
-    is_refused: bool = False
-    is_in_flight: bool = False
+    reading: asyncio.Task[None] | None = None
 
     @property
     def is_training(self) -> bool:
@@ -87,6 +71,10 @@ class _Entry:
     def rested(self) -> float:
         """The seconds from when the model came to rest to its last reading; 0 in training."""
         return 0.0 if self.is_training else self.asked_at - self.rested_at
+
+    def end_reading(self) -> None:
+        if self.reading:
+            self.reading.cancel()
 
 
 class StepMetrics:
@@ -113,6 +101,7 @@ class StepMetrics:
         self._on_rows = on_rows
         self._on_failure = on_failure
         self._entries: dict[str, _Entry] = {}
+        # By whether the model is in training; places that are out of date are dropped when their turn comes.
         self._queues: dict[bool, list[tuple[float, float, str]]] = {True: [], False: []}
         self._last_was_training = False
         self._interval = FIRST_BACKOFF
@@ -120,10 +109,8 @@ class StepMetrics:
         self._least_gap = 0.0  # between readings of a model at rest
         self._in_flight = 0
         self._wakeup = Wakeup(clock)
-        self._refused: set[str] = set()  # since the last success
-        self._backoff = Backoff()
-        self._closed_until = -math.inf
-        self._was_failing = False
+        self._outage = Outage(clock)
+        self._reported: set[str] = set()  # reasons, since all models could be read
 
     def progress(self, model_id: str) -> TrainingProgress | None:
         """Return the last good values of a model."""
@@ -148,11 +135,15 @@ class StepMetrics:
                 self._entries[model.id] = known  # the same page of the list: nothing has changed
                 continue
             was = known.model if known else None
-            entry = _Entry(model) if known is None or _begins_anew(known.model, model) else known
+            if known and _begins_anew(known.model, model):
+                known.end_reading()
+                known = None
+            entry = self._entries[model.id] = known or _Entry(model)
             entry.model = model
-            self._entries[model.id] = entry
             self._plan_after_list(entry, was)
-        if not before.keys() <= self._entries.keys():
+        if left := before.keys() - self._entries.keys():
+            for model_id in left:
+                before[model_id].end_reading()
             self._forget_others()
         self._report_recovery()
         self._wakeup.call()
@@ -160,19 +151,21 @@ class StepMetrics:
     def _plan_after_list(self, entry: _Entry, was: FinetunedModel | None) -> None:
         """Plan to read a model that is new, has changed or is in training."""
         now, model = self._clock.monotonic(), entry.model
-        if was and model.status != was.status:
+        has_moved = was is None or model.status != was.status
+        if has_moved:
             entry.failures = 0
         if model.status == Status.QUEUED or entry.failures:
             return
-        if entry.is_training and was and was.status == Status.FINETUNING:
+        if not has_moved and entry.is_training:
             # Not twice within an interval, when a list comes early.
-            if entry.asked_at <= now - self._interval / 2:
-                self._plan(entry, now)
-        elif was is None or (model.status, model.updated_at) != (was.status, was.updated_at):
+            is_due = entry.asked_at <= now - self._interval / 2
+        else:
+            is_due = was is None or has_moved or model.updated_at != was.updated_at
             came_to_rest = was and was.status in (Status.QUEUED, Status.FINETUNING)
-            if not entry.is_training and (came_to_rest or self._may_be_new(entry)):
+            if is_due and not entry.is_training and (came_to_rest or self._may_be_new(entry)):
                 entry.rested_at = now
-            self._plan(entry, now)
+        if is_due and (has_moved or entry.due_at > now):
+            self._plan(entry, min(entry.due_at, now))
 
     def _may_be_new(self, entry: _Entry) -> bool:
         """Return whether a model that was never read may have come to rest a short while ago."""
@@ -181,7 +174,7 @@ class StepMetrics:
 
     def _forget_others(self) -> None:
         """Drop what is kept of models that are listed no more; a place in a queue may last for a day."""
-        self._refused &= self._entries.keys()
+        self._outage.keep(self._entries.keys())
         for kind, queue in self._queues.items():
             self._queues[kind] = [place for place in queue if place[-1] in self._entries]
             heapq.heapify(self._queues[kind])
@@ -192,13 +185,11 @@ class StepMetrics:
 
     def resume(self) -> None:
         """Forget every backoff: what stood in the way may be gone."""
-        self._closed_until = -math.inf
-        self._refused.clear()
-        now = self._clock.monotonic()
+        self._outage.end()
         for entry in self._entries.values():
             if entry.failures:
-                entry.failures, entry.is_refused = 0, False
-                self._plan(entry, now)
+                entry.failures = 0
+                self._plan(entry, self._clock.monotonic())
 
     # The queue.
 
@@ -219,30 +210,32 @@ class StepMetrics:
 
     def _begin_due(self, readings: asyncio.TaskGroup, latest: float = math.inf) -> float:
         """Begin every reading that may begin now; return the seconds until the next may."""
-        while self._left >= 1 and self._in_flight < (1 if self._concerns_all else self._most_in_flight):
+        while self._left >= 1 and self._in_flight < (self._most_in_flight if self._outage.is_open else 1):
             now = self._clock.monotonic()
             first = [entry for entry in map(self._first, self._queues) if entry]
-            next_at = max(self._closed_until, min((entry.due_at for entry in first), default=math.inf))
+            next_at = max(self._outage.closed_until, min((entry.due_at for entry in first), default=math.inf))
             if next_at > min(now, latest):
                 return next_at - now
             due = [entry for entry in first if entry.due_at <= min(now, latest)]
-            entry = max(due, key=lambda entry: entry.is_training is not self._last_was_training)
-            self._begin(entry)
-            readings.create_task(self._read(entry), name="step metrics")
+            self._begin(
+                max(due, key=lambda entry: entry.is_training is not self._last_was_training), readings
+            )
         return math.inf
 
-    def _begin(self, entry: _Entry) -> None:
-        entry.due_at, entry.asked_at, entry.is_in_flight = math.inf, self._clock.monotonic(), True
+    def _begin(self, entry: _Entry, readings: asyncio.TaskGroup) -> None:
+        entry.due_at, entry.asked_at = math.inf, self._clock.monotonic()
         self._last_was_training = entry.is_training
         self._left -= 1
         self._in_flight += 1
+        entry.reading = readings.create_task(self._read(entry), name="step metrics")
+        entry.reading.add_done_callback(self._ended)
 
-    @property
-    def _concerns_all(self) -> bool:
-        return len(self._refused) >= CONCERNS_ALL
+    def _ended(self, _: object) -> None:
+        self._in_flight -= 1
+        self._wakeup.call()
 
     def _first(self, is_training: bool) -> _Entry | None:
-        """Return the entry of one kind that is due first; places that are out of date are dropped."""
+        """Return the entry of one kind that is due first."""
         queue = self._queues[is_training]
         while queue:
             due_at, _, model_id = queue[0]
@@ -255,7 +248,7 @@ class StepMetrics:
     def _plan(self, entry: _Entry, due_at: float) -> None:
         """Plan the next reading; while one is in flight it takes its place in the queue after that."""
         entry.due_at = due_at
-        if due_at < math.inf and not entry.is_in_flight:
+        if due_at < math.inf and not entry.reading:
             heapq.heappush(self._queues[entry.is_training], (due_at, entry.asked_at, entry.model.id))
 
     # Reading.
@@ -268,9 +261,6 @@ class StepMetrics:
         except Exception as bug:  # noqa: BLE001 - whatever one model's metrics hold, the others are read
             message = "unexpected error in step metrics"
             self._failed(entry, unexpected(message, bug, model_id=entry.model.id))
-        finally:
-            self._in_flight -= 1
-            self._wakeup.call()
 
     async def _ask(self, entry: _Entry) -> StepReading:
         is_whole = REREAD[-1] <= entry.rested < math.inf and not (entry.cursor and entry.cursor.token)
@@ -279,20 +269,11 @@ class StepMetrics:
                 entry.model.id, entry.progress, entry.cursor, is_whole=is_whole
             )
         finally:
-            entry.is_in_flight = False
-
-    def _is_current(self, entry: _Entry) -> bool:
-        """Return whether the model is still listed and its run is not over."""
-        return self._entries.get(entry.model.id) is entry
+            entry.reading = None
 
     def _succeeded(self, entry: _Entry, reading: StepReading) -> None:
-        if not self._is_current(entry):
-            if missed := reading.missed + len(reading.rows):
-                self._on_rows(StepRows(model=entry.model, rows=(), missed=missed))
-            return
-        self._refused.clear()
-        self._backoff = Backoff()
-        entry.error, entry.is_refused = None, False
+        self._outage.end()
+        entry.error = None
         if reading.progress is None and entry.progress:
             self._back_off(entry)  # the API had rows of this run
         else:
@@ -305,7 +286,7 @@ class StepMetrics:
                 entry.rested_at = entry.asked_at
             elif reading.progress is None and not entry.is_read and entry.rested_at == -math.inf:
                 entry.rested_at = entry.asked_at - REREAD[-2]  # no rows of a run long over: ask once more
-        # What got no further is not tried again at once.
+        # What got no further is not tried again soon.
         entry.is_read = reading.is_complete or not (is_news or reading.cursor != entry.cursor)
         entry.progress, entry.cursor, entry.failures = reading.progress, reading.cursor, 0
         if reading.rows or reading.missed:
@@ -326,43 +307,34 @@ class StepMetrics:
         if entry.due_at < math.inf:  # a list came meanwhile
             self._plan(entry, entry.due_at)
         elif not entry.is_read:
-            self._plan(entry, self._clock.monotonic())
-        elif not entry.is_training:
-            after = next((after for after in REREAD if after > entry.rested), math.inf)
+            self._plan(entry, entry.asked_at + self._first_backoff)
+        elif not entry.is_training and (after := next((at for at in REREAD if at > entry.rested), None)):
             earliest = min(entry.asked_at + self._least_gap, entry.rested_at + REREAD[-1])
             self._plan(entry, max(entry.rested_at + after, earliest))
 
     def _failed(self, entry: _Entry, error: ApiError) -> None:
-        if not self._is_current(entry):
-            return
         if isinstance(error, QuotaSpent) and error.status is None:
             self._left = 0  # the model has done nothing wrong
             self._plan(entry, self._clock.monotonic())
             return
         self._on_failure(error.reason)
         log.debug("step metrics cannot be read", model_id=entry.model.id, **error.fields())
-        was_refused, entry.is_refused = entry.is_refused, isinstance(error, _REFUSALS)
-        entry.error = None if isinstance(error, Gone) and not entry.progress else error
-        if not entry.error:
+        if isinstance(error, Gone) and not entry.progress:
+            entry.error = None
             self._learn(entry, StepReading(None, []))  # the API has none, or none yet
             return
+        entry.error = error
         self._report_failure(entry.model.id, error)
+        self._outage.failed(entry.model.id, error, self._interval, is_first=not entry.failures)
         self._back_off(entry)
-        if entry.is_refused and (self._concerns_all or not was_refused):
-            self._refuse(entry, error)
 
-    def _refuse(self, entry: _Entry, error: ApiError) -> None:
-        """Count a refused model; what was refused before and did not concern all does not do so now."""
-        self._refused.add(entry.model.id)
-        now = self._clock.monotonic()
-        if self._concerns_all and now >= self._closed_until:
-            self._closed_until = now + self._backoff.pause(error, max(self._interval, FIRST_BACKOFF))
+    @property
+    def _first_backoff(self) -> float:
+        return min(self._interval, FIRST_BACKOFF)
 
     def _back_off(self, entry: _Entry) -> None:
-        is_odd = entry.error is None or isinstance(entry.error, Gone)
-        longest = LONGEST_BACKOFF_AT_REST if is_odd and not entry.is_training else LONGEST_BACKOFF
-        first = min(self._interval, FIRST_BACKOFF)
-        pause = max(self._interval, min(first * 2.0 ** min(entry.failures, 20), longest))
+        longest = LONGEST_BACKOFF if entry.is_training else LONGEST_BACKOFF_AT_REST
+        pause = min(self._first_backoff * 2.0 ** min(entry.failures, 20), max(longest, self._interval))
         entry.failures += 1
         until = self._clock.monotonic() + asked_to_wait(entry.error)
         self._plan(entry, max(entry.asked_at + pause, until))
@@ -370,19 +342,19 @@ class StepMetrics:
     # The log.
 
     def _report_failure(self, model_id: str, error: ApiError) -> None:
-        if not self._was_failing:
+        if error.reason not in self._reported:
             log.warning(
                 "step metrics cannot be read; last good values stay",
                 model_id=model_id,
                 **error.fields(),
                 advice=_GONE_ADVICE if isinstance(error, Gone) else error.advice,
             )
-        self._was_failing = True
+        self._reported.add(error.reason)
 
     def _report_recovery(self) -> None:
-        if self._was_failing and not self.errors:
+        if self._reported and not any(entry.error for entry in self._entries.values()):
             log.info("step metrics can be read again")
-            self._was_failing = False
+            self._reported.clear()
 
 
 def _begins_anew(was: FinetunedModel, now: FinetunedModel) -> bool:
