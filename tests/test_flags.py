@@ -1,7 +1,11 @@
+import re
+from collections.abc import Callable
+
 import pytest
 
-from exporter import REVISION, __version__
+from exporter import NAME, REVISION, __version__
 from exporter.settings import Command, Option, SettingsError, Subcommand, options, parse
+from exporter.settings.subcommands import REAL_API, SUBCOMMANDS
 
 
 def refusal(*argv: str) -> str:
@@ -140,29 +144,58 @@ def test_version_prints_name_and_version(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == f"cohere-finetune-exporter {__version__} (revision {REVISION})\n"
 
 
+HelpOf = Callable[..., str]
+
+
 @pytest.fixture
-def help_text(capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as exit_:
-        parse(["check", "--help"])
-    assert exit_.value.code == 0
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    return printed.out
+def help_of(capsys: pytest.CaptureFixture[str]) -> HelpOf:
+    def printed(*argv: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            parse([*argv, "--help"])
+        assert exit_.value.code == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out
+
+    return printed
 
 
-def test_help_is_readable_on_a_terminal_of_80_columns_in_any_locale(help_text: str) -> None:
-    assert max(len(line) for line in help_text.splitlines()) <= 80
-    assert help_text.isascii()
+@pytest.mark.parametrize("argv", [[], *([subcommand] for subcommand in Subcommand)])
+def test_help_is_readable_on_a_terminal_of_80_columns_in_any_locale(argv: list[str], help_of: HelpOf) -> None:
+    text = help_of(*argv)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert text.isascii()
 
 
-def test_help_names_every_flag_with_its_meaning_and_default(help_text: str) -> None:
-    joined = " ".join(help_text.split())
+def test_help_names_every_flag_with_its_meaning_and_default(help_of: HelpOf) -> None:
+    served, simulated = (" ".join(help_of(*argv).split()).replace("- ", "-") for argv in ((), ("demo",)))
     for option in options():
-        assert option.flag in joined
-        assert option.meaning in joined
-        assert not (option.default and option.metavar) or f"(default: {option.default})" in joined
+        text = simulated if option.group == "demo" else served
+        assert f" {option.flag}" in text
+        assert option.meaning in text
+        assert not (option.default and option.metavar) or f"(default: {option.default})" in text
 
 
-def test_help_names_the_subcommands_the_key_variables_and_the_rule_for_variables(help_text: str) -> None:
+def test_help_of_a_subcommand_has_its_own_flags_and_only_options_that_it_reads(help_of: HelpOf) -> None:
+    for name, row in SUBCOMMANDS.items():
+        text = help_of(name)
+        assert text.startswith(f"usage: {NAME} {name} [FLAG ...] {row.operands}".rstrip() + "\n")
+        for flag in row.flags:
+            assert f"\n  {flag.flag} {flag.metavar}".rstrip() in text
+            assert flag.meaning in " ".join(text.split())
+        read = {flag.flag for flag in row.flags} | {
+            option.flag for option in options() if option.group in row.reads
+        }
+        named = set(re.findall(r"^  (--[a-z.-]+)", text, re.MULTILINE))
+        refused = {f"--{key}" for key in REAL_API} if name is Subcommand.DEMO else set()
+        assert named == (read | {"--version"}) - refused
+
+
+def test_help_of_the_command_has_no_flag_of_a_subcommand(help_of: HelpOf) -> None:
+    named = set(re.findall(r"^  (--[a-z.-]+)", help_of(), re.MULTILINE))
+    assert named.isdisjoint(flag.flag for row in SUBCOMMANDS.values() for flag in row.flags)
+
+
+def test_help_names_the_subcommands_the_key_variables_and_the_rule_for_variables(help_of: HelpOf) -> None:
     for word in (*Subcommand, "COHERE_API_KEY", "CO_API_KEY", "COHERE_EXPORTER_POLL_INTERVAL", "--version"):
-        assert word in help_text
+        assert word in help_of()

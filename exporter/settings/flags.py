@@ -13,14 +13,20 @@ from typing import Any, NoReturn
 from exporter import NAME, REVISION, __version__
 from exporter.settings.catalog import Option, options, titles
 from exporter.settings.options import SettingsError
-from exporter.settings.subcommands import SUBCOMMANDS, Command, Flag, Subcommand
+from exporter.settings.subcommands import REAL_API, SUBCOMMANDS, Command, Flag, Subcommand
 from exporter.suggestions import suggestion
 
 # Flags have neither digits nor capitals; a key typed in their place has, and is not repeated.
 _REPEATABLE = re.compile(r"--?[a-z][a-z._-]{0,60}")
 _KEY_LIKE = re.compile(r"api.?key", re.IGNORECASE)
 
-_DESCRIPTION = "Prometheus exporter for fine-tuning on Cohere's API.\n\nsubcommands:\n"
+_DESCRIPTION = f"""\
+Prometheus exporter for fine-tuning on Cohere's API. These are the options of
+serve; `{NAME} SUBCOMMAND --help` prints those of another
+subcommand, and its own flags.
+
+subcommands:
+"""
 
 _EPILOG = """\
 Every flag is also an environment variable, COHERE_EXPORTER_ and its name:
@@ -59,21 +65,24 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     return _command(rest, values), flags
 
 
-def _called(words: Sequence[str]) -> Subcommand:
-    """Return the subcommand, for whose flags `--help` has the words where two have one of the same name."""
-    return next((Subcommand(word) for word in words if word in list(Subcommand)), Subcommand.SERVE)
+def _called(words: Sequence[str]) -> Subcommand | None:
+    """Return the subcommand, whose help `--help` prints; None where there is none yet."""
+    return next((Subcommand(word) for word in words if word in list(Subcommand)), None)
 
 
 def _own_flags() -> Iterator[Flag]:
     return (flag for row in SUBCOMMANDS.values() for flag in row.flags)
 
 
-def _parser(called: Subcommand) -> argparse.ArgumentParser:
+def _parser(called: Subcommand | None) -> argparse.ArgumentParser:
+    """Return a parser of all flags, of which `--help` shows what `called` reads."""
+    row = SUBCOMMANDS[called or Subcommand.SERVE]
+    words = f"{called or '[SUBCOMMAND]'} [FLAG ...] {row.operands}".strip()
     parser = argparse.ArgumentParser(
         prog=NAME,
-        usage=f"{NAME} [SUBCOMMAND] [FLAG ...]",
-        description=_DESCRIPTION + "\n".join(_described()),
-        epilog=_EPILOG,
+        usage=f"{NAME} {words}",
+        description=f"{called}: {row.meaning}" if called else _DESCRIPTION + "\n".join(_described()),
+        epilog=_EPILOG if row.reads else None,
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80, max_help_position=6),
         argument_default=argparse.SUPPRESS,
         add_help=False,
@@ -85,15 +94,20 @@ def _parser(called: Subcommand) -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=version, help="Print name, version and revision."
     )
-    added: set[str] = set()
-    for subcommand in sorted(SUBCOMMANDS, key=lambda subcommand: subcommand is not called):
-        flags = [flag for flag in SUBCOMMANDS[subcommand].flags if flag.flag not in added]
-        added.update(flag.flag for flag in flags)
-        if flags:
-            _add(parser, f"Only with {subcommand}", flags)
+    _add(parser, f"Flags of {called}", row.flags)
+    own = {flag.flag for flag in row.flags}
+    others = {flag.flag: flag for flag in _own_flags() if flag.flag not in own}
+    hidden: list[Flag] = [*others.values(), *(option for option in options() if not _is_read(option, called))]
+    _add(parser, "", hidden, hidden=True)
     for group, title in titles().items():
-        _add(parser, title, [option for option in options() if option.group == group])
+        read = (option for option in options() if _is_read(option, called))
+        _add(parser, title, [option for option in read if option.group == group])
     return parser
+
+
+def _is_read(option: Option, called: Subcommand | None) -> bool:
+    is_refused = called is Subcommand.DEMO and option.key in REAL_API
+    return option.group in SUBCOMMANDS[called or Subcommand.SERVE].reads and not is_refused
 
 
 def _described() -> list[str]:
@@ -102,7 +116,7 @@ def _described() -> list[str]:
     return [f"  {name:{width}}  {meaning}" for name, meaning in names.items()]
 
 
-def _add(parser: argparse.ArgumentParser, title: str, flags: Iterable[Flag]) -> None:
+def _add(parser: argparse.ArgumentParser, title: str, flags: Iterable[Flag], *, hidden: bool = False) -> None:
     section = parser.add_argument_group(title)
     for flag in flags:
         names, meaning = [flag.flag], flag.meaning
@@ -112,14 +126,16 @@ def _add(parser: argparse.ArgumentParser, title: str, flags: Iterable[Flag]) -> 
         elif isinstance(flag, Option) and flag.default:
             meaning += f" (default: {flag.default})"
         how["action"] = "append" if flag.repeatable else _Once
-        section.add_argument(*names, dest=flag.flag, help=meaning.replace("%", "%%"), **how)
+        section.add_argument(
+            *names, dest=flag.flag, help=argparse.SUPPRESS if hidden else meaning.replace("%", "%%"), **how
+        )
 
 
 def _command(rest: Sequence[str], own: Mapping[str, Any]) -> Command:
     """Return the subcommand among the arguments that are no known flags, which may stand anywhere."""
     for argument in rest:
         if argument.startswith("-"):
-            _refuse_flag(argument.partition("=")[0], _taken(_called(rest), own))
+            _refuse_flag(argument.partition("=")[0], _taken(_called(rest) or Subcommand.SERVE, own))
     subcommand = _subcommand(rest[0]) if rest else Subcommand.SERVE
     operands = tuple(rest[1:])
     row = SUBCOMMANDS[subcommand]
@@ -147,7 +163,7 @@ def _taken(subcommand: Subcommand, own: Mapping[str, Any]) -> list[str]:
     """Return the flags that mean something to a subcommand, given some of its own."""
     row = SUBCOMMANDS[subcommand]
     simulated = Command(subcommand, flags=own).simulated
-    read = [option for option in options() if row.reads_settings and (simulated or option.group != "demo")]
+    read = [option for option in options() if row.reads and (simulated or option.group != "demo")]
     return ["--help", "--version", *(flag.flag for flag in row.flags), *(option.flag for option in read)]
 
 

@@ -64,8 +64,8 @@ class Cohere(_Group):
 
     base_url: BaseUrl = _option(
         "https://api.cohere.com",
-        "Base URL of the API; also read from CO_API_URL. It may have a path prefix; "
-        "a trailing / or /v1 is dropped.",
+        "Base URL of the API, with any path prefix; a trailing / or /v1 is dropped. Also read from "
+        "CO_API_URL. The default, Cohere's public platform, no longer serves fine-tuning.",
     )
     api_key_file: OptionalFile = _option(
         None, "File with the API key; reloaded when it changes, so a rotated key needs no restart."

@@ -18,7 +18,7 @@ from exporter.settings.catalog import options
 from exporter.settings.file import read_file
 from exporter.settings.flags import parse
 from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
-from exporter.settings.subcommands import SUBCOMMANDS, Command, Subcommand
+from exporter.settings.subcommands import REAL_API, SUBCOMMANDS, Command, Subcommand
 from exporter.suggestions import suggestion
 
 _SDK_BASE_URL = "CO_API_URL"
@@ -47,7 +47,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Command, Sett
     Raises SettingsError for the first thing that is wrong, and SystemExit(0) after `--help` and `--version`.
     """
     command, flags = parse(argv)
-    if not SUBCOMMANDS[command.subcommand].reads_settings:
+    if not SUBCOMMANDS[command.subcommand].reads:
         return command, Settings()
     _refuse_in_demo(command, flags)
     given = _environment(environ) | {key: _Given(value, f"--{key}") for key, value in flags.items()}
@@ -80,7 +80,7 @@ def _refuse_in_demo(command: Command, flags: Mapping[str, Any]) -> None:
 
     Variables and the file may be there for other runs; they are ignored.
     """
-    for key in ("cohere.base-url", "cohere.api-key-file"):
+    for key in REAL_API:
         if command.simulated and key in flags:
             raise SettingsError(f"--{key}: cannot be used with the simulated API of {command.words}")
 

@@ -3,7 +3,7 @@
 Flags of this kind are questions asked once, at a terminal; they have no variable and no YAML key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -31,12 +31,16 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What a subcommand is for, and what it takes beside the options; `operands` as `--help` writes them."""
+    """What a subcommand is for, what it takes beside the options, and the groups of options that it reads.
+
+    `operands` is as `--help` writes them. Options that are not read are still accepted and validated, because
+    they may be in the file that configures `serve`; a subcommand that reads none accepts none.
+    """
 
     meaning: str
     flags: Sequence[Flag] = ()
     operands: str = ""
-    reads_settings: bool = True
+    reads: Collection[str] = ()
 
     def takes(self, count: int) -> bool:
         """Return whether `count` operands are right: in brackets they may be missing, ... is any number."""
@@ -64,9 +68,15 @@ class Command:
         return "demo" if self.subcommand is Subcommand.DEMO else f"{self.subcommand} --demo"
 
 
+# What would point at an API is refused beside a simulated one.
+REAL_API = ("cohere.base-url", "cohere.api-key-file")
+
+_API = ("config", "cohere", "training", "log")
+_SERVED = (*_API, "poll", "models", "metrics", "web")
+
 SUBCOMMANDS: Mapping[Subcommand, Row] = {
-    Subcommand.SERVE: Row("poll and serve the metrics until SIGTERM (the default)"),
-    Subcommand.DEMO: Row("the same with a simulated API: no key, no network"),
+    Subcommand.SERVE: Row("poll and serve the metrics until SIGTERM (the default)", reads=_SERVED),
+    Subcommand.DEMO: Row("the same with a simulated API: no key, no network", reads=(*_SERVED, "demo")),
     Subcommand.CHECK: Row(
         "poll once and print the models, or what is wrong",
         (
@@ -78,6 +88,7 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             Flag("--config-only", "Validate the configuration and its files; do not call the API."),
             Flag("--demo", "Check the simulated API; needs no key and no network."),
         ),
+        reads=(*_API, "models", "metrics", "demo"),
     ),
     Subcommand.HISTORY: Row(
         "write every training step, for a backfill",
@@ -93,19 +104,18 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             Flag("--demo", "Read the simulated API; needs no key and no network."),
         ),
         operands="[MODEL_ID ...]",
+        reads=(*_API, "demo"),
     ),
     Subcommand.DASHBOARDS: Row(
         "write the Grafana dashboards of this version",
         operands="DIR",
-        reads_settings=False,
     ),
     Subcommand.RULES: Row(
         "write the Prometheus rules of this version",
         (
             Flag("--values", "YAML file with thresholds, severities, labels and links.", "FILE"),
-            Flag("--recording", "Write the recording rules of the ten questions instead of the alerts."),
+            Flag("--recording", "Write the recording rules instead of the alerts."),
         ),
         operands="[FILE]",
-        reads_settings=False,
     ),
 }
