@@ -139,7 +139,13 @@ _BACKOFF = (
     (
         "`server_error` (5xx), `timeout`, `connection`, `invalid_response`",
         "the API, or the network, proxy or gateway in between ([networks](networks.md))",
-        "after a minute, doubling up to the interval; after a list that never ends, up to 10 minutes",
+        "after the interval; if that is longer than a minute, after one minute, doubling up to the interval; "
+        "after a list that never ends, up to 10 minutes",
+    ),
+    (
+        "`internal_error`",
+        "the exporter: a bug, or no memory. See the traceback in the log, and check the memory limit",
+        "as above",
     ),
     (
         "none, and `cohere_up` is 1",

@@ -110,7 +110,7 @@ _OPEN = {
         "`LORA_TARGET_MODULES_QKVO_FFN`"
     ),
 }
-_RELOADED = ("api_key", "web_config")
+_RELOADED = ("api_key", "ca", "client_cert", "web_config")
 _EXAMPLE = ModelState(
     FinetunedModel(
         id="5ebf140d-7ce7-5123-b4f7-3e9c4bd06ce0",
@@ -177,8 +177,8 @@ refusal in a row, the time to the next poll doubles, up to
 - 10 minutes when the API is not found (404, 410) or a list never ends;
 - an hour when the monthly quota is used up.
 
-Other failures are retried after a minute, doubling up to the interval. `Retry-After` is honoured, up to an
-hour. When the key file changes, the next poll follows at once. `cohere_exporter_next_poll_timestamp_seconds`,
+Other failures are retried after the interval; if that is longer than a minute, after one minute, doubling up
+to the interval. `Retry-After` is honoured, up to an hour. When the key file changes, the next poll follows at once. `cohere_exporter_next_poll_timestamp_seconds`,
 the landing page and `next_poll_seconds` in the log's `poll failed` line say when the next poll is due; see
 [why polling fails](failure-modes.md#why-did-it-stop-polling).
 

@@ -8,10 +8,15 @@ import pytest
 
 from docs import compatibility
 from docs.generate import PAGES, complete_file
+from exporter.app import Exporter
+from exporter.clock import SystemClock
+from exporter.errors import REASONS
+from exporter.exposition import Format, render
 from exporter.families import FAMILIES, ModelFamily
-from exporter.settings import Settings, load, options
+from exporter.settings import ApiKey, Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
+from tests.certificates import Authority
 from tests.compatibility import TRIALS
 from tests.test_telemetry import ADDED, CONTRACT
 
@@ -41,23 +46,13 @@ def test_what_was_tried_is_what_the_tests_try_and_it_passed() -> None:
         )
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_a_page_that_names_a_go_names_the_one_that_the_programs_want(page: str) -> None:
-    modules = (ROOT / "tools/programs").glob("*/go.mod")
-    lines = [
-        re.findall(r"^go ([\d.]+)$", file.read_text(encoding="utf-8"), re.MULTILINE)[0] for file in modules
-    ]
-    newest = max(lines, key=lambda version: [int(part) for part in version.split(".")])
-    assert f"Go {newest} or later" in (ROOT / page).read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("test", [test for trial in TRIALS for test in trial.tests])
 def test_each_trial_names_tests_there_are(test: str) -> None:
     file, _, name = test.partition("::")
     assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
-def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics_and_every_file() -> None:
+def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| `(\w+?)(?:_total)?` \| (?:gauge|counter|histogram) \| (.*?) \|", page, re.MULTILINE
@@ -65,9 +60,38 @@ def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics_and_ev
     named = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     own = CONTRACT | ADDED
     assert {name: named.get(name) for name in own} == {name: labels for name, (_, labels) in own.items()}
-    sources = [(ROOT / "exporter" / name).read_text(encoding="utf-8") for name in ("app.py", "reloads.py")]
-    files = sorted(set(re.findall(r'\.loaded\("(\w+)"', "".join(sources))))
-    assert f"- `file`: {', '.join(f'`{file}`' for file in files)}\n" in page
+
+
+@pytest.mark.anyio
+async def test_the_metrics_page_names_every_file_that_is_reloaded(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, private_key = authority.issue("client", "client.example.com")
+    key, web = tmp_path / "key", tmp_path / "web.yml"
+    key.write_text("a-key")
+    web.write_text("{}")
+    cohere = {
+        "base_url": "https://gateway.example.com",
+        "api_key_file": key,
+        "ca_file": authority.file,
+        "client_cert_file": certificate,
+        "client_key_file": private_key,
+    }
+    exporter = Exporter(
+        Settings(cohere=cohere, web={"config_file": web}), ApiKey(file=key), clock=SystemClock()
+    )
+    exporter.open_access()
+    await exporter.http.aclose()
+    exposition = render(exporter.telemetry.registry, Format.TEXT).decode()
+    files = re.findall(r'^cohere_exporter_reload_successful\{file="(\w+)"\}', exposition, re.MULTILINE)
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert f"- `file`: {', '.join(f'`{file}`' for file in sorted(files))}\n" in page
+
+
+@pytest.mark.parametrize("page", ["failure-modes.md", "runbooks/CohereApiDown.md"])
+def test_every_reason_why_polling_fails_has_its_row(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^(?:\||[0-9]\.|Refused) .*$", text, re.MULTILINE)
+    assert [reason for reason in REASONS if not any(f"`{reason}`" in row for row in rows)] == []
 
 
 def test_the_example_of_the_metrics_page_has_every_family_of_a_model() -> None:
