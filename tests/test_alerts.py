@@ -840,7 +840,7 @@ async def test_the_alerts_fire_when_they_should_and_nothing_else(area: str, tmp_
         (
             "CohereApiDown",
             ["timeout", "server_error", "server_error"],
-            "Most failures of the last 1h 0m 0s are server_error: the API is failing",
+            "Most failures of the last 1h are server_error: the API is failing",
         ),
         (
             "CohereCredentialsRefused",
@@ -857,6 +857,16 @@ async def test_an_alert_says_the_reason_of_most_failures(
         tmp_path, RULES, alert, Scenario(name="", exporters=[exporter], expected={HOUR: []})
     )
     assert said.startswith(words)
+
+
+@every_edition_at_night
+async def test_the_alert_of_an_unseen_fleet_says_for_how_long_it_is_unseen(tmp_path: Path) -> None:
+    exporter = Exporter(up=lambda now: True if now < LATER else None)
+    said = await description(
+        tmp_path, RULES, "CohereFleetUnseen", Scenario(name="", exporters=[exporter], expected={HOUR: []})
+    )
+    # The window of its expression, and what it waits then.
+    assert said.startswith("No exporter has delivered the models for 15m. ")
 
 
 @every_edition_at_night

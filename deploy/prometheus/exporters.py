@@ -2,7 +2,7 @@
 
 from textwrap import indent
 
-from deploy.prometheus.rows import IDENTITY, WHO, Alert, last, limit, series
+from deploy.prometheus.rows import IDENTITY, WHO, Alert, duration, last, limit, series
 
 DASHBOARD = (
     "/d/cohere-finetuning-exporter?var-cluster={{ $labels.cluster | urlquery }}"
@@ -15,6 +15,7 @@ BUILD_INFO = series("cohere_exporter_build_info")
 FLEET = series("cohere_finetuned_models", 'status="STATUS_READY"')
 # A target that never answered is known by its name alone: the exporter's own port, or the name of its job.
 # Training steps are scraped by a job of their own.
+UNSEEN_FOR = 5  # minutes beyond the window
 EARLIER = f" offset {limit('unseen')}s"
 NAMED = [
     series("up", matcher, 'job!~".+-steps"')
@@ -97,15 +98,16 @@ def most_frequent_reason(window: str, *matchers: str) -> str:
 
 
 ADVICE = (
-    '{{ if eq $reason "gone" }}fine-tuning API not found (HTTP 404 or 410): check --cohere.base-url'
+    '{{ if eq $reason "gone" }}fine-tuning API not found (HTTP 404 or 410); check --cohere.base-url'
     '{{ else if eq $reason "rate_limited" }}'
     "lower --cohere.requests-per-minute, or find who else uses the key"
-    '{{ else if eq $reason "server_error" }}the API is failing: check Cohere\'s status page'
+    '{{ else if eq $reason "server_error" }}'
+    "the API is failing; check the deployment or gateway that serves it"
     '{{ else if eq $reason "timeout" }}'
-    "responses are slow or lost: check the network and proxy, or raise --cohere.timeout"
+    "responses are slow or lost; check the network and proxy, or raise --cohere.timeout"
     '{{ else if eq $reason "connection" }}check DNS, proxy, firewall and TLS between exporter and API'
     '{{ else if eq $reason "invalid_response" }}'
-    "something other than the API answers: check --cohere.base-url and the proxy"
+    "something other than the API answers; check --cohere.base-url and the proxy"
     "{{ else }}read the exporter's log{{ end }}"
 )
 
@@ -113,7 +115,7 @@ API_ALERTS = (
     Alert(
         name="CohereFleetUnseen",
         severity="critical",
-        for_="5m",
+        for_=f"{UNSEEN_FOR}m",
         expr=f"""\
 max by ({IDENTITY}) (
   last_over_time({BUILD_INFO}[{limit("remembered")}s]{EARLIER})
@@ -130,8 +132,7 @@ unless on ()
 )""",
         summary=f"No data about the fine-tuned models of {WHO}",
         description=(
-            "No exporter has delivered the models for more than "
-            f"{{{{ {limit('unseen')}.0 | humanizeDuration }}}}. "
+            f"No exporter has delivered the models for {duration('unseen', plus=60 * UNSEEN_FOR)}. "
             "A model that fails now raises no alert. "
             "The exporter is missing, down or crash-looping, or its data is stale."
         ),
@@ -149,7 +150,7 @@ unless on ()
         summary=f"Polls of the fine-tuning API keep failing for {WHO}",
         description=(
             f"{most_frequent_reason('hold')}Most failures of the last "
-            f"{{{{ {limit('hold')}.0 | humanizeDuration }}}} are {{{{ $reason }}}}: {ADVICE}."
+            f"{duration('hold')} are {{{{ $reason }}}}: {ADVICE}."
         ),
         action="Run `cohere-finetune-exporter check` where the exporter runs; it says what to do.",
         ended=(
@@ -169,7 +170,7 @@ unless on ()
             '{{ else if eq $reason "forbidden" }}the key lacks permission, or its network is blocked'
             "{{ else }}check the account's billing{{ end }}."
         ),
-        action="Create a new key in Cohere's dashboard and write it to the key file; no restart is needed.",
+        action="Create a new key and write it to the key file; no restart is needed.",
         ended=(
             "Not necessarily repaired: a poll succeeded, polls fail for other reasons (CohereApiDown), or "
             "the exporter restarted or is gone."
@@ -194,8 +195,8 @@ or
         description=(
             '{{ if eq $labels.kind "step_metrics" }}Reading step metrics of some model keeps '
             "failing; its last good values are kept.{{ else }}Invalid parts of responses (kind "
-            "{{ $labels.kind }}) are skipped.{{ end }} Seen at {{ $value }} different times in "
-            f"{{{{ {limit('reading_window')}.0 | humanizeDuration }}}}."
+            "{{ $labels.kind }}) are skipped.{{ end }} "
+            f"{{{{ $value }}}} occurrences in {duration('reading_window')}."
         ),
         action="Find the model and the part of the response in the exporter's log.",
         ended="It no longer recurs, or the exporter is gone.",
@@ -223,7 +224,7 @@ and on ({TARGET})
         summary="Exporter {{ $labels.instance }} is down or unreliable",
         description=(
             '{{ $value | printf "%.0f" }} % of the scrapes of {{ $labels.instance }} in '
-            f"{{{{ {limit('down_window')}.0 | humanizeDuration }}}} succeeded."
+            f"{duration('down_window')} succeeded."
         ),
         action="See the error on Prometheus's page of targets, then the exporter's log and restarts.",
         ended="Scrapes succeed again, or the target is no longer expected.",
@@ -236,7 +237,10 @@ and on ({TARGET})
         expr=f"min by ({IDENTITY}, file) ({last('cohere_exporter_reload_successful')}) == 0",
         summary=f"Reload of a changed file failed for {WHO}: {{{{ $labels.file }}}}",
         description=(
-            "The last reload of {{ $labels.file }} failed. The exporter keeps using the last good one; "
+            "The last reload of the {{ if eq $labels.file `api_key` }}API key file"
+            "{{ else if eq $labels.file `ca` }}CA bundle"
+            "{{ else if eq $labels.file `client_cert` }}client certificate"
+            "{{ else }}web configuration{{ end }} failed. The exporter keeps using the last good one; "
             "a restart would fail, and an old certificate may expire."
         ),
         action="Read the exporter's log: it names the file and what is wrong with it.",
@@ -265,7 +269,7 @@ or
                 "training.metric-limit",
             )
         }""",
-        summary=f"--{{{{ $labels.limit }}}} drops series of {WHO}",
+        summary=f"Limit {{{{ $labels.limit }}}} drops series of {WHO}",
         description=(
             '{{ $value }} {{ if eq $labels.limit "models.limit" }}models{{ else }}training metrics{{ end }} '
             "are not exported."

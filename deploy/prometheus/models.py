@@ -2,7 +2,7 @@
 
 from textwrap import indent
 
-from deploy.prometheus.rows import IDENTITY, MODEL, MODEL_ID, WHO, Alert, last, limit, series
+from deploy.prometheus.rows import IDENTITY, MODEL, MODEL_ID, WHO, Alert, duration, last, limit, series
 
 DASHBOARD = (
     "/d/cohere-finetuning-model?var-model_id={{ $labels.model_id | urlquery }}"
@@ -142,7 +142,7 @@ TRAINING = series(STATUS, 'status=~"STATUS_FINETUNING|STATUS_DEPLOYING_API"')
 TRAINED_LATELY = f"max by ({MODEL_ID}) (max_over_time({TRAINING}[{DAY}s])) == 1"
 
 # How the alert of any model ends.
-NO_DATA = f"no exporter has delivered it for {{{{ {limit('hold')}.0 | humanizeDuration }}}}"
+NO_DATA = f"no exporter has delivered it for {duration('hold')}"
 
 ALERTS = (
     Alert(
@@ -171,12 +171,12 @@ and on ({MODEL_ID})
         summary=f"Model {NAME} failed",
         description=(
             f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} went to STATUS_FAILED within the last "
-            f"{{{{ {DAY}.0 | humanizeDuration }}}}."
+            f"{duration('failed_age')}."
         ),
         action="Compare its dataset and hyperparameters with the last run that succeeded.",
         ended=(
             "Not necessarily repaired: its status changed, it was renamed or deleted, the failure is "
-            f"{{{{ {DAY}.0 | humanizeDuration }}}} old, or {NO_DATA}."
+            f"{duration('failed_age')} old, or {NO_DATA}."
         ),
         dashboard=DASHBOARD,
         dashboard_title=TITLE,
@@ -206,13 +206,13 @@ and on ({MODEL}, status)
         description=(
             f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} has been {{{{ $labels.status }}}} for more than "
             '{{ if eq $labels.status "STATUS_QUEUED" }}'
-            f"{{{{ {limit('queued_idle')}.0 | humanizeDuration }}}} without a training run in that time, or "
-            f"for more than {{{{ {limit('queued_busy')}.0 | humanizeDuration }}}}"
+            f"{duration('queued_idle')} without a training run in that time, or "
+            f"for more than {duration('queued_busy')}"
             '{{ else if eq $labels.status "STATUS_DEPLOYING_API" }}'
-            f"{{{{ {limit('deploying')}.0 | humanizeDuration }}}}"
-            f"{{{{ else }}}}{{{{ {limit('offline')}.0 | humanizeDuration }}}}{{{{ end }}}}."
+            f"{duration('deploying')}"
+            f"{{{{ else }}}}{duration('offline')}{{{{ end }}}}."
         ),
-        action="Check Cohere's status page and dashboard; if nothing moves, ask Cohere with the model's id.",
+        action="Check the service that trains it; if nothing moves, ask its support with the model's id.",
         ended=(
             "Not necessarily repaired: its status changed, a training run began while it was queued, it was "
             f"renamed or deleted, or {NO_DATA}."
@@ -257,8 +257,8 @@ and on ({MODEL})
         summary=f"Training of model {NAME} has stalled",
         description=(
             f"{NAME} ({{{{ $labels.model_id }}}}) of {WHO} is in training, with no first step after "
-            f"{{{{ {limit('first_step_silence')}.0 | humanizeDuration }}}} or no further step for "
-            f"{{{{ {limit('step_silence')}.0 | humanizeDuration }}}}."
+            f"{duration('first_step_silence')} or no further step for "
+            f"{duration('step_silence')}."
         ),
         action="Check whether other training runs stopped at the same time; then it is the service.",
         ended=(

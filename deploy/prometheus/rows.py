@@ -48,6 +48,15 @@ def limit(name: str) -> Threshold:
     return THRESHOLDS[name]
 
 
+def duration(name: str, *, plus: int = 0) -> str:
+    """Return a template that writes a threshold, `plus` some seconds, as people do: 15m, 6h, 1d."""
+    written = 'humanizeDuration | reReplaceAll "( 0[hms])+$" ""'
+    if not plus:
+        return f"{{{{ {limit(name)}.0 | {written} }}}}"
+    sum_ = f"with query `vector({limit(name)} + {plus})`"
+    return f"{{{{ {sum_} }}}}{{{{ . | first | value | {written} }}}}{{{{ end }}}}"
+
+
 def series(metric: str, *matchers: str) -> str:
     """Return a selector of a metric, with room for the matchers of an installation."""
     return f"{metric}{{{', '.join([*matchers, SELECTOR])}}}"
