@@ -139,8 +139,10 @@ _BACKOFF = (
     (
         "`server_error` (5xx), `timeout`, `connection`, `invalid_response`",
         "the API, or the network, proxy or gateway in between ([networks](networks.md))",
-        "after the interval; if that is longer than a minute, after one minute, doubling up to the interval; "
-        "after a list that never ends, up to 10 minutes",
+        (
+            "after the interval, or one minute if that is shorter, doubling up to the interval; "
+            "after a list that never ends, up to 10 minutes"
+        ),
     ),
     (
         "`internal_error`",

@@ -178,9 +178,10 @@ refusal in a row, the time to the next poll doubles, up to
 - an hour when the monthly quota is used up.
 
 Other failures are retried after the interval; if that is longer than a minute, after one minute, doubling up
-to the interval. `Retry-After` is honoured, up to an hour. When the key file changes, the next poll follows at once. `cohere_exporter_next_poll_timestamp_seconds`,
-the landing page and `next_poll_seconds` in the log's `poll failed` line say when the next poll is due; see
-[why polling fails](failure-modes.md#why-did-it-stop-polling).
+to the interval. `Retry-After` is honoured, up to an hour. When the key file changes, the next poll follows at
+once. `cohere_exporter_next_poll_timestamp_seconds`, the landing page and `next_poll_seconds` in the log's
+`poll failed` line say when the next poll is due; see [why polling fails](failure-modes.md#why-did-it-stop-
+polling).
 
 ## Proxies and certificates
 

@@ -69,16 +69,15 @@ async def test_the_metrics_page_names_every_file_that_is_reloaded(tmp_path: Path
     key, web = tmp_path / "key", tmp_path / "web.yml"
     key.write_text("a-key")
     web.write_text("{}")
-    cohere = {
-        "base_url": "https://gateway.example.com",
-        "api_key_file": key,
-        "ca_file": authority.file,
-        "client_cert_file": certificate,
-        "client_key_file": private_key,
-    }
-    exporter = Exporter(
-        Settings(cohere=cohere, web={"config_file": web}), ApiKey(file=key), clock=SystemClock()
+    flags = (
+        "--cohere.base-url=https://gateway.example.com",
+        f"--cohere.api-key-file={key}",
+        f"--cohere.ca-file={authority.file}",
+        f"--cohere.client-cert-file={certificate}",
+        f"--cohere.client-key-file={private_key}",
+        f"--web.config.file={web}",
     )
+    exporter = Exporter(load(flags, {})[1], ApiKey(file=key), clock=SystemClock())
     exporter.open_access()
     await exporter.http.aclose()
     exposition = render(exporter.telemetry.registry, Format.TEXT).decode()
