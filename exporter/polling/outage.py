@@ -17,10 +17,11 @@ import structlog
 
 from exporter.clock import Clock
 from exporter.errors import ApiError, Forbidden, PaymentRequired, RateLimited, Unauthorized
-from exporter.polling.schedule import Backoff
+from exporter.polling.schedule import PAUSES, Backoff
 
 log = structlog.stdlib.get_logger(__name__)
 
+FIRST_PAUSE = 60.0  # after refusals, which do not pass by themselves
 # How many models close it while open, and while probing. Access may be refused model by model.
 _CLOSES = {Unauthorized: (2, 4), Forbidden: (2, 4), PaymentRequired: (2, 4), RateLimited: (2, 1)}
 _OTHERS_CLOSE = (5, 1)
@@ -58,7 +59,8 @@ class Outage:
             )
         self._suspects.clear()
         self.is_open = False
-        self.closed_until = now + self._backoff.pause(error, interval)
+        first = max(interval, FIRST_PAUSE) if type(error) in PAUSES else interval
+        self.closed_until = now + self._backoff.pause(error, first)
 
     def keep(self, model_ids: AbstractSet[str]) -> None:
         """Forget what others than these said."""
