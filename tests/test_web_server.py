@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from exporter.web.connection import Handler
-from exporter.web.limits import Limits
+from exporter.web.limits import STALLED, Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from tests.clients import plain_client
-from tests.conftest import until
+from tests.conftest import settle, until
 from tests.hostile.network import HOST, Resolver
 from tests.programs import missing
 
@@ -112,6 +112,13 @@ async def connected(server: WebServer, *, receive_buffer: int | None = None) -> 
         writer.transport.abort()
 
 
+def skip(seconds: float) -> None:
+    """Let so many seconds pass at once for all that the event loop times."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign]
+
+
 async def dripped_on(server: WebServer, head: bytes, drops: bytes) -> bytes:
     """Return what a client receives that sends a head at once and the rest in drops, for ever if it may."""
     async with connected(server) as client:
@@ -148,13 +155,18 @@ async def test_a_body_in_drops_after_the_answer_does_not_either() -> None:
         assert (await dripped_on(server, head, b"x" * 1_000)).endswith(b"\r\n\r\n/")
 
 
-async def test_a_second_head_has_as_long_as_the_first() -> None:
-    async with serving(head_seconds=0.5) as server, connected(server) as client:
+async def test_each_head_has_as_long_as_the_first_and_no_longer() -> None:
+    async with serving(head_seconds=9) as server, connected(server) as client:
         for _ in range(3):
             await client.send(GET[:20])
-            await asyncio.sleep(0.3)
+            await settle()
+            skip(5)
             await client.send(GET[20:])
             await client.read_until(b"\r\n\r\n/")
+        await client.send(GET[:20])
+        await settle()
+        skip(10)
+        assert await client.read_all() == b""
 
 
 async def test_an_answer_may_take_longer_than_a_head() -> None:
@@ -196,24 +208,24 @@ async def test_a_client_that_leaves_the_rest_of_its_last_answer_is_dropped() -> 
 
 
 async def test_a_client_that_reads_slowly_but_steadily_gets_everything() -> None:
-    async with serving(large, stall_seconds=0.5) as server, connected(server) as client:
+    async with serving(large, stall_seconds=9) as server, connected(server) as client:
         await client.send(GET)
         await client.read_until(b"\r\n\r\n")
         for _ in range(10):
             assert len(await client.read(2_000_000)) == 2_000_000
-            await asyncio.sleep(0.1)
+            skip(5)
 
 
 async def test_an_answer_that_is_taken_too_slowly_as_a_whole_is_ended() -> None:
     async with (
-        serving(large, stall_seconds=60, response_seconds=1) as server,
+        serving(large, stall_seconds=60, response_seconds=99) as server,
         connected(server, receive_buffer=4096) as client,
     ):
         await client.send(GET)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             for _ in range(199):  # never still for long enough to be called stalled
                 await client.read(100_000)
-                await asyncio.sleep(0.05)
+                skip(1)
             pytest.fail("it was not ended")
         await until(lambda: server.connections == 0)
 
@@ -235,12 +247,12 @@ async def test_a_client_that_stops_writing_within_its_head_is_let_go() -> None:
 
 
 async def test_a_client_that_took_everything_may_come_again_later() -> None:
-    async with serving(large, stall_seconds=0.2) as server, connected(server) as client:
+    async with serving(large, stall_seconds=5) as server, connected(server) as client:
         for _ in range(2):
             await client.send(GET)
             await client.read_until(b"\r\n\r\n")
             assert len(await client.read(len(LARGE))) == len(LARGE)
-            await asyncio.sleep(0.4)
+            skip(9)
 
 
 # Too many, too much, and nonsense
@@ -287,10 +299,7 @@ async def test_connections_that_are_being_answered_do_not_give_way() -> None:
         assert server.connections == 2
 
 
-async def test_connections_whose_clients_do_not_take_their_answers_give_way(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("exporter.web.connection.STALLED", 0.2)
+async def test_connections_whose_clients_do_not_take_their_answers_give_way() -> None:
     async with (
         serving(large, connections=20, grace=0.1) as server,
         AsyncExitStack() as stack,
@@ -299,7 +308,7 @@ async def test_connections_whose_clients_do_not_take_their_answers_give_way(
             stuck = await stack.enter_async_context(connected(server, receive_buffer=4096))
             await stuck.send(GET)
         await until(lambda: len(server.in_flight) == 20)
-        await asyncio.sleep(0.3)
+        skip(STALLED + 0.1)
         async with connected(server) as good:
             await good.send(GET)
             await good.read_until(b"\r\n\r\n")
