@@ -336,25 +336,3 @@ def answer_becomes(field: str, value: str, place: Place) -> tuple[str, set[str]]
     if place is Place.LATER_PAGE:
         return "the list of pages goes in a circle: next_page_token repeats itself", set()
     return "", GOOD
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("place", Place)
-async def test_an_answer_that_is_cut_anywhere_is_no_json(place: Place) -> None:
-    async with FaultServer() as server, on_stage(server, UNLIMITED) as stage:
-        await stage.poll()
-        stage.log()
-        for share in (0, 0.01, 0.1, 0.37, 0.71, 0.9, 0.99):
-            server.faults[place] = cut(share)
-            outcome = await stage.poll()
-            await server.heal()
-            (line,) = stage.log()
-            assert line["error"] == "the response is not JSON"
-            assert outcome.reason == (None if place is Place.STEPS else "invalid_response")
-            assert (await stage.poll()).reason is None
-            stage.log()
-
-
-def cut(share: float) -> Fault:
-    """Answer with the beginning of the good answer."""
-    return says(lambda good: encode(good)[: int(len(encode(good)) * share)])
