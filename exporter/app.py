@@ -87,7 +87,7 @@ class Exporter:
         self._quota = Quota(
             cohere.calls_per_month,
             clock,
-            BudgetFile(file, self.telemetry.budget_file_failed) if file else None,
+            BudgetFile(file, self.telemetry.budget_file_failed, cohere.page_size) if file else None,
         )
         allowance = RequestAllowance(
             clock,

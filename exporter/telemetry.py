@@ -63,15 +63,16 @@ class Telemetry:
         self.last_duration = gauge("cohere_exporter_last_poll_duration_seconds", "Duration of the last poll.")
         gauge(
             "cohere_exporter_poll_interval_seconds",
-            "Current interval between polls, backoff included.",
+            "Current interval between polls, backoff included; a poll that takes longer extends it.",
         ).set_function(interval)
         gauge(
             "cohere_exporter_next_poll_timestamp_seconds",
-            "Unix time at which the next poll begins, 0 before the first has ended.",
+            "Unix time at which the next poll begins, at the earliest while one is in progress; 0 before the "
+            "first has ended.",
         ).set_function(next_poll_at)
         gauge(
             "cohere_exporter_stale_after_seconds",
-            "Age at which the data is currently considered stale and dropped.",
+            "Age at which the data is currently considered stale and dropped; a slow list extends it.",
         ).set_function(stale_after)
         self.last_poll_failed = gauge(
             "cohere_exporter_last_poll_failed",

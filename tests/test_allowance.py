@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cohere.transport import Endpoint
+from exporter.errors import ServerError
 from exporter.polling.allowance import RequestAllowance
+from exporter.polling.quota import Quota
 from tests.conftest import FakeClock, settle
 from tests.schedules import allowance_of
 
@@ -94,6 +96,13 @@ class TestTheRateLimit:
         assert patient.result() == MINUTE
 
 
+def allowance_with(pages: int, clock: FakeClock) -> RequestAllowance:
+    """Return an allowance of 20 requests a minute for a list of so many pages."""
+    quota = Quota(0, clock)
+    quota.pages = pages
+    return allowance_of(clock, requests_per_minute=20, quota=quota)
+
+
 @pytest.mark.anyio
 class TestTheListGoesFirst:
     async def sent(self, allowance: RequestAllowance, clock: FakeClock, seconds: float) -> list[float]:
@@ -115,29 +124,41 @@ class TestTheListGoesFirst:
     async def test_step_metrics_leave_room_for_the_pages_of_the_next(
         self, clock: FakeClock, pages: int
     ) -> None:
-        allowance = allowance_of(clock, requests_per_minute=20)
+        allowance = allowance_with(pages, clock)
         due = clock.monotonic() + 30.0
-        allowance.list_ended(due=due, interval=60.0, pages=pages)
+        allowance.list_ended(due=due, interval=60.0)
         assert len(await self.sent(allowance, clock, 29.9)) == 20 - pages
         await clock.advance(0.1)
         allowance.list_began()
         assert [await passing(allowance) for _ in range(pages)] == [0.0] * pages
 
     async def test_step_metrics_leave_room_for_every_list_within_a_minute(self, clock: FakeClock) -> None:
-        allowance = allowance_of(clock, requests_per_minute=20)
-        allowance.list_ended(due=clock.monotonic() + 10.0, interval=10.0, pages=2)
+        allowance = allowance_with(2, clock)
+        allowance.list_ended(due=clock.monotonic() + 10.0, interval=10.0)
         # Six lists after the first step metrics, which are a minute old by the last of them.
         assert len(await self.sent(allowance, clock, 9.9)) == 1 + 8
 
     async def test_a_list_that_is_far_off_takes_no_room(self, clock: FakeClock) -> None:
-        allowance = allowance_of(clock, requests_per_minute=20)
-        allowance.list_ended(due=clock.monotonic() + 200.0, interval=200.0, pages=20)
+        allowance = allowance_with(20, clock)
+        allowance.list_ended(due=clock.monotonic() + 200.0, interval=200.0)
         assert len(await self.sent(allowance, clock, 130.0)) == 60
 
-    @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (8, 7)])
+    async def test_an_attempt_that_fails_leaves_room_for_its_page(self, clock: FakeClock) -> None:
+        allowance = allowance_with(7, clock)
+        allowance.list_began()
+        for _ in range(7):
+            with pytest.raises(ServerError):
+                async with allowance.request(LIST, 0):
+                    raise ServerError("x")
+            step_metrics = asyncio.create_task(self.sent(allowance, clock, 1.0))
+            await clock.advance(1.0)
+            await step_metrics
+        assert [await passing(allowance) for _ in range(7)] == [0.0] * 7
+
+    @pytest.mark.parametrize(("concurrency", "most"), [(2, 1), (8, 7)])
     async def test_step_metrics_leave_a_place(self, clock: FakeClock, concurrency: int, most: int) -> None:
         allowance = allowance_of(clock, concurrency=concurrency)
-        allowance.list_ended(due=clock.monotonic() + 60.0, interval=60.0, pages=1)
+        allowance.list_ended(due=clock.monotonic() + 60.0, interval=60.0)
         in_flight = 0
 
         async def slow() -> None:
@@ -154,7 +175,7 @@ class TestTheListGoesFirst:
         listing = asyncio.create_task(passing(allowance))
         await clock.advance(31.0)
         assert listing.done()
-        assert (listing.result() == 0.0) is (concurrency > 1)
+        assert listing.result() == 0.0
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -165,7 +186,7 @@ class TestTheListGoesFirst:
         self, clock: FakeClock, asked_by: Endpoint, held: set[Endpoint], asked: float, kept: float
     ) -> None:
         allowance = allowance_of(clock)
-        allowance.list_ended(due=clock.monotonic() + 1e6, interval=60.0, pages=1)
+        allowance.list_ended(due=clock.monotonic() + 1e6, interval=60.0)
         allowance.wait(asked_by, asked)
         waiting = {endpoint: asyncio.create_task(passing(allowance, endpoint)) for endpoint in Endpoint}
         await clock.advance(kept + 0.001)

@@ -474,5 +474,5 @@ async def test_the_end_follows_the_time_in_force(clock: FakeClock) -> None:
     await subject.publish(SNAPSHOT)
     await clock.advance(STALE_AFTER)
     assert subject.snapshot is None
-    in_force.listed(clock.monotonic(), STALE_AFTER, 0.0)
+    in_force.listed(clock.monotonic(), STALE_AFTER)
     assert subject.snapshot is SNAPSHOT

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from exporter.cohere.client import CohereClient, Cursor, Listing, StepReading
 from exporter.cohere.transport import Transport
@@ -521,6 +522,26 @@ async def test_families_end_when_the_api_fails_for_long_and_come_back_with_it(cl
     assert families() == before
 
 
+async def test_that_data_is_stale_is_logged_once_at_that_moment_during_a_poll_too(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+
+    def lines() -> int:
+        return len([line for line in log if line["event"].startswith("data is stale")])
+
+    with capture_logs() as log:
+        async with world.running():
+            await clock.advance(30.0)
+            world.api.list_takes = 500.0
+            await clock.advance(world.api.listed_at[0] + 299.9 - clock.monotonic())
+            assert lines() == 0
+            await clock.advance(0.2)
+            assert lines() == 1
+            assert len(world.outcomes) == 1
+            await clock.advance(1000.0)
+            assert len(world.outcomes) == 3
+    assert lines() == 1
+
+
 async def test_step_metrics_that_come_late_make_an_old_list_no_younger(clock: FakeClock) -> None:
     api = Api(clock, model("a"))
     api.progress_takes = 4 * INTERVAL
@@ -740,6 +761,18 @@ async def test_a_key_that_changes_while_a_poll_fails_ends_the_pause_too(world: W
         assert len(world.api.listed_at) == 2
 
 
+async def test_a_changed_key_ends_the_pause_of_step_metrics_alone(clock: FakeClock) -> None:
+    world = World(clock, *(model(f"m{n}") for n in range(4)), interval=3600.0)
+    world.api.progress = {f"m{n}": Unauthorized("x") for n in range(4)}
+    async with world.running():
+        await clock.advance(100.0)
+        world.api.asked.clear()
+        world.key, world.api.progress = "second", {}
+        await clock.advance(1.5)
+        assert sorted(world.api.asked) == ["m0", "m1", "m2", "m3"]
+        assert len(world.api.listed_at) == 1
+
+
 async def test_a_changed_key_does_not_hurry_polls_that_go_well(world: World) -> None:
     async with world.running():
         await world.clock.advance(2.0)
@@ -791,8 +824,8 @@ class Share(Quota):
         self.seconds = seconds
         self.limit = readings
 
-    def interval(self, pages: int, readings: int, *, is_busy: bool) -> float:
-        return (pages + readings) * self.seconds * (1 if is_busy else 2)
+    def interval(self, readings: int, *, is_busy: bool) -> float:
+        return (self.pages + readings) * self.seconds * (1 if is_busy else 2)
 
     def readings(self, interval: float) -> int | None:
         return self.limit

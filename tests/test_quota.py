@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter.errors import QuotaSpent
-from exporter.polling.quota import MONTH, BudgetFile, Quota
+from exporter.polling.quota import MONTH, NOT_WRITTEN, BudgetFile, Quota
 from tests.conftest import FakeClock
 from tests.programs import ROOT
 
@@ -60,7 +60,7 @@ class TestQuota:
         for _ in range(10_000):
             quota.spend(discretionary=False)
         assert quota.has_discretionary
-        assert quota.interval(1000, 1000, is_busy=True) == 0.0
+        assert quota.interval(1000, is_busy=True) == 0.0
         assert quota.readings(60.0) is None
 
     def test_keeps_half_for_the_list_at_first(self, clock: FakeClock) -> None:
@@ -81,9 +81,10 @@ class TestQuota:
             quota.spend(discretionary=True)
         quota.spend(discretionary=False, page=0)
         quota.spend(discretionary=False, page=1)
-        with pytest.raises(QuotaSpent, match="page-size"):
+        with pytest.raises(QuotaSpent, match="more than 2 pages") as caught:
             quota.spend(discretionary=False, page=2)
-        quota.interval(2, 0, is_busy=False)
+        assert "--cohere.page-size" in caught.value.advice
+        quota.pages = 2
         quota.spend(discretionary=False, page=2)
         assert quota.left == 4
 
@@ -100,28 +101,29 @@ class TestQuota:
 
     def test_keeps_as_much_beside_as_a_list_of_many_pages_needs(self, clock: FakeClock) -> None:
         quota = Quota(20, clock)
-        quota.interval(6, 0, is_busy=False)
+        quota.pages = 6
         for _ in range(3):
             quota.spend(discretionary=True)
         assert not quota.has_discretionary
 
     def test_spends_on_an_idle_fleet_as_if_the_rest_were_to_last_a_month(self, clock: FakeClock) -> None:
         quota = Quota(1000, clock)
-        assert quota.interval(1, 0, is_busy=False) == pytest.approx(MONTH / 1000)
-        assert quota.interval(4, 0, is_busy=False) == pytest.approx(4 * MONTH / 1000)
+        assert quota.interval(0, is_busy=False) == pytest.approx(MONTH / 1000)
+        quota.pages = 4
+        assert quota.interval(0, is_busy=False) == pytest.approx(4 * MONTH / 1000)
 
     def test_spends_what_is_discretionary_over_three_days_while_something_trains(
         self, clock: FakeClock
     ) -> None:
         quota = Quota(1000, clock)
         calls_a_day = 500 / 31 + 500 / 3
-        assert quota.interval(1, 3, is_busy=True) == pytest.approx(4 * DAY / calls_a_day)
+        assert quota.interval(3, is_busy=True) == pytest.approx(4 * DAY / calls_a_day)
 
     def test_waits_for_the_baseline_when_too_much_is_spent(self, clock: FakeClock) -> None:
         quota = Quota(100, clock)
         for _ in range(60):
             quota.spend(discretionary=False)
-        assert quota.interval(1, 0, is_busy=True) == pytest.approx((1 + 10) * MONTH / 50, rel=0.01)
+        assert quota.interval(0, is_busy=True) == pytest.approx((1 + 10) * MONTH / 50, rel=0.01)
         assert quota.readings(60.0) == 0
 
     def test_reads_a_fleet_at_rest_little_by_little(self, clock: FakeClock) -> None:
@@ -143,12 +145,42 @@ class TestQuota:
     ) -> None:
         quota = spent(1000, 498, clock)
         evenly = MONTH / 500
-        assert quota.interval(1, 0, is_busy=True) == pytest.approx(evenly, rel=0.1)
+        assert quota.interval(0, is_busy=True) == pytest.approx(evenly, rel=0.1)
         for readings in (1, 300):
-            assert quota.interval(1, readings, is_busy=True) == pytest.approx(2 * evenly, rel=0.1)
+            assert quota.interval(readings, is_busy=True) == pytest.approx(2 * evenly, rel=0.1)
 
-    def test_does_not_wait_for_more_calls_than_there_are(self, clock: FakeClock) -> None:
-        assert Quota(20, clock).interval(10**9, 0, is_busy=False) <= 2 * MONTH
+    def test_begins_no_list_that_it_cannot_pay_for_to_its_end(self, clock: FakeClock) -> None:
+        quota = Quota(20, clock)
+        quota.pages = 12
+        for page in range(12):
+            quota.spend(discretionary=False, page=page)
+        with pytest.raises(QuotaSpent, match="8 calls left of the 12"):
+            quota.spend(discretionary=False)
+        assert quota.left == 8
+
+    @pytest.mark.anyio
+    async def test_tries_a_list_that_is_longer_than_was_known_with_a_whole_quota_and_then_never_again(
+        self, clock: FakeClock
+    ) -> None:
+        quota, made = Quota(20, clock), []
+        for _ in range(4):
+            made.append(pages_paid(quota))
+            await clock.advance(quota.interval(0, is_busy=False))
+        assert made == [8, 17, 20, 0]
+        assert quota.interval(0, is_busy=False) <= 2 * MONTH
+        with pytest.raises(QuotaSpent, match="more than 20 pages") as caught:
+            quota.spend(discretionary=False)
+        assert "--cohere.page-size" in caught.value.advice
+
+
+def pages_paid(quota: Quota) -> int:
+    """Return how many pages of a list without end can be paid for."""
+    for page in range(1000):
+        try:
+            quota.spend(discretionary=False, page=page)
+        except QuotaSpent:
+            return page
+    raise AssertionError
 
 
 def spent(calls: int, discretionary: int, clock: FakeClock) -> Quota:
@@ -174,7 +206,7 @@ class TestReadingsOfManyPages:
         for page in range(10):
             quota.spend(discretionary=True, page=page)
         assert quota.readings(HOUR) == cheap.readings(HOUR)
-        assert quota.interval(1, 10, is_busy=True) == cheap.interval(1, 10, is_busy=True)
+        assert quota.interval(10, is_busy=True) == cheap.interval(10, is_busy=True)
 
 
 class TestTheBudgetFile:
@@ -224,7 +256,7 @@ class TestTheBudgetFile:
         self, path: Path, clock: FakeClock
     ) -> None:
         quota, _ = self.start(path, clock, calls=20)
-        quota.interval(12, 0, is_busy=False)
+        quota.pages = 12
         for page in range(12):
             quota.spend(discretionary=False, page=page)
         await quota.remember()
@@ -232,6 +264,21 @@ class TestTheBudgetFile:
         with pytest.raises(QuotaSpent):
             again.spend(discretionary=False, page=0)
         assert again.left == 8
+
+    @pytest.mark.anyio
+    async def test_remembers_a_list_that_was_cut_off(self, path: Path, clock: FakeClock) -> None:
+        quota, _ = self.start(path, clock, calls=20)
+        assert pages_paid(quota) == 8
+        await quota.remember()
+        assert pages_paid(self.start(path, clock, calls=20)[0]) == 0
+
+    @pytest.mark.anyio
+    async def test_counts_pages_anew_where_they_have_another_size(self, path: Path, clock: FakeClock) -> None:
+        quota, _ = self.start(path, clock)
+        quota.pages = 12
+        await quota.remember()
+        for page_size, pages in ((0, 12), (1000, 1)):
+            assert Quota(30, clock, BudgetFile(path, lambda: None, page_size)).pages == pages
 
     @pytest.mark.parametrize(
         "content",
@@ -265,6 +312,30 @@ class TestTheBudgetFile:
                 await quota.remember()
         assert len(failures) == 3
         assert [line["log_level"] for line in lines] == ["warning"]
+
+    @pytest.mark.anyio
+    async def test_that_hangs_holds_up_one_call_and_is_written_when_it_works_again(
+        self, path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("exporter.polling.quota.LONGEST_WRITE", 0.05)
+        fifo = path.with_name(f".{path.name}.new")
+        os.mkfifo(fifo)  # to open it for writing waits for a reader
+        quota, failures = self.start(path, clock)
+        with capture_logs() as lines:
+            for _ in range(20):
+                quota.spend(discretionary=False)
+                async with asyncio.timeout(5.0):
+                    await quota.remember()
+        assert len(failures) == 20
+        assert [(line["log_level"], line["event"]) for line in lines] == [("warning", NOT_WRITTEN)]
+        assert lines[0]["error"] == "timed out"
+        fifo.open("rb").close()
+        fifo.unlink()
+        async with asyncio.timeout(5.0):
+            while not path.exists():
+                await quota.remember()
+                await asyncio.sleep(0.005)
+        assert self.start(path, clock)[0].left == 10
 
     @pytest.mark.anyio
     async def test_holds_every_call_of_those_that_are_made_at_once(

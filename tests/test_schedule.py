@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.cohere.transport import Endpoint
 from exporter.errors import (
     ApiError,
     ConnectionFailed,
@@ -24,7 +25,7 @@ from exporter.model import FinetunedModel, Status
 from exporter.polling.quota import MONTH, Quota
 from exporter.polling.schedule import PASSES, PAUSES, UNDER_WAY
 from tests.conftest import FakeClock
-from tests.schedules import schedule_of
+from tests.schedules import allowance_of, schedule_of
 
 pytestmark = pytest.mark.slow
 
@@ -315,18 +316,6 @@ def test_a_training_of_a_whole_month_is_read_to_its_end(training: int, pages_of_
     assert max(gaps) < 6 * HOUR
 
 
-def test_a_list_that_cannot_be_paid_for_is_guessed_twice_as_long_each_time(clock: FakeClock) -> None:
-    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
-    intervals = []
-    for _ in range(4):
-        polls.failed(QuotaSpent("x"))
-        intervals.append(polls.interval)
-    assert intervals == [pytest.approx(2**n * MONTH / 1000) for n in (1, 2, 3, 4)]
-    for _ in range(2000):
-        polls.failed(QuotaSpent("x"))
-    assert polls.interval <= 2 * MONTH
-
-
 @pytest.mark.parametrize("setting", [None, 900.0])
 def test_a_backoff_is_added_to_what_may_be_shown_and_not_to_what_is_stale(
     clock: FakeClock, setting: float | None
@@ -358,10 +347,41 @@ def test_a_list_that_takes_long_to_fail_makes_old_data_no_younger(clock: FakeClo
     assert polls.stale_after == 300.0
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("setting", [None, 130.0, 300.0])
+async def test_a_list_that_comes_page_by_page_is_waited_for_and_no_more_than_that(
+    clock: FakeClock, setting: float | None
+) -> None:
+    allowance = allowance_of(clock)
+    polls = Polls(60.0, clock=clock, stale_after=setting, allowance=allowance)
+    polls.listed(fleet(), pages=20, readings=0)
+    schedule, listed_at = polls.schedule, clock.monotonic()
+    promised = polls.stale_after
+    clock.now += 60.0
+    schedule.began()
+    for page in range(20):
+        clock.now += 20.0
+        assert schedule.freshness.is_fresh(listed_at)
+        assert schedule.next_at == max(listed_at + 120.0, clock.now)
+        assert schedule.interval == max(60.0, 20.0 * (page + 1))
+        async with allowance.request(Endpoint.LIST_FINETUNED_MODELS, page):
+            pass
+    assert polls.stale_after >= 3 * 400.0
+    schedule.ended(Timeout("x"))
+    for _ in range(2):  # what was dropped stays dropped, though pages come again
+        assert polls.stale_after == promised
+        assert not schedule.freshness.is_fresh(listed_at)
+        schedule.began()
+        async with allowance.request(Endpoint.LIST_FINETUNED_MODELS, 0):
+            pass
+
+
 def test_a_budget_that_cannot_pay_for_the_list_makes_its_interval_longer(clock: FakeClock) -> None:
-    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
+    quota = Quota(1000, clock)
+    polls = Polls(60.0, quota=quota, clock=clock)
     polls.listed(fleet(), pages=1, readings=0)
     assert polls.stale_after == pytest.approx(5 * MONTH / 1000)
+    quota.pages = 2
     polls.failed(QuotaSpent("x"))
     assert polls.stale_after == pytest.approx(6 * MONTH / 1000)
 

@@ -3,7 +3,7 @@
     what limits              the list of models                  step metrics
     ───────────────────────  ──────────────────────────────────  ──────────────────────────────────────────
     requests in any 60 s     all of them                         what the lists that come within 60 s leave
-    requests in flight       all of them                         one less; if that is none, none beside a list
+    requests in flight       all of them                         one less
     Retry-After              that of the list                    that of either
     calls of the month       all of them                         discretionary ones
 
@@ -14,11 +14,12 @@ import asyncio
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from exporter.clock import Clock, Wakeup
 from exporter.cohere.transport import Endpoint
+from exporter.errors import QuotaSpent
 from exporter.polling.quota import Quota
 
 MINUTE = 60.0
@@ -27,7 +28,7 @@ _LIST = Endpoint.LIST_FINETUNED_MODELS
 
 
 class RequestAllowance:
-    """Admits requests; the poller says when lists are due and how many pages they have."""
+    """Admits requests; the schedule says when lists are due, the quota how many pages they have."""
 
     def __init__(self, clock: Clock, *, requests_per_minute: int, concurrency: int, quota: Quota) -> None:
         self._clock = clock
@@ -39,23 +40,23 @@ class RequestAllowance:
         self._turns = {endpoint: asyncio.Lock() for endpoint in Endpoint}
         self._closed_until = dict.fromkeys(Endpoint, -math.inf)
         self._changed = Wakeup(clock)
-        self._pages = 1
         self._due = math.inf  # until there is a plan
         self._interval = MINUTE
-        self._pages_left = 0  # of the list in progress
+        self._answered: int | None = None  # pages of the list in progress
+        self._on_page: Callable[[], None] = lambda: None
 
-    def least_interval(self, pages: int, readings: int) -> float:
+    def least_interval(self, readings: int) -> float:
         """Return the seconds between lists that leave a request for step metrics beside each."""
-        return MINUTE * (pages + min(readings, 1)) / self._limit
+        return MINUTE * (self._quota.pages + min(readings, 1)) / self._limit
 
-    def list_began(self) -> None:
-        """Take note that a list is in progress."""
-        self._pages_left = self._pages
+    def list_began(self, on_page: Callable[[], None] = lambda: None) -> None:
+        """Take note that a list is in progress; `on_page` is called for each page that is answered."""
+        self._answered, self._on_page = 0, on_page
         self._due = self._clock.monotonic() + self._interval
 
-    def list_ended(self, *, due: float, interval: float, pages: int) -> None:
-        """Take note that the next list is due at `due`, and others an `interval` apart, of `pages` pages."""
-        self._due, self._interval, self._pages, self._pages_left = due, interval, pages, 0
+    def list_ended(self, *, due: float, interval: float) -> None:
+        """Take note that the next list is due at `due`, and others an `interval` apart."""
+        self._due, self._interval, self._answered = due, interval, None
         self._changed.call()
 
     def wait(self, endpoint: Endpoint, seconds: float) -> None:
@@ -81,14 +82,19 @@ class RequestAllowance:
         async with self._turns[endpoint]:
             while (pause := self._pause(endpoint)) > 0:
                 await self._changed.wait(pause)
-            self._quota.spend(discretionary=not is_list, page=page)
+            try:
+                self._quota.spend(discretionary=not is_list, page=page)
+            except QuotaSpent:
+                await self._quota.remember()  # how many pages a list has at least
+                raise
             self._sent.append(now := self._clock.monotonic())
             self._in_flight[is_list] += 1
-        if is_list and self._pages_left > 1:
-            self._pages_left -= 1
         try:
             await self._quota.remember()
             yield now - asked
+            if is_list and self._answered is not None:
+                self._answered += 1
+                self._on_page()
         finally:
             self._in_flight[is_list] -= 1
             self._changed.call()
@@ -107,11 +113,7 @@ class RequestAllowance:
     def _has_slot(self, *, is_list: bool) -> bool:
         if self._in_flight.total() >= self._concurrency:
             return False
-        if is_list:
-            return True
-        if self._concurrency == 1:
-            return not self._pages_left
-        return self._in_flight[False] < self._concurrency - 1
+        return is_list or self._in_flight[False] < self._concurrency - 1
 
     def _pause_for_lists(self, now: float) -> float:
         """Return the seconds until the list that a request sent now would hold up; 0 when there is none."""
@@ -123,13 +125,14 @@ class RequestAllowance:
 
     def _lists(self, now: float) -> Iterator[tuple[float, int]]:
         """Yield when each list within a minute is due, and the pages of all until then."""
-        pages = self._pages_left
-        if pages:
+        pages = 0
+        if self._answered is not None:
+            pages = max(self._quota.pages - self._answered, 1)
             yield now, pages
         if self._due < now - MINUTE:
             return  # nobody lists
         due = max(self._due, now)
         while due < now + MINUTE:
-            pages += self._pages
+            pages += self._quota.pages
             yield due, pages
             due += self._interval

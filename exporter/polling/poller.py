@@ -15,9 +15,9 @@ from typing import Protocol
 
 import structlog
 
-from exporter.clock import Clock
+from exporter.clock import Clock, Wakeup
 from exporter.cohere.client import Listing
-from exporter.errors import ApiError
+from exporter.errors import ApiError, Forbidden, PaymentRequired, Unauthorized
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status, StepRows
 from exporter.polling.changes import Changes, unexpected
 from exporter.polling.schedule import PollSchedule
@@ -29,6 +29,7 @@ LONGEST_JITTER = 1.0  # seconds before the first poll, so that exporters rolled 
 KEY_CHECK_INTERVAL = 1.0
 LONGEST_GATHERING = 1.0  # seconds for which results of step metrics wait for others
 RENDERING_SHARE = 10  # and at least so many times what publishing took
+_OF_THE_KEY = frozenset(error.reason for error in (Unauthorized, Forbidden, PaymentRequired))
 
 
 class Api(StepsApi, Protocol):
@@ -89,8 +90,10 @@ class Poller:
             concurrency=concurrency,
             on_change=self._news.set,
             on_rows=on_rows,
-            on_failure=observer.training_metrics_failed,
+            on_failure=self._training_metrics_failed,
         )
+        self._is_refused = False  # so that another key may help
+        self._refused, self._aged = Wakeup(clock), Wakeup(clock)
         self._exported: Sequence[FinetunedModel] = ()
         self._fleet = Snapshot(states=(), status_counts={})  # as listed last, but for the states
         self._publishing = asyncio.Lock()
@@ -112,9 +115,10 @@ class Poller:
         async with asyncio.TaskGroup() as beside:
             beside.create_task(self.step_metrics.run(), name="step metrics")
             beside.create_task(self._publish_news(), name="publish news")
+            beside.create_task(self._watch_age(), name="watch age")
             while True:
-                await self.poll()
-                await self._wait_for_next()
+                outcome = await self.poll()
+                await self._wait_for_next(has_failed=outcome.reason is not None)
 
     async def poll(self) -> PollOutcome:
         """Poll once; a failure is the outcome, never an exception."""
@@ -154,7 +158,7 @@ class Poller:
             self.step_metrics.pause()
         self._observer.poll_ended(self.outcome)
         self._changes.polled(error, next_in=self.schedule.next_at - self._clock.monotonic())
-        self._look_at_age()
+        self._aged.call()
         return self.outcome
 
     async def finish(self) -> None:
@@ -200,22 +204,37 @@ class Poller:
             except Exception as bug:  # noqa: BLE001 - the next result, or list, is another try
                 unexpected("unexpected error while publishing step metrics", bug)
 
-    async def _wait_for_next(self) -> None:
-        """Wait; after a failure a key that has changed since the poll began ends the wait."""
+    async def _wait_for_next(self, *, has_failed: bool) -> None:
+        """Wait; a new key ends every pause, and after a failed poll the wait."""
+        self._is_refused = has_failed or any(one.reason in _OF_THE_KEY for one in self.step_metrics.errors)
         while (left := self.schedule.next_at - self._clock.monotonic()) > 0:
-            has_failed = self.outcome is not None and self.outcome.reason is not None
-            await self._clock.sleep(min(left, KEY_CHECK_INTERVAL) if has_failed else left)
-            self._look_at_age()
-            if has_failed and self._key() != self._last_key:
-                log.info("the API key has changed; polling at once")
-                return
+            await self._refused.wait(min(left, KEY_CHECK_INTERVAL) if self._is_refused else left)
+            if self._is_refused and self._look_at_key():
+                if has_failed:
+                    log.info("the API key has changed; polling at once")
+                    return
+                log.info("the API key has changed; reading step metrics at once")
 
-    def _look_at_key(self) -> None:
-        if (key := self._key()) != self._last_key:
-            self._last_key = key
+    def _training_metrics_failed(self, reason: str) -> None:
+        self._observer.training_metrics_failed(reason)
+        if reason in _OF_THE_KEY and not self._is_refused:
+            self._is_refused = True
+            self._refused.call()
+
+    def _look_at_key(self) -> bool:
+        """Return whether the key has changed since the last look; a new one ends every pause."""
+        key, self._last_key = self._last_key, self._key()
+        has_changed = key != self._last_key
+        if has_changed:
             self.schedule.forget_failures()
             self.step_metrics.resume()
+        return has_changed
 
-    def _look_at_age(self) -> None:
-        if (listed_at := self._fleet.listed_at) is not None:
-            self._changes.aged(is_stale=not self.schedule.freshness.is_fresh(listed_at))
+    async def _watch_age(self) -> None:
+        """Log that the list has grown too old at that moment, be it between polls or during one."""
+        while True:
+            await self._aged.wait(self.schedule.freshness.left)
+            listed_at = self._fleet.listed_at
+            self._changes.aged(
+                is_stale=listed_at is not None and not self.schedule.freshness.is_fresh(listed_at)
+            )

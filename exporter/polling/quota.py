@@ -8,10 +8,10 @@ them.
 """
 
 import asyncio
+import errno
 import json
 import math
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,45 +29,57 @@ MONTH = 31 * 86_400.0  # the longest, so that the quota of a shorter month lasts
 # and the jobs of an account run one after another (Cohere's documentation), so more may follow.
 TRAINING = 3 * 86_400.0
 KEPT_FROM_FURTHER_PAGES = 0.25  # of the quota: step metrics beyond their first page leave so many calls
+TOO_LONG_ADVICE = (
+    "Raise --cohere.page-size, so that a list takes fewer calls, or raise --cohere.calls-per-month."
+)
+NOT_WRITTEN = "budget file cannot be written; a restart will forget calls"
+LONGEST_WRITE = 5.0  # seconds for which a call waits for the file
 _LARGEST_FILE = 1 << 20
 
 
 class BudgetFile:
-    """Remembers when spent calls come back, in Unix seconds; `on_failure` counts errors."""
+    """Remembers when spent calls come back, in Unix seconds, and the pages of the list; counts errors.
 
-    def __init__(self, path: Path, on_failure: Callable[[], None]) -> None:
+    The pages count only for the `page_size` they were counted with.
+    """
+
+    def __init__(self, path: Path, on_failure: Callable[[], None], page_size: int = 0) -> None:
         self._path = path
         self._on_failure = on_failure
+        self._page_size = page_size
         self._error = ""
 
     def load(self) -> tuple[dict[float, int], int]:
-        """Return the calls, and the pages of the last list; nothing where the file is missing or corrupt."""
+        """Return the calls, and the pages of the list; nothing where the file is missing or corrupt."""
         try:
             if not self._path.exists():
                 return {}, 1
             content = json.loads(read_again(self._path, _LARGEST_FILE))
-            return {float(at): int(calls) for at, calls in content["calls"].items()}, int(content["pages"])
+            pages = int(content["pages"]) if content.get("page_size", 0) == self._page_size else 1
+            return {float(at): int(calls) for at, calls in content["calls"].items()}, pages
         except Exception as error:  # noqa: BLE001 - whatever the file holds
-            self._failed("budget file cannot be read; calls made before are not counted", error)
+            self.failed("budget file cannot be read; calls made before are not counted", error)
             return {}, 1
 
     def save(self, calls: dict[float, int], pages: int) -> bool:
         """Replace the file atomically and return whether it is; a failure is logged once and counted."""
         new = self._path.with_name(f".{self._path.name}.new")
         try:
-            content = {"calls": {str(at): count for at, count in calls.items()}, "pages": pages}
+            spent = {str(at): count for at, count in calls.items()}
+            content = {"calls": spent, "pages": pages, "page_size": self._page_size}
             with new.open("w", encoding="ascii") as stream:
                 json.dump(content, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             new.replace(self._path)
         except OSError as error:
-            self._failed("budget file cannot be written; a restart will forget calls", error)
+            self.failed(NOT_WRITTEN, error)
             return False
         self._error = ""
         return True
 
-    def _failed(self, words: str, error: Exception) -> None:
+    def failed(self, words: str, error: Exception) -> None:
+        """Count a failure, and log the first of its kind."""
         self._on_failure()
         if words != self._error:
             reason = error.strerror if isinstance(error, OSError) else repr(error)
@@ -76,7 +88,10 @@ class BudgetFile:
 
 
 class Quota:
-    """At most `calls` in any month (0: no quota)."""
+    """At most `calls` in any month (0: no quota).
+
+    `pages` are those of the list: as it had last, or more where the quota has cut it off.
+    """
 
     def __init__(self, calls: int, clock: Clock, file: BudgetFile | None = None) -> None:
         self._clock = clock
@@ -86,9 +101,10 @@ class Quota:
         # Calls by the moment they come back, to the end of the hour they were spent in, so that this stays
         # short whatever the quota.
         self._spent: dict[float, int] = {}
-        self._pages = 1
+        self.pages = 1
         self._remembered: tuple[dict[float, int], int] = {}, 0
-        self._remembering = threading.Lock()
+        self._remembering = asyncio.Lock()
+        self._write: asyncio.Task[bool] | None = None
         if self._file:
             self._restore(*self._file.load())
 
@@ -97,7 +113,8 @@ class Quota:
         for at in sorted(at for at in calls if at > unix):
             left = min(at - unix, MONTH + HOUR)  # a clock that was put back keeps no call for longer
             self._spent[now + left] = self._spent.get(now + left, 0) + max(calls[at], 0)
-        self._pages = max(pages, 1)
+        # A start is a reason to try a list again that was beyond the quota.
+        self.pages = min(max(pages, 1), self._calls)
 
     @property
     def left(self) -> int:
@@ -110,15 +127,15 @@ class Quota:
     @property
     def has_discretionary(self) -> bool:
         """Whether there is a call that neither the baseline nor the list in progress needs."""
-        return not self._calls or self._discretionary() >= self._pages + 1
+        return not self._calls or self._discretionary() >= self.pages + 1
 
     def _has_for_steps(self, page: int) -> bool:
         kept = self._calls * KEPT_FROM_FURTHER_PAGES if page else 0.0
-        return self._discretionary() >= self._pages + 1 + kept
+        return self._discretionary() >= self.pages + 1 + kept
 
     def can_list(self) -> bool:
         """Return whether a list may be tried before the baseline provides for it."""
-        return not self._calls or self._discretionary() >= 2 * self._pages
+        return not self._calls or self._discretionary() >= 2 * self.pages
 
     def spend(self, *, discretionary: bool, page: int = 0) -> None:
         """Take one call, a `discretionary` one for step metrics; raise `QuotaSpent` when there is none.
@@ -130,21 +147,31 @@ class Quota:
         """
         if not self._calls:
             return
-        needed = 1 if discretionary or page else min(self._pages, self._calls)
-        is_allowed = (
-            self._has_for_steps(page) if discretionary else page <= self._pages or self.has_discretionary
-        )
-        if self.left < needed or not is_allowed:
-            raise QuotaSpent(self._why_not(None if discretionary else page))
+        if discretionary and not self._has_for_steps(page):
+            raise QuotaSpent(f"{self} has no calls left but those that are kept for listing models")
+        if not discretionary and not self._has_for_list(page):
+            raise self._list_refused(page)
         self._add(1)
 
-    def _why_not(self, page: int | None) -> str:
-        quota = f"the quota of {self._calls} calls a month (--cohere.calls-per-month)"
+    def _has_for_list(self, page: int) -> bool:
+        if not page:
+            return self.left >= self.pages
+        return self.left > 0 and (page <= self.pages or self.has_discretionary)
+
+    def _list_refused(self, page: int) -> QuotaSpent:
+        if not page and self.pages <= self._calls:
+            left = f"has {self.left} calls left of the {self.pages} that a list takes"
+            return QuotaSpent(f"{self} {left if self.left else 'is spent'}")
         if page:
-            return f"{quota} cannot pay for a list of more than {page} pages: raise --cohere.page-size"
-        if self.left:
-            return f"{quota} has no calls left but those that are kept for listing models"
-        return f"{quota} is spent"
+            # Without a larger guess the first pages would be paid for again and again, and the last never. A
+            # whole quota is tried; what is beyond it is never begun.
+            self.pages = max(min(2 * page, self._calls), page + 1)
+        return QuotaSpent(
+            f"{self} cannot pay for a list of more than {page or self._calls} pages", advice=TOO_LONG_ADVICE
+        )
+
+    def __str__(self) -> str:
+        return f"the quota of {self._calls} calls a month (--cohere.calls-per-month)"
 
     def _add(self, calls: int) -> None:
         now = self._clock.monotonic()
@@ -154,20 +181,28 @@ class Quota:
         self._spent[latest] = self._spent.get(latest, 0) + calls
 
     async def remember(self) -> None:
-        """Write what was spent to the file, if there is one, before the call is made."""
-        if self._file:
-            await asyncio.to_thread(self._save, self._file)
+        """Write what was spent to the file, if there is one, before the call is made.
 
-    def _save(self, file: BudgetFile) -> None:
-        with self._remembering:  # who waited finds that what it spent has been written
-            state = dict(self._spent), self._pages
-            if state != self._remembered:
+        A file that hangs holds up one call for `LONGEST_WRITE`; until it works again nothing is written.
+        """
+        if not self._file:
+            return
+        async with self._remembering:  # who waited finds that what it spent has been written
+            state = dict(self._spent), self.pages
+            if state == self._remembered:
+                return
+            if not self._write or self._write.done():
                 offset = self._clock.time() - self._clock.monotonic()
                 calls = {round(at + offset, 1): count for at, count in state[0].items()}
-                self._remembered = state if file.save(calls, self._pages) else self._remembered
+                self._write = asyncio.create_task(asyncio.to_thread(self._file.save, calls, self.pages))
+                await asyncio.wait({self._write}, timeout=LONGEST_WRITE)
+            if not self._write.done():
+                self._file.failed(NOT_WRITTEN, TimeoutError(errno.ETIMEDOUT, "timed out"))
+            elif self._write.result():
+                self._remembered = state
 
-    def interval(self, pages: int, readings: int, *, is_busy: bool) -> float:
-        """Return the seconds from one poll to the next: a list of `pages` pages, and so many `readings`.
+    def interval(self, readings: int, *, is_busy: bool) -> float:
+        """Return the seconds from one poll to the next: a list, and so many `readings`.
 
         The readings hold up the list by one call at most: where they are many, polls come as often as the
         baseline pays for a list and that call, and each has as many readings as `readings` gives. Without
@@ -175,21 +210,19 @@ class Quota:
         """
         if not self._calls:
             return 0.0
-        # A list that all the calls cannot pay for does not come nearer by waiting.
-        self._pages = pages = min(pages, self._calls)
         discretionary = self._discretionary()
         rate = self._baseline + max(discretionary, 0.0) / (TRAINING if is_busy else MONTH)
-        wanted = min((pages + min(readings, 1)) / self._baseline, (pages + readings) / rate)
+        wanted = min((self.pages + min(readings, 1)) / self._baseline, (self.pages + readings) / rate)
         # Not before the baseline and what is discretionary can pay for the list.
-        return max(wanted, (pages - discretionary) / self._baseline)
+        return max(wanted, (self.pages - discretionary) / self._baseline)
 
     def readings(self, interval: float) -> int | None:
         """Return the most models whose step metrics may be read in one interval; None: all."""
         if not self._calls:
             return None
         discretionary = self._discretionary()
-        share = max(interval, self._pages / self._baseline) / TRAINING
-        return int(max(0.0, min(discretionary - self._pages, max(1.0, discretionary * share))))
+        share = max(interval, self.pages / self._baseline) / TRAINING
+        return int(max(0.0, min(discretionary - self.pages, max(1.0, discretionary * share))))
 
     def _discretionary(self) -> float:
         """Return the calls that the baseline does not need; below 0 it must catch up."""

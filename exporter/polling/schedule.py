@@ -24,8 +24,6 @@ from exporter.polling.allowance import LONGEST_RETRY_AFTER, RequestAllowance
 from exporter.polling.freshness import Freshness
 from exporter.polling.quota import Quota
 
-MOST_PAGES = 1000  # of a list, as guessed
-
 
 class Pause(NamedTuple):
     """The seconds from a poll to the next, and the most to which they double; both are the interval if None.
@@ -74,7 +72,7 @@ class Backoff:
 
 
 class PollSchedule:
-    """The times in force, in seconds; `next_at` is on the monotonic clock."""
+    """The times in force, in seconds; while a poll lasts longer than they say, they grow with it."""
 
     def __init__(
         self,
@@ -92,48 +90,53 @@ class PollSchedule:
         self._quota = quota
         self._allowance = allowance
         self._backoff = Backoff()
-        self._pages, self._readings, self._is_busy = 1, 0, False
-        self._began = self._duration = 0.0
-        self.regular = self.interval = self._interval()
+        self._readings, self._is_busy = 0, False
+        self._began = self._next_at = clock.monotonic()
+        self._is_polling = False
+        self.regular = self._last_interval = self._interval()
         self.freshness = Freshness(clock, interval=self.regular, setting=stale_after)
-        self.next_at = clock.monotonic()
+
+    @property
+    def next_at(self) -> float:
+        """When the next poll begins, on the monotonic clock; at the earliest now."""
+        return max(self._next_at, self._clock.monotonic())
+
+    @property
+    def interval(self) -> float:
+        """The seconds from the start of a poll to that of the next."""
+        lasted = self._clock.monotonic() - self._began if self._is_polling else 0.0
+        return max(self._last_interval, lasted)
 
     def began(self) -> None:
         """Take note that a poll begins."""
-        self._began = self._clock.monotonic()
-        self.next_at = self._began + self.regular
-        self._allowance.list_began()
+        self._began, self._is_polling = self._clock.monotonic(), True
+        self._next_at = self._began + self.regular
+        self._allowance.list_began(lambda: self.freshness.goes_on(self._began))
 
     def listed(self, statuses: Iterable[str], *, pages: int, readings: int) -> int | None:
         """Take note of the statuses of a good list, and of the models to be read in each interval.
 
         Return how many may be read in this interval; None: any number.
         """
-        self._duration = self._clock.monotonic() - self._began
-        self._pages, self._readings = pages, readings
+        self._quota.pages, self._readings = pages, readings
         self._is_busy = any(status in UNDER_WAY for status in statuses)
         self._setting = self._busy_setting if self._is_busy else self._idle_setting
         self.regular = self._interval()
-        self.freshness.listed(self._began, self.regular, self._duration)
+        self.freshness.listed(self._began, self.regular)
         return self._quota.readings(self.regular)
 
     def ended(self, error: ApiError | None) -> None:
         """Take note of how the poll ended, and plan the next."""
-        if isinstance(error, QuotaSpent) and error.status is None:
-            # The list has more pages than were known; without a larger guess the first ones would be paid
-            # for again and again, and the last never.
-            self._pages = min(2 * self._pages, MOST_PAGES)
         if error:
             self.regular = self._interval()
-        now = self._clock.monotonic()
         pause = self._backoff.pause(error, self.regular)
         if pause < self.regular and not self._quota.can_list():
             pause = self.regular
-        self.next_at = max(self._began + pause, now + asked_to_wait(error), now)
+        self._next_at = max(self._began + pause, self._clock.monotonic() + asked_to_wait(error))
         if error:
             self.freshness.failed(max(pause, asked_to_wait(error)))
-        self.interval = self.next_at - self._began
-        self._allowance.list_ended(due=self.next_at, interval=self.regular, pages=self._pages)
+        self._last_interval, self._is_polling = self.next_at - self._began, False
+        self._allowance.list_ended(due=self.next_at, interval=self.regular)
 
     def forget_failures(self) -> None:
         """Begin anew: what stood in the way may be gone."""
@@ -144,6 +147,6 @@ class PollSchedule:
         """Return the interval by what the limits allow now."""
         return max(
             self._setting,
-            self._quota.interval(self._pages, self._readings, is_busy=self._is_busy),
-            self._allowance.least_interval(self._pages, self._readings),
+            self._quota.interval(self._readings, is_busy=self._is_busy),
+            self._allowance.least_interval(self._readings),
         )

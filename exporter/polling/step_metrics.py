@@ -190,6 +190,7 @@ class StepMetrics:
             if entry.failures:
                 entry.failures = 0
                 self._plan(entry, self._clock.monotonic())
+        self._wakeup.call()
 
     # The queue.
 
