@@ -315,6 +315,14 @@ async def test_new_rows_are_handed_on(world: World) -> None:
     assert world.rows == [StepRows(model=model("a"), rows=rows, missed=7, is_new_run=True)]
 
 
+async def test_rows_that_come_late_are_news_although_they_change_no_progress(world: World) -> None:
+    await world.read(model("a"))
+    await world.clock.advance(INTERVAL)
+    world.answers["a"] = StepReading(TrainingProgress(step=1), [StepRow(0, 30.0, {})])
+    await world.read(model("a"))
+    assert world.changes == 2
+
+
 async def test_a_refused_model_that_left_counts_no_more_towards_a_refusal_of_all(clock: FakeClock) -> None:
     world = World(clock)
     for left in ("a", "b"):

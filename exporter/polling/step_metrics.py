@@ -281,7 +281,7 @@ class StepMetrics:
             self._learn(entry, reading)
 
     def _learn(self, entry: _Entry, reading: StepReading) -> None:
-        is_news = reading.progress != entry.progress
+        is_news = reading.progress != entry.progress or bool(reading.rows)  # late ones change no progress
         if not entry.is_training:
             if is_news and entry.is_read:
                 entry.rested_at = entry.asked_at
