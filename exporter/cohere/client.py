@@ -18,7 +18,7 @@ from urllib.parse import quote
 import structlog
 
 from exporter.cohere import steps, wire
-from exporter.cohere.memo import Known, Reader, RememberingReader
+from exporter.cohere.page_cache import PageCache, Reader
 from exporter.cohere.response import ApiResponse
 from exporter.cohere.transport import Endpoint, Observer, Transport
 from exporter.errors import Gone, InvalidResponse, PaginationLimitExceeded, QuotaSpent
@@ -126,13 +126,14 @@ class CohereClient:
         self._metric_limit = metric_limit
         self._read_steps = partial(wire.read_steps, only=metrics)
         self._worker = worker
-        self._known: Known[FinetunedModel] = {}
+        self._list_pages = PageCache(wire.read_models)
 
     async def list_models(self) -> Listing:
         """List every model the key has access to."""
         models: dict[str, FinetunedModel] = {}
         count = repeated = 0
-        reader = RememberingReader(wire.read_models, self._known)
+        self._list_pages.begin()
+        reader = self._list_pages.read
         chain = self._pages(Endpoint.LIST_FINETUNED_MODELS, MODELS_PATH, reader, page_size=self._page_size)
         async with aclosing(chain) as pages:
             async for page, _ in pages:
@@ -148,7 +149,7 @@ class CohereClient:
                     raise PaginationLimitExceeded(
                         f"the list goes in a circle: {CIRCLE} pages without a new model"
                     )
-        self._known = reader.pages
+        self._list_pages.complete()
         return Listing(tuple(models.values()), count)
 
     async def training_steps(

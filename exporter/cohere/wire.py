@@ -1,4 +1,4 @@
-"""JSON of the API → the model: lenient at the gate, strict behind it.
+"""JSON of the API → the model: parsed leniently, typed strictly.
 
 A part that makes no sense costs that part only and is reported to `reject`; only an answer that is not
 readable as a list raises. What is not declared here is never read: `settings.wandb.api_key`, a user's live

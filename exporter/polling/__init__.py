@@ -1,1 +1,1 @@
-"""When the API is asked for what, and how old an answer may grow; HTTP and formats are unknown here."""
+"""When the API is asked for what, and when data is stale; HTTP and formats are unknown here."""

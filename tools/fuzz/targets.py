@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import httpx
 
-from exporter.cohere.memo import Reader, RememberingReader
+from exporter.cohere.page_cache import PageCache, Reader
 from exporter.cohere.response import error_of, read_body
 from exporter.cohere.steps import is_descending, latest
 from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
@@ -171,13 +171,15 @@ def _read(read: Reader[T], body: bytes) -> Page[T] | None:
     """Read a body, and again; None when it is refused, which only `InvalidResponse` may do."""
     rejected: list[tuple[str, str]] = []
     again: list[tuple[str, str]] = []
-    reader = RememberingReader(read, {})
+    cache = PageCache(read)
     try:
-        page = reader(body, lambda kind, name: rejected.append((kind, name)))
+        page = cache.read(body, lambda kind, name: rejected.append((kind, name)))
     except InvalidResponse as refusal:
         judge.line(refusal.message, _LONGEST_MESSAGE)
         return None
-    assert RememberingReader(read, reader.pages)(body, lambda kind, name: again.append((kind, name))) is page
+    cache.complete()
+    cache.begin()
+    assert cache.read(body, lambda kind, name: again.append((kind, name))) is page
     assert Counter(rejected) == Counter(again)
     for kind, name in rejected:
         assert kind in REJECTED_KINDS
