@@ -6,6 +6,7 @@ is allowed and never repeats what was given: it may be a secret in the wrong pla
 
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 from urllib.parse import urlsplit
@@ -31,17 +32,16 @@ class ListenAddress(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _text(value: object, refusal: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(refusal)  # noqa: TRY004 - pydantic collects ValueErrors only
+def _text(value: object, refusal: str, allowed: Callable[[str], object] = lambda _: True) -> str:
+    """Return a text without the blanks around it; refuse what is none, or not `allowed`."""
+    if not isinstance(value, str) or not allowed(value.strip()):
+        raise ValueError(refusal)
     return value.strip()
 
 
 def _integer(value: object) -> int:
-    text = str(value) if type(value) is int else _text(value, "must be a whole number")
-    if not _INTEGER.fullmatch(text):
-        raise ValueError("must be a whole number")
-    return int(text)
+    given = str(value) if type(value) is int else value
+    return int(_text(given, "must be a whole number", _INTEGER.fullmatch))
 
 
 def _number(value: object) -> object:
@@ -52,17 +52,11 @@ def _number(value: object) -> object:
 
 def _header(value: object) -> str:
     refusal = "must be printable ASCII text (in YAML: in quotes), because it is sent as an HTTP header"
-    text = _text(value, refusal)
-    if not (text and text.isascii() and text.isprintable()):
-        raise ValueError(refusal)
-    return text
+    return _text(value, refusal, lambda text: text and text.isascii() and text.isprintable())
 
 
 def _file(value: object) -> Path:
-    text = _text(value, "must be the path of a file")
-    if not text or "\0" in text:
-        raise ValueError("must be the path of a file")
-    return Path(text)
+    return Path(_text(value, "must be the path of a file", lambda text: text and "\0" not in text))
 
 
 def _pattern(value: object) -> re.Pattern[str] | None:
@@ -106,13 +100,11 @@ def _is_ip(text: str) -> bool:
 def _listen_address(value: object) -> ListenAddress:
     refusal = "must be HOST:PORT, [IPV6]:PORT or :PORT, the port from 0 to 65535"
     match = _ADDRESS.fullmatch(_text(value, refusal))
-    if not match or int(match["port"]) > 65_535:
-        raise ValueError(refusal)
-    host = match["v6"] or match["host"] or ""
-    valid = ":" in host and _is_ip(host) if match["v6"] else not host or _HOST.fullmatch(host)
-    if not valid:
-        raise ValueError(refusal)
-    return ListenAddress(host, int(match["port"]))
+    if match and int(match["port"]) <= 65_535:
+        host = match["v6"] or match["host"] or ""
+        if (":" in host and _is_ip(host)) if match["v6"] else (not host or _HOST.fullmatch(host)):
+            return ListenAddress(host, int(match["port"]))
+    raise ValueError(refusal)
 
 
 def _listen_addresses(value: object) -> tuple[ListenAddress, ...]:
