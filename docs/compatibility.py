@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from docs.tables import markdown
@@ -87,7 +88,8 @@ def tested_with() -> str:
     versions = _read()["versions"]
     programs = ("Prometheus", "Alertmanager", "VictoriaMetrics", "OpenTelemetry Collector", "Kubernetes")
     named = [f"{program} {' and '.join(versions[program])}" for program in programs]
-    return f"Tested with {', '.join(named)}: [what was tried, and the results](docs/compatibility.md)."
+    sentence = f"Tested with {', '.join(named)}: [what was tried, and the results](docs/compatibility.md)."
+    return fill(sentence, 120, break_on_hyphens=False)
 
 
 def _read() -> dict[str, Any]:

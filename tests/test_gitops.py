@@ -69,7 +69,7 @@ def test_flux_renders_the_helm_release() -> None:
     assert schema_errors(manifests, NEWEST) == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "deploy/helm/README.md", "docs/gitops.md", "docs/secrets.md"])
+@pytest.mark.parametrize("page", ["deploy/helm/README.md", "docs/gitops.md", "docs/secrets.md"])
 def test_a_mirror_takes_the_place_of_the_registry_of_each_example(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     images = [

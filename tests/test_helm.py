@@ -1150,8 +1150,8 @@ def test_values_of_before_still_work_and_notes_name_each_renamed_one(notes_chart
         assert one["metadata"]["labels"]["release"] == "prometheus"
 
 
-def test_the_readme_s_two_commands_lead_from_kube_prometheus_stack_to_a_page_and_a_panel() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_two_commands_lead_from_kube_prometheus_stack_to_a_page_and_a_panel() -> None:
+    readme = (ROOT / "deploy/helm/README.md").read_text(encoding="utf-8")
     text = readme.split("With an existing kube-prometheus-stack", 1)[1].split("\n## ", 1)[0]
     install, forward = (
         shlex.split(command.replace("\\\n", " "))
@@ -1167,7 +1167,7 @@ def test_the_readme_s_two_commands_lead_from_kube_prometheus_stack_to_a_page_and
     [container] = pod_of(manifests)["containers"]
     assert container["image"] == f"{IMAGE}:{__version__}"
     assert f"`{IMAGE}`" in text, "the image to replace"
-    assert "](deploy/kubernetes/README.md#the-image)" in text, "how to build it"
+    assert "](../kubernetes/README.md#the-image)" in text, "how to build it"
 
     for kind in ("ServiceMonitor", "PrometheusRule"):  # selected by this label
         labels = {one["metadata"]["labels"].get("release") for one in of_kind(manifests, kind)}
