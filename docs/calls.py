@@ -203,12 +203,12 @@ TABLES = {
     "freshness": (
         (
             "fleet",
-            "trainings",
+            "training runs",
             "age of statuses, idle",
-            "a new training is seen after",
+            "a new run is seen after",
             "age of statuses, busy",
             "age of step metrics in training",
-            "trainings read",
+            "runs read",
             "calls in the month",
         ),
         freshness,

@@ -57,9 +57,9 @@ metrics may have up to 4 MiB, a page of models 16 MiB.
 
 {modes}
 
-## The response makes no sense
+## The whole response is invalid
 
-The whole response is an `invalid_response`, a failure like any other.
+It is an `invalid_response`, a failure like any other.
 
 {nonsense}
 

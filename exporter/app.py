@@ -285,7 +285,7 @@ def shows_steps(settings: Settings) -> bool:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it has put away what it had under way."""
+    """Cancel a task and wait until it has cleaned up."""
     task.cancel()
     await asyncio.wait({task})
 

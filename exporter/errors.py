@@ -3,7 +3,7 @@
     ApiError
     ├── Unauthorized       401                             the key is missing, wrong or expired
     ├── Forbidden          403                             the key may not do this, or the region may not
-    ├── PaymentRequired    402                             billing stands in the way
+    ├── PaymentRequired    402                             billing problem
     ├── Gone               404, 410                        nothing is there (any more)
     ├── RateLimited        429                             too many calls at once
     │   └── QuotaSpent     429 for the month, own budget   waiting seconds does not help
@@ -78,7 +78,7 @@ class Forbidden(ApiError):
 
 
 class PaymentRequired(ApiError):
-    """The account's billing stands in the way."""
+    """The account has a billing problem."""
 
     reason = "payment_required"
     advice = "Check the account's billing."

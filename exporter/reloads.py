@@ -65,7 +65,7 @@ class Reloads:
 
 
 def warn_of_access(settings: Settings, config: WebConfig) -> None:
-    """Say what in the web configuration is not as whoever wrote it may think."""
+    """Log what in the web configuration may not work as intended."""
     local = all(address.host in LOOPBACK for address in settings.web.listen_address)
     for warning in config.warnings(local=local):
-        log.warning("web configuration", warning=warning)
+        log.warning("web configuration may not work as intended", detail=warning)

@@ -237,7 +237,7 @@ class TestARequest:
         async with an_api(script(reply(status))) as api:
             error = await api.fail()
         assert (type(error), len(api.requests)) == (InvalidResponse, 1)
-        assert str(error) == f"HTTP {status}: an empty or partial response where a whole one belongs"
+        assert str(error) == f"HTTP {status}: an empty or partial response instead of a complete one"
 
 
 @pytest.mark.anyio

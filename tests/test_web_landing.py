@@ -162,10 +162,10 @@ def test_models_are_shown_failed_first_with_their_latest_step_and_metrics() -> N
         state(3, Status.FAILED),
     )
     assert Page(render(replace(OVERVIEW, snapshot=models))).rows == [
-        ["Status", "Model", "Step", "Loss", "Score", "Age"],
-        ["! FAILED", "model-3", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h"],
+        ["Status", "Model", "Step", "Loss", "Score", "Created"],
+        ["! FAILED", "model-3", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h ago"],
         ["QUEUED", "id-2", "", "", "", ""],
-        ["READY", "model-1command-r 08-2024", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h"],
+        ["READY", "model-1command-r 08-2024", "1,280", "1.235cross_entropy", "0.7accuracy", "2 h ago"],
     ]
 
 
@@ -317,7 +317,7 @@ def test_its_policy_allows_its_own_style_sheet_only() -> None:
 
 
 def test_the_metrics_are_said_to_be_of_evaluation() -> None:
-    assert "losses and scores are of evaluation" in Page(render(OVERVIEW)).text
+    assert "Loss and score are evaluation metrics" in Page(render(OVERVIEW)).text
 
 
 def test_a_clock_that_went_back_gives_no_negative_age() -> None:

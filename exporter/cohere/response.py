@@ -159,7 +159,7 @@ def _phrase(status: int) -> str:
     if 300 <= status < 400:
         return "a redirect, which is not followed; give the final address as --cohere.base-url"
     if 200 <= status < 300:
-        return "an empty or partial response where a whole one belongs"
+        return "an empty or partial response instead of a complete one"
     try:
         return HTTPStatus(status).phrase
     except ValueError:

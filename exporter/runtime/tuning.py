@@ -10,7 +10,7 @@ _LARGE = 128 * 1024  # bytes; glibc's own default, until the first large block i
 
 
 def tune_interpreter() -> None:
-    """Keep what holds the interpreter short, so that a scrape beside a poll of a large fleet waits little."""
+    """Shorten what holds the interpreter lock, so that a scrape waits little for a poll of a large fleet."""
     # A scrape waits for the interpreter's lock at each write, by default 5 ms while another thread renders.
     sys.setswitchinterval(SWITCH_INTERVAL)
     # What stands by now stays, and the garbage collector need not go through it again and again.

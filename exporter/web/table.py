@@ -10,7 +10,7 @@ from exporter.web.selection import PAGE_SIZE, Selection
 from exporter.web.sparkline import sparkline
 from exporter.web.words import age, number, status_words
 
-_HEADS = ("Status", "Model", "Step", "Loss", "Score", "Age")
+_HEADS = ("Status", "Model", "Step", "Loss", "Score", "Created")
 
 
 def models_table(
@@ -25,7 +25,7 @@ def models_table(
     part = f"; {first:,} to {first + len(shown) - 1:,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
     rows = "\n".join(_row(state, curves.get(state.model.id), now) for state in shown)
-    yield f"<table>\n<caption>Failed models first; losses and scores are of evaluation{part}</caption>"
+    yield f"<table>\n<caption>Failed models first. Loss and score are evaluation metrics{part}</caption>"
     yield f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
     yield from _pages(selection, len(found))
 
@@ -41,7 +41,7 @@ def _row(state: ModelState, curve: Curve | None, now: float) -> str:
         f"<td>{f'{progress.step:,}' if progress else ''}</td>"
         f"<td>{_metric(metrics, loss_of(metrics), curve)}</td>"
         f"<td>{_metric(metrics, score_of(metrics), curve)}</td>"
-        f"<td>{age(now - model.created_at) if model.created_at is not None else ''}</td></tr>"
+        f"<td>{age(now - model.created_at) + ' ago' if model.created_at is not None else ''}</td></tr>"
     )
 
 

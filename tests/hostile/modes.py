@@ -76,7 +76,7 @@ MODES: tuple[Mode, ...] = (
         "invalid_response",
         ("sends headers without end", INVALID + "a head larger than 100 KiB", faults.sends_endless_headers),
         (
-            "answers 101, which nobody asked for",
+            "answers 101, which was not requested",
             INVALID + "a change of protocol that was not asked for",
             faults.switches_protocols,
         ),
@@ -91,14 +91,18 @@ MODES: tuple[Mode, ...] = (
         ("sends chunks without end", LARGE, faults.sends_an_endless_chunked_body),
         ("sends 2 MB that inflate to 2 GB", LARGE, faults.bomb(2)),
         ("cuts a gzip stream", "the response's gzip stream is not complete", faults.encoded("gzip", cut=8)),
-        ("sends no gzip by its name", "the response is not valid gzip", faults.encoded("gzip", b"{}")),
+        (
+            "labels as gzip what is not",
+            "the response is not valid gzip",
+            faults.encoded("gzip", b"{}"),
+        ),
         (
             "goes on after a gzip stream",
             "the response goes on after the end of its gzip stream",
             faults.encoded("gzip", more=b"{}" * 50_000),
         ),
         (
-            "encodes as nobody asked for",
+            "uses an encoding that was not requested",
             "the response has a content encoding that was not asked for",
             faults.encoded("br"),
         ),
@@ -109,11 +113,11 @@ MODES: tuple[Mode, ...] = (
         ),
         (
             "answers 204",
-            "HTTP 204: an empty or partial response where a whole one belongs",
+            "HTTP 204: an empty or partial response instead of a complete one",
             faults.says(204, b""),
         ),
         ("answers 400", "HTTP 400: invalid id", _answers(400, "invalid id")),
-        ("answers 418, in no words", "HTTP 418: I'm a Teapot", _answers(418, None)),
+        ("answers 418 without a message", "HTTP 418: I'm a Teapot", _answers(418, None)),
         ("answers 498", "HTTP 498: blocked output", _answers(498, "blocked output")),
         (
             "redirects to another host",

@@ -30,7 +30,7 @@ from tests.hostile.fields import (
 )
 from tests.hostile.server import WANDB_KEY
 
-UNASKED = "no step metrics, which nobody can ask for by that id: a failed reading"
+UNASKED = "its step metrics cannot be requested and count as failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def _item(name: str, *items: Json, times: int = 1) -> Oddity:
 
 def _id(name: str, model_id: str, label: str) -> Oddity:
     """An id that is another one as a label, so that no step metrics can be asked for by it."""
-    shown = f"the model, its id as far as it goes; {UNASKED}"
+    shown = f"the model, with its id truncated; {UNASKED}"
     return Oddity(
         name=name, shown=shown, models=(changed("id", model_id),), becomes={label: dict(NO_PROGRESS)}
     )
@@ -117,7 +117,7 @@ MODELS: tuple[Oddity, ...] = (
     Oddity(name="the same id twice on a page", shown="the later one", counted="duplicate_model",
            models=(changed("name", "earlier"), PLAIN)),
     Oddity(name="two ids that differ beyond 1,024 characters", counted="duplicate_model",
-           shown=f"the later one, its id cut; {UNASKED}",
+           shown=f"the later one, with its id truncated; {UNASKED}",
            models=(changed("id", LONG + "1"), changed("id", LONG + "2")),
            becomes={CUT: dict(NO_PROGRESS)}),
     Oddity(name="two ids that differ in what UTF-8 cannot carry", counted="duplicate_model",
@@ -127,14 +127,14 @@ MODELS: tuple[Oddity, ...] = (
     _id("an id of 20,000 characters", LONG, CUT),
     _id("an id with a lone surrogate", "\udc00odd", "�odd"),
     _model("no status", "status", None, "`STATUS_UNSPECIFIED`", status="STATUS_UNSPECIFIED"),
-    _model("a status that nobody knows yet", "status", "STATUS_DREAMING", "under its own name",
+    _model("an unknown status", "status", "STATUS_DREAMING", "under its own name",
            status="STATUS_DREAMING"),
     _model("a status in small letters, or with blanks", "status", " status_finetuning",
            "under its own name; step metrics are read once for each update", status=" status_finetuning"),
     _model("a status by its number", "status", 4, "the number, as text", status="4"),
     _model("a status that is no text", "status", ["STATUS_READY"], "`STATUS_UNSPECIFIED`", "model_field",
            status="STATUS_UNSPECIFIED"),
-    _model("a base type that nobody knows yet", "settings.base_model.base_type", "BASE_TYPE_POEM",
+    _model("an unknown base type", "settings.base_model.base_type", "BASE_TYPE_POEM",
            "under its own name", base_type="BASE_TYPE_POEM"),
     _model("a text that is a number", "settings.base_model.version", 2.5, "the number, as text",
            base_model_version="2.5"),
@@ -156,14 +156,14 @@ MODELS: tuple[Oddity, ...] = (
            hyperparameter__lora_rank=float("inf")),
     _model("a number below zero", "settings.hyperparameters.train_epochs", -7, "the number",
            hyperparameter__train_epochs=-7.0),
-    _model("a time that is none", "updated_at", "yesterday", "the model without it", "model_field",
+    _model("an invalid time", "updated_at", "yesterday", "the model without it", "model_field",
            updated=None),
     _model("a time in the year 1, or before 1970", "completed_at", "0001-01-01T00:00:00Z",
            "the model without it", completed=None),
     _model("a time in Unix seconds", "created_at", 1_704_067_201, "the time"),
-    _model("fields that nobody knows", "colour", {"blue": [WANDB_KEY]}, "nothing of them"),
-    _model("a field that nobody knows, 200 levels deep", "colour", json.loads("[" * 200 + "]" * 200),
-           "nothing of it"),
+    _model("unknown fields", "colour", {"blue": [WANDB_KEY]}, "ignored"),
+    _model("an unknown field, 200 levels deep", "colour", json.loads("[" * 200 + "]" * 200),
+           "ignored"),
     _spelled("a byte order mark before the answer", b"{", b"\xef\xbb\xbf{", "all models"),
     _spelled("the same key twice in an object", b'"name"', b'"name": "first", "name"', "the later value"),
     _spelled("a text in Latin-1, or with the raw bytes of a surrogate", b"plain", b"pl\xe4in \xed\xa0\x80",
@@ -185,7 +185,7 @@ STEPS: tuple[Oddity, ...] = (
     _rows("steps out of order", EARLIER_ROW, PLAIN_ROW, _row(step_number=15), shown="the highest step"),
     _rows("the same step twice", _row(created_at="2024-01-01T00:19:59Z", metrics={"loss": 9.0}), PLAIN_ROW,
           _row(created_at="2024-01-01T00:19:58Z", metrics={"loss": 8.0}), shown="what was recorded last"),
-    _rows("a row without a time, or with one that is none", _row(created_at="soon"), EARLIER_ROW,
+    _rows("a row without a time, or with an invalid one", _row(created_at="soon"), EARLIER_ROW,
           shown="the row without it", counted="step_field", becomes={"step recorded": None}),
     _rows("metrics that are no object", _row(metrics=[0.5]), EARLIER_ROW, counted="step_field",
           shown="the step; metrics from the highest step that has them", becomes={"metric loss": 0.75}),
@@ -203,7 +203,7 @@ STEPS: tuple[Oddity, ...] = (
     _rows("names of metrics with every kind of character", _row(metrics={'"}\n\ud800\x1b': 1, "": 2}),
           shown="the names, escaped; `�` for what UTF-8 cannot carry",
           becomes={"metric loss": None, 'metric "}\n�\x1b': 1.0, "metric ": 2.0}),
-    _rows("the metric `step`", _row(metrics={"step": "x", "loss": 0.5}), shown="nothing of it"),
+    _rows("the metric `step`", _row(metrics={"step": "x", "loss": 0.5}), shown="ignored"),
     Oddity(name="a page of rows that comes twice", shown="each row once",
            rows=((EARLIER_ROW, PLAIN_ROW), (EARLIER_ROW, PLAIN_ROW))),
 )  # fmt: skip

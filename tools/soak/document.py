@@ -37,11 +37,11 @@ The figures below are of one run of {days} days on {machine}.
 The exporter as `serve` runs it, its poll loop, its HTTP client and its pages, over real sockets of the
 loopback. It polls every 60 seconds, with at most 16 requests a minute and four at once, an API whose models
 are queued, train, step, end, fail and vanish; others change their name every day and their status every
-three hours, also to one that is in no specification; each training has a metric of its own name. The steps
-of half of the models come newest first, those of the others oldest first, in pages of four, or up to ten if
-asked for.
+three hours, also to one that is in no specification; each training run has a metric of its own name. The
+steps of half of the models come newest first, those of the others oldest first, in pages of four, or up to
+ten if asked for.
 
-Time is virtual. It does not pass while anybody works, and jumps to the next timer when nobody does.
+Time is virtual: it stands still while code runs and jumps to the next timer when nothing does.
 Deadlines, pauses and time limits of connections all follow it. So an hour of silence costs nothing, a slow
 machine changes nothing but the order of what happens at once, and every rule can be checked to the twentieth
 of a second. Only the web server's tick, ten a second to keep the `Date` header, comes every ten minutes.
