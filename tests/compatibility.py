@@ -1,8 +1,7 @@
 """Which programs of which versions the tests ran with, and how it went: a pytest plugin that writes it down.
 
 `make test-programs` runs the tests of TRIALS with it. It writes docs/compatibility.json, of which `make docs`
-makes docs/compatibility.md and the sentence in the README. A part may run again by itself: of the other tests
-pytest's cache remembers how they ended.
+makes docs/compatibility.md and the sentence in the README. A run of a part writes nothing.
 """
 
 import json
@@ -10,12 +9,25 @@ import re
 import subprocess
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.editions import DEBIAN, EDITIONS, KUBERNETES, pinned, version
+from tests.editions import (
+    CURRENT,
+    DEBIAN,
+    EDITIONS,
+    FOLDERS,
+    KUBERNETES,
+    OPERATOR,
+    kubernetes,
+    pinned,
+    stale,
+    version,
+)
+from tests.programs import program
 
 FILE = Path(__file__).parents[1] / "docs/compatibility.json"
 
@@ -33,8 +45,8 @@ class Trial:
 TRIALS = (
     Trial(
         "Scrapes negotiated by itself: what is stored equals what prometheus_client's parser reads; "
-        "Prometheus 3 also with protobuf first or alone, native histograms on, text 1.0.0, 0.0.4 or "
-        "OpenMetrics 0.0.1 alone, every kind of names, without compression",
+        "Prometheus 3 also when it asks for protobuf, first or alone, for native histograms, for text 1.0.0, "
+        "0.0.4 or OpenMetrics 0.0.1 alone, with every option for names, without compression",
         "Prometheus",
         ("test_scrapers.py::test_prometheus_stores_what_the_parser_reads",),
     ),
@@ -66,6 +78,7 @@ TRIALS = (
         (
             "test_end_to_end.py::test_promtool_finds_nothing_to_say_about_the_metrics",
             "test_exposition.py::test_text_with_telemetry_is_clean_to_promtool",
+            "test_exposition_steps.py::test_promtool_finds_nothing_to_say",
         ),
     ),
     Trial(
@@ -85,14 +98,30 @@ TRIALS = (
         ("test_recording.py::test_the_ten_questions_have_the_right_answers",),
     ),
     Trial(
-        "Every query of the dashboards is understood",
+        "Every query of the dashboards is understood, has an answer, and the right one when things go wrong",
         "Prometheus",
-        ("test_dashboards_queries.py::test_every_query_is_understood_by_old_and_new_servers",),
+        ("test_dashboards_queries.py::test_",),
     ),
     Trial(
         "Queries of the dashboards give known answers",
         "promtool",
-        ("test_dashboards_values.py::test_the_queries_answer_what_is_known",),
+        (
+            "test_dashboards_values.py::test_the_queries_answer_what_is_known",
+            "test_dashboards_accounts.py::test_",
+        ),
+    ),
+    Trial(
+        "The rules and the examples of configuration are accepted, discovery in Kubernetes finds the pods",
+        "promtool, amtool",
+        ("test_rules.py::test_promtool", "test_rules.py::test_amtool", "test_rules.py::test_discovery"),
+    ),
+    Trial(
+        "What Docker Compose runs; two accounts in a namespace, by kustomize and by Helm: each scraped once",
+        "Prometheus, Alertmanager",
+        (
+            "test_compose.py::test_prometheus_and_alertmanager_run_with_what_compose_gives_them",
+            "test_two_accounts.py::test_two_accounts_in_a_namespace_are_scraped_once_each",
+        ),
     ),
     Trial(
         "Notifications to Slack, PagerDuty and by e-mail for 1 and 40 failures, firing, half ended and ended",
@@ -122,7 +151,7 @@ TRIALS = (
         ("test_alerts_victoria.py::test_",),
     ),
     Trial(
-        "Every overlay: applied, nothing left to change, its pod admitted, deleted without a trace",
+        "Every overlay: applied, nothing left to change, its pod, if any, admitted, deleted without a trace",
         "Kubernetes",
         ("test_apiserver.py::test_an_overlay_is_applied_and_deleted_without_a_trace",),
     ),
@@ -140,7 +169,7 @@ TRIALS = (
         ),
     ),
     Trial(
-        "`helm upgrade` from each configuration to the next, then `helm uninstall`",
+        "`helm upgrade` from each configuration to the next, then `helm uninstall`, by two Helms",
         "Kubernetes",
         ("test_apiserver.py::test_helm_upgrades_a_release_from_each_configuration_to_the_next",),
     ),
@@ -168,6 +197,12 @@ _COLUMNS = (*(edition.name for edition in EDITIONS), *KUBERNETES)
 _outcomes: dict[str, str] = {}
 
 
+def pytest_sessionstart() -> None:
+    """Refuse to try programs of versions that are not the pinned ones."""
+    if found := stale():
+        raise pytest.UsageError(f"not of the pinned version: {', '.join(found)}; run tools/programs/build.sh")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note how a test ended."""
     if report.when == "call" or report.outcome != "passed":
@@ -178,11 +213,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write down what was tried; of several processes, only the one that hears of every test."""
     if hasattr(session.config, "workerinput"):
         return
-    cache = session.config.cache
-    assert cache is not None
-    before = cache.get("compatibility", {})
-    _outcomes.update({test: outcome for test, outcome in before.items() if test not in _outcomes})
-    cache.set("compatibility", _outcomes)
     # Not above: this plugin is loaded before pytest can rewrite the assertions of the tests.
     from tests.test_alerts import AREAS  # noqa: PLC0415
     from tests.test_alerts_victoria import CHOSEN  # noqa: PLC0415
@@ -193,8 +223,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for one in scenarios
     ]
     trials = [_result(trial) for trial in TRIALS]
-    content = {"versions": versions(), "trials": trials, "scenarios": scenarios}
-    FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if all(trial["results"] for trial in trials) and not any("not run" in one.values() for one in scenarios):
+        today = datetime.now(UTC).date().isoformat()
+        content = {
+            "date": today,
+            "versions": versions(),
+            "megabytes": megabytes(),
+            "trials": trials,
+            "scenarios": scenarios,
+        }
+        FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _engines(area: str, *, asked: bool) -> dict[str, str]:
@@ -211,16 +249,49 @@ def _engines(area: str, *, asked: bool) -> dict[str, str]:
     }
 
 
+def current() -> dict[str, str]:
+    """Return the newest version of each program, as it is pinned."""
+    folders = {
+        "Prometheus": "prometheus",
+        "Alertmanager": "alertmanager",
+        "VictoriaMetrics": "victoria",
+        "OpenTelemetry Collector": "otelcol",
+        "Kubernetes": f"kubernetes-{KUBERNETES[-1]}",
+        "Helm": "helm",
+        "Prometheus Operator": "operator",
+    }
+    return {program: pinned(folder) for program, folder in folders.items()}
+
+
 def versions() -> dict[str, list[str]]:
     """Return the versions of each program, oldest first."""
-    return {
-        "Prometheus": [version(DEBIAN, "prometheus") or "", pinned("prometheus")],
-        "Alertmanager": [version(DEBIAN, "alertmanager") or "", pinned("alertmanager")],
-        "VictoriaMetrics": [_packaged("victoria-metrics"), pinned("victoria")],
-        "vmalert": [pinned("victoria")],
-        "OpenTelemetry Collector": [pinned("otelcol")],
+    newest = {program: [version] for program, version in current().items()}
+    return newest | {
+        "Prometheus": [version(DEBIAN, "prometheus") or "", *newest["Prometheus"]],
+        "Alertmanager": [version(DEBIAN, "alertmanager") or "", *newest["Alertmanager"]],
+        "VictoriaMetrics": [_packaged("victoria-metrics"), *newest["VictoriaMetrics"]],
         "Kubernetes": [pinned(f"kubernetes-{minor}") for minor in KUBERNETES],
+        "Helm": [_helm(), *newest["Helm"]],
     }
+
+
+def megabytes() -> dict[str, int]:
+    """Return how large what is built is, in the cache."""
+    built = {name: [CURRENT / each for each in names] for name, names in FOLDERS.items()}
+    servers = [path for minor in KUBERNETES for path in kubernetes(minor).iterdir()]
+    paths = built | {"Kubernetes": servers, "schemas": list(OPERATOR.iterdir())}
+    return {name: round(sum(path.stat().st_size for path in paths[name]) / 1e6) for name in paths}
+
+
+def _helm() -> str:
+    done = subprocess.run(
+        [program("helm"), "version", "--template={{.Version}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    return done.stdout.removeprefix("v")
 
 
 def _packaged(package: str) -> str:
@@ -241,6 +312,4 @@ def _result(trial: Trial) -> dict[str, Any]:
         edition = next((one for one in _COLUMNS if one in names), "")
         if test.startswith(trial.tests) and bool(edition) == trial.each_edition:
             counts[edition][outcome] += 1
-    if not counts:
-        raise pytest.UsageError(f"no test was run of {trial.tests}")
     return {"what": trial.what, "programs": trial.programs, "results": counts}

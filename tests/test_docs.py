@@ -17,7 +17,7 @@ from exporter.settings import ApiKey, Settings, load, options
 from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
 from tests.certificates import Authority
-from tests.compatibility import TRIALS
+from tests.compatibility import TRIALS, current
 from tests.test_telemetry import ADDED, CONTRACT
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,8 @@ def test_the_readme_names_what_was_tested() -> None:
 
 
 def test_what_was_tried_is_what_the_tests_try_and_it_passed() -> None:
-    trials = json.loads(compatibility.RESULTS.read_text(encoding="utf-8"))["trials"]
+    content = json.loads(compatibility.RESULTS.read_text(encoding="utf-8"))
+    trials = content["trials"]
     assert [trial["what"] for trial in trials] == [trial.what for trial in TRIALS], "run `make test-programs`"
     for trial in trials:
         assert (
@@ -44,6 +45,15 @@ def test_what_was_tried_is_what_the_tests_try_and_it_passed() -> None:
             == [["passed"]] * len(trial["results"])
             != []
         )
+    for scenario in content["scenarios"]:
+        assert {scenario[engine] for engine in scenario if engine != "name"} <= {"passed", ""}, scenario
+
+
+def test_what_was_tried_is_of_the_versions_that_are_pinned() -> None:
+    versions = json.loads(compatibility.RESULTS.read_text(encoding="utf-8"))["versions"]
+    assert {program: found[-1] for program, found in versions.items()} == current(), (
+        "run `make test-programs`"
+    )
 
 
 def test_the_page_for_contributors_names_the_go_that_the_programs_want() -> None:
