@@ -281,7 +281,7 @@ def test_no_month_has_more_calls_than_the_budget_and_the_list_is_polled_to_its_e
     assert max(life.intervals) <= max(life.setting, 1.001 * even)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(EPISODES)
 def test_a_training_after_an_idle_month_is_followed_closely_whatever_was_before(
     episodes: list[Episode],
