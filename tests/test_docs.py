@@ -71,6 +71,13 @@ def test_each_trial_names_tests_there_are(test: str) -> None:
     assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
+def test_the_design_s_table_names_every_module() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = "".join(re.findall(r"^\| .*", page, re.MULTILINE))
+    modules = [file.stem for file in (ROOT / "exporter").rglob("*.py") if not file.stem.startswith("__")]
+    assert [name for name in modules if f"`{name}`" not in rows] == []
+
+
 def test_the_metrics_page_names_every_label_of_the_exporter_s_own_metrics() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(
