@@ -413,4 +413,4 @@ def test_a_chart_draws_every_hour_of_each_resource() -> None:
 def test_a_short_run_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--days", "1", "--write"])
-    assert "at least 31 with --write" in capsys.readouterr().err
+    assert "at least 7 with --write" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""docs/soak.md and its charts, written from the results of a month.
+"""docs/soak.md and its charts, written from the results of a long run.
 
 The results stand beside the page as soak.json, and the page follows from them alone, so a test can hold one
 to the other.
@@ -19,8 +19,8 @@ from tools.soak.watch import EXPLAINED_BY
 
 DOCS = Path(__file__).parents[2] / "docs"
 CHARTS = {
-    "memory": ("Memory of a month", ("resident memory", "allocated blocks")),
-    "handles": ("Files, threads and tasks of a month", ("open files", "threads", "tasks")),
+    "memory": ("Memory of {days} days", ("resident memory", "allocated blocks")),
+    "handles": ("Files, threads and tasks of {days} days", ("open files", "threads", "tasks")),
 }
 
 _PAGE = """<!-- Written by `python -m tools.soak --write` from soak.json; do not edit. -->
@@ -142,7 +142,8 @@ def files(data: Mapping[str, Any]) -> Mapping[Path, str]:
     long, budgeted = Report.from_data(data["long"]), Report.from_data(data["budgeted"])
     made = {DOCS / "soak.md": render(data["machine"], long, budgeted)}
     for name, (title, resources) in CHARTS.items():
-        made[DOCS / "images" / f"soak-{name}.svg"] = chart.svg(title, long, resources)
+        heading = title.format(days=long.hours // 24)
+        made[DOCS / "images" / f"soak-{name}.svg"] = chart.svg(heading, long, resources)
     return made
 
 
