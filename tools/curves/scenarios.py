@@ -1,4 +1,4 @@
-"""Seven training runs, lived through by the exporter's poller in virtual time, and what scrapers get of them.
+"""Training runs, lived through by the exporter's poller in virtual time, and what scrapers get of them.
 
 A scenario goes on for an hour after the run's end, until the rows that may come late have been asked for. The
 page of steps is kept as it was at each moment, so that a real Prometheus can scrape it later.
@@ -44,12 +44,14 @@ class Scenario:
     minutes: float = 240.0
     interval: float = 60.0
     calls_per_month: int = 0
+    is_ascending: bool = False
 
     @property
     def run(self) -> str:
         """The run in words."""
         length = f"{self.minutes / 60:.0f} hours" if self.minutes > 60 else f"{self.minutes:.0f} minutes"
-        return f"{length}, a row every {self.row_interval:.0f} s"
+        order = ", oldest first" if self.is_ascending else ""
+        return f"{length}, a row every {self.row_interval:.0f} s{order}"
 
     @property
     def polls(self) -> str:
@@ -65,6 +67,8 @@ SCENARIOS = (
     Scenario(10, interval=15),
     Scenario(10, calls_per_month=TRIAL),
     Scenario(10, minutes=20, calls_per_month=TRIAL),
+    Scenario(10, is_ascending=True),
+    Scenario(10, calls_per_month=TRIAL, is_ascending=True),
 )
 
 
@@ -147,7 +151,13 @@ def figures(scenario: Scenario) -> dict[str, float]:
 async def _live(scenario: Scenario, *, with_steps: bool) -> Lived:
     job = _job(scenario)
     jobs = [*at_rest(_AT_REST, rows=0), job]
-    world = _Curves(jobs, scenario.calls_per_month, interval=scenario.interval, with_steps=with_steps)
+    world = _Curves(
+        jobs,
+        scenario.calls_per_month,
+        ascending_steps=scenario.is_ascending,
+        interval=scenario.interval,
+        with_steps=with_steps,
+    )
     life = Lived(
         {
             (round(job.row_at(row) * 1000), row * 10): job.curve.metrics(row)[METRIC]
