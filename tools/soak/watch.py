@@ -29,6 +29,9 @@ EXPLAINED_BY: Mapping[str, Callable[[Row], bool]] = {
     "data is stale: metrics of models are absent until a poll succeeds": lambda row: row.fails_polls,
     # A refusal of everybody also meets the readings.
     "step metrics cannot be read; last good values stay": lambda row: row.where == STEPS or bool(row.reason),
+    "step metrics of different models cannot be read; they are tried one at a time": lambda row: (
+        row.where == STEPS or bool(row.reason)
+    ),
     "the API key file cannot be reloaded; the last good key stays in use": lambda row: row.kind.startswith(
         "key file"
     ),
