@@ -1,5 +1,7 @@
 """Bytes → requests: what a connection remembers of the last one, and what it must not."""
 
+import gc
+
 import pytest
 
 from exporter.web.messages import Request, RequestParser, Response
@@ -58,3 +60,16 @@ def test_how_large_a_head_may_be_does_not_depend_on_how_it_arrives(
         "/metrics" if served else 431
     ]
     assert [isinstance(item, Response) and item.closes for item in found] == [not served]
+
+
+def test_a_password_is_kept_no_longer_than_its_request() -> None:
+    parser = RequestParser(4096)
+    parser.feed(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic secret\r\n\r\n")
+    seen = set[int]()
+    queue: list[object] = [vars(parser)]
+    while queue:
+        one = queue.pop()
+        assert one != b"Basic secret"
+        if id(one) not in seen and isinstance(one, dict | list | tuple | Request):
+            seen.add(id(one))
+            queue += gc.get_referents(one)

@@ -133,10 +133,8 @@ class RequestParser:
         return b"authorization" not in item.headers  # no password is kept
 
     def _parse(self, data: bytes) -> list[Request | Response]:
-        found: list[Request | Response] = []
-        self._found = found
         if self._has_ended:
-            return found
+            return []
         self._size += len(data)
         try:
             self._parser.feed_data(data)
@@ -146,6 +144,7 @@ class RequestParser:
             self._end(text(400, "Bad Request", closes=True))
         if self._size > self._limit:
             self._end(_TOO_LARGE)
+        found, self._found = self._found, []
         return found
 
     def _end(self, refusal: Response | None) -> None:
@@ -193,6 +192,7 @@ class RequestParser:
         is_last = has_body or version == "1.0" or b"upgrade" in headers or not parser.should_keep_alive()
         method = parser.get_method().decode("ascii")
         self._found.append(Request(method, *where, headers, is_last))
+        self._headers = {}  # a password among them is the request's to drop
         self._has_ended = is_last
 
 
