@@ -473,17 +473,20 @@ class TestTrainingSteps:
             with pytest.raises(PaginationLimitExceeded):
                 await client.training_steps("m", TrainingProgress(step=1), cursor)
 
-    async def test_before_pages_without_steps_for_ever_cost_a_few_calls_and_are_an_error(self) -> None:
+    @pytest.mark.parametrize(("page_size", "most"), [(2, 1 + CIRCLE), (0, 2 + 2 * CIRCLE)])
+    async def test_before_pages_without_steps_for_ever_cost_a_few_calls_and_are_an_error(
+        self, page_size: int, most: int
+    ) -> None:
         tokens = itertools.count(1)
 
         def handle(request: httpx.Request) -> httpx.Response:
             rows = [] if "page_token" in request.url.params else steps(1, 2)
             return reply(body=encode({"step_metrics": rows, "next_page_token": next(tokens)}))
 
-        async with a_client(handle, page_size=2) as (client, api):
+        async with a_client(handle, page_size=page_size) as (client, api):
             with pytest.raises(PaginationLimitExceeded, match="pages without a step"):
                 await client.training_steps("m")
-            assert len(api.requests) == 1 + CIRCLE
+            assert len(api.requests) == most
 
     @pytest.mark.parametrize(("order", "page_size"), [(1, 50), (1, 4), (-1, 50)])
     async def test_that_come_late_are_brought_once(self, order: int, page_size: int) -> None:

@@ -239,7 +239,7 @@ class CohereClient:
 
     async def _follow_larger(self, chain: "_StepChain") -> bool:
         """Begin again with larger pages, if the API gives any; return whether that was the whole chain."""
-        if not self._large_page or len(chain.cursors) > 1:
+        if not self._large_page or chain.pages > 1:
             return False
         larger = _StepChain(chain.model_id, chain.known, chain.begin, is_whole=chain.wants_all)
         try:
@@ -319,7 +319,7 @@ class _StepChain:
         self.known = known
         self.begin = begin
         self.next_token = ""
-        self.empty_pages = 0  # in a row
+        self.pages = self.empty_pages = 0  # the latter in a row
         self.rows: list[StepRow] = []
         self.cursors: list[Cursor] = []
         self.first_page = 0
@@ -329,6 +329,7 @@ class _StepChain:
 
     def take(self, page: wire.Page[StepRow], cursor: Cursor) -> None:
         """Add a page; the chain is done at its last one, or when the rest is known."""
+        self.pages += 1
         self.empty_pages = 0 if page.items else self.empty_pages + 1
         if self.empty_pages == CIRCLE:
             raise PaginationLimitExceeded(f"step metrics do not end: {CIRCLE} pages without a step")
