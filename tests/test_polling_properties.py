@@ -20,7 +20,19 @@ from hypothesis import strategies as st
 from exporter.errors import REASONS
 from exporter.model import Snapshot, Status
 from tests.leaping import START, UNIX_OFFSET
-from tests.polling_worlds import EPSILON, LIST, Life, Model, Row, Run, Trouble, World, held, texts_held_by
+from tests.polling_worlds import (
+    EPSILON,
+    LIST,
+    Life,
+    Look,
+    Model,
+    Row,
+    Run,
+    Trouble,
+    World,
+    held,
+    texts_held_by,
+)
 from tests.talking_api import Fault
 
 pytestmark = pytest.mark.slow
@@ -261,20 +273,54 @@ def shown_by(snapshot: Snapshot | None) -> dict[str, tuple[str, str]] | None:
     return {state.model.id: (state.model.name, state.model.status) for state in snapshot.states}
 
 
+@st.composite
+def slow_lists(draw: st.DrawFn) -> tuple[float, float, float]:
+    """Draw from when on a list takes how long a page, and for how long; times are in intervals."""
+    return (
+        draw(st.sampled_from([0.0, 1.37, 2.37])),
+        draw(st.sampled_from([0.0, 0.2, 0.4, 2.0])),
+        draw(st.sampled_from([3.0, math.inf])),
+    )
+
+
+def slowed(world: World, slow: tuple[float, float, float]) -> Trouble:
+    """Return the trouble of a slow list, each page of which comes in time."""
+    begins, seconds, lasts = (number * world.interval for number in slow)
+    return Trouble(begins=begins, ends=begins + lasts, with_list=True, seconds=min(seconds, 20.0))
+
+
 @PROPERTY
 @given(
     world=worlds(looks_at_boundaries=True, rendering_seconds=0.0, polls=20),
-    fault=st.sampled_from((*PASSING, *LASTING, *WAITS)),
+    fault=st.sampled_from((None, *PASSING, *LASTING, *WAITS)),
     intervals=st.sampled_from([None, None, 2.0, 3.7, 1000.0]),
+    slow=slow_lists(),
+    page_size=st.sampled_from([1, 2, 50]),
 )
 def test_models_are_shown_as_long_as_their_list_is_younger_than_stale_after(
-    world: World, fault: Fault, intervals: float | None
+    world: World,
+    fault: Fault | None,
+    intervals: float | None,
+    slow: tuple[float, float, float],
+    page_size: int,
 ) -> None:
-    outage = Trouble(begins=2.37 * world.interval, with_list=True, fault=fault)
-    world = replace(world, troubles=[*world.troubles[:1], outage])
+    outage = [Trouble(begins=7.37 * world.interval, with_list=True, fault=fault)] if fault else []
+    world = replace(
+        world,
+        troubles=[*world.troubles[:1], slowed(world, slow), *outage],
+        page_size=page_size,
+        looks=tuple((number * 1.1 + 0.21) * world.interval for number in range(14)),
+    )
     stale_after = None if intervals is None else intervals * world.interval
-    life = Life(with_flags(world, **{"--poll.stale-after": stale_after})).live()
+    world = with_flags(world, **{"--poll.stale-after": stale_after})
+    life = Life(world).live()
     for look in life.looks:
+        least, most = stale_after_in_truth(world, life, look)
+        assert look.stale_after <= most
+        if (good := [poll for poll in life.polls[: look.polls] if poll.reason is None]) and (
+            look.at - good[-1].began < least
+        ):
+            assert look.shown is not None
         good = [poll for poll in life.polls[: look.polls] if poll.reason is None]
         began = good[-1].began if good else -math.inf
         is_young = look.at - began < look.stale_after
@@ -283,6 +329,33 @@ def test_models_are_shown_as_long_as_their_list_is_younger_than_stale_after(
         assert ("cohere_finetuned_models" in families) is is_young
         if is_young:
             assert shown_by(look.shown) == life.api.lists[good[-1].lists - 1].models
+
+
+def stale_after_in_truth(world: World, life: Life, look: Look) -> tuple[float, float]:
+    """Return the least and the most that stale-after may be, by what was asked and answered alone."""
+    polls = life.polls[: look.polls]
+    good = [poll for poll in polls if poll.reason is None]
+    if not good:
+        return 0.0, math.inf
+    last = good[-1]
+    setting = world.flags.get("--poll.stale-after")
+
+    def limit(interval: float, lasted: float) -> float:
+        interval = max(interval, lasted)
+        return max(5 * interval if setting is None else setting, 2 * interval + lasted)
+
+    took = life.api.lists[last.lists - 1].ended - last.began
+    least = limit(world.interval, took)
+    if polls[-1] is last:  # a list in progress counts, up to its last page
+        pages = [call for call in life.api.calls if call.model_id == LIST and last.ended <= call.at]
+        for page in pages:
+            if page.answered_at <= look.at and not page.fault and page.answered_at - last.began < least:
+                lasted = page.answered_at - pages[0].at
+                least = max(least, limit(max(world.interval, took), lasted))
+    by_rate = 60.0 * (len(world.models) + 2) / int(world.flags["--cohere.requests-per-minute"])
+    lasted = max(last.ended - last.began, look.at - polls[-1].ended)
+    backoff = 0.0 if polls[-1] is last else 3600.0 + world.interval
+    return least - EPSILON, limit(max(world.interval, by_rate), lasted) + backoff + EPSILON
 
 
 def near(seconds: float) -> Any:
@@ -415,6 +488,33 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
 
 
 @PROPERTY
+@given(
+    interval=st.sampled_from([60, 300]),
+    size=st.sampled_from([2, 8, *((40,) if NIGHTLY else ())]),
+    good=st.integers(1, 7),
+    fault=st.sampled_from(SINGLE),
+)
+def test_any_number_of_models_that_fail_leaves_the_others_read(
+    interval: float, size: int, good: int, fault: Fault
+) -> None:
+    failing = ids_of(*range(max(size - good, 1)))
+    world = World(
+        models=training(interval, size),
+        flags={"--poll.interval": interval},
+        troubles=[Trouble(with_steps=True, ids=failing, fault=fault)],
+        lasts=40 * interval,
+        most_calls=10**6,
+    )
+    life = Life(world).live()
+    half = life.now / 2
+    for model in world.models:
+        read = {
+            call.at // interval for call in life.api.calls if call.model_id == model.id and call.at > half
+        }
+        assert model.id in failing or len(read) >= 10, "every second interval at least"
+
+
+@PROPERTY
 @given(world=worlds())
 def test_no_minute_has_more_requests_than_the_limit(world: World) -> None:
     life = Life(world).live()
@@ -458,6 +558,49 @@ def test_no_month_has_more_calls_than_the_quota_over_any_number_of_starts(
         life = Life(replace(with_flags(world, **flags), restarts=restarts)).live()
     times = [call.at for call in life.api.calls]
     assert all(later - at >= MONTH for at, later in zip(times, times[quota:], strict=False))
+
+
+@PROPERTY
+@given(
+    interval=st.sampled_from([60, 3600]),
+    pages=st.integers(1, 30),
+    quota=st.sampled_from([5, 30, 100]),
+    starts=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from([1, 8])), max_size=6),
+    list_seconds=st.sampled_from([0.0, 0.3]),
+)
+def test_no_list_is_begun_that_the_quota_cannot_pay_for_to_its_end(
+    interval: float, pages: int, quota: int, starts: list[tuple[int, int]], list_seconds: float
+) -> None:
+    restarts = sorted({3.1 * at + 2.3 * number for at, crashes in starts for number in range(1, crashes + 1)})
+    run = Run(queued=-1e6, trains=-9e5, rests=-8e5, every=5e4)
+    models = [Model(index=index, id=ID.format(index), name="name", runs=[run]) for index in range(pages)]
+    with TemporaryDirectory() as folder:
+        flags = {
+            "--poll.interval": interval,
+            "--cohere.calls-per-month": quota,
+            "--cohere.budget-file": f"{folder}/budget",
+        }
+        world = World(
+            models=models,
+            page_size=1,
+            flags=flags,
+            restarts=restarts,
+            list_seconds=list_seconds,
+            lasts=35 * DAY,
+            most_calls=10**6,
+        )
+        life = Life(world).live()
+    calls = [call for call in life.api.calls if call.model_id == LIST]
+    begins = [number for number, call in enumerate(calls) if call.is_first]
+    is_known, cut_off = False, 0
+    for begin, end in zip(begins, [*begins[1:], len(calls)], strict=True):
+        at, last = calls[begin].at, calls[end - 1]
+        made = sum(at - MONTH < call.at < at for call in life.api.calls)
+        assert not is_known or quota - made >= pages
+        is_known = is_known or end - begin == pages
+        is_interrupted = any(at <= start <= last.answered_at + EPSILON for start in [*restarts, life.now])
+        cut_off += end - begin < pages and not is_interrupted
+    assert cut_off <= quota.bit_length()
 
 
 @PROPERTY
@@ -507,17 +650,32 @@ def test_after_an_outage_that_passes_the_next_poll_comes_soon(world: World, outa
 
 
 @PROPERTY
-@given(world=worlds(most_calls=2 * MOST_CALLS), outages=st.lists(outages(FAULTS), min_size=1, max_size=2))
+@given(
+    world=worlds(most_calls=2 * MOST_CALLS),
+    outages=st.lists(outages(FAULTS), max_size=2),
+    slow=slow_lists(),
+    page_size=st.sampled_from([1, 2, 50]),
+)
 def test_the_interval_and_the_next_poll_are_as_they_were_exposed(
-    world: World, outages: list[Trouble]
+    world: World, outages: list[Trouble], slow: tuple[float, float, float], page_size: int
 ) -> None:
-    life = Life(replace(world, troubles=scaled(outages, world.interval))).live()
+    troubles = [*scaled(outages, world.interval), slowed(world, slow)]
+    looks = tuple((number * 0.9 + 0.21) * world.interval for number in range(12))
+    life = Life(replace(world, troubles=troubles, page_size=page_size, looks=looks)).live()
     for poll, following in pairwise(life.polls):
         assert following.began == near(poll.next_at)
         assert following.began - poll.began == near(poll.interval)
     for look in life.looks:
-        if 0 < look.polls < len(life.polls) and look.at >= life.polls[look.polls - 1].ended:
-            assert look.next_at == near(max(life.polls[look.polls].began, look.next_at or 0))
+        if not 0 < look.polls < len(life.polls):
+            continue
+        following = life.polls[look.polls]
+        assert look.next_at is not None
+        assert look.next_at >= look.at - EPSILON, "never in the past"
+        if look.at < following.began:
+            assert look.next_at == near(following.began)
+        else:
+            lasted = look.at - following.began - 1.0  # a page is shared for a second
+            assert look.page["cohere_exporter_poll_interval_seconds"] >= lasted - EPSILON
 
 
 @PROPERTY
@@ -542,6 +700,8 @@ def test_neither_sleep_of_the_machine_nor_a_clock_that_is_set_makes_data_younger
         good = [poll for poll in life.polls[: look.polls] if poll.reason is None]
         began = life.api.lists[good[-1].lists - 1].began if good else -math.inf
         assert (look.shown is not None) is (look.at - began < look.stale_after)
+        least, most = stale_after_in_truth(world, life, look)
+        assert least <= look.stale_after <= most
 
 
 @PROPERTY
@@ -621,7 +781,7 @@ def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
 
 @PROPERTY
 @given(
-    world=worlds(faults=(*PASSING, *LASTING), most_calls=2 * MOST_CALLS),
+    world=worlds(faults=(*PASSING, *LASTING, *WAITS), most_calls=2 * MOST_CALLS),
     leave=st.sets(st.integers(0, 7), min_size=1),
     after=st.sampled_from([1.37, 2.37]),
 )
@@ -631,19 +791,21 @@ def test_nothing_of_a_model_that_left_is_kept(world: World, leave: set[int], aft
     life = Life(replace(world, models=models)).live()
     good = [poll for poll in life.polls if poll.reason is None]
     assume(good)
-    left = {model.id for model in world.models} - set(life.api.lists[good[-1].lists - 1].models)
+    listed = life.api.lists[good[-1].lists - 1].models
+    left = {model.id for model in world.models} - set(listed)
     assert not left & texts_held_by(life.exporter)
+    assert not [call for call in life.api.calls if call.at > good[-1].ended and call.model_id in left]
 
 
 @PROPERTY
 @given(
     world=worlds(intervals=(60, 10, 300), polls=60, troubles=(), rendering_seconds=0.0, looks=()),
-    refusing=st.sampled_from([fault for fault in (*LASTING, PASSING[2]) if fault.reason != "gone"]),
+    refusing=st.sampled_from([fault for fault in (*LASTING, *PASSING, *ODD[1:]) if fault.reason != "gone"]),
 )
 def test_a_refusal_of_every_model_costs_a_handful_of_calls_a_pause(world: World, refusing: Fault) -> None:
     life = Life(replace(world, troubles=[Trouble(with_steps=True, fault=refusing)], most_calls=600)).live()
     times = [call.at for call in life.api.calls if call.model_id != LIST]
-    passes = refusing.reason == "rate_limited"  # so it is tried again within a request, and each interval
+    passes = refusing not in LASTING  # so it is tried again each interval, and may be within a request
     pauses = 6 + life.now / (max(life.usual_interval, 60.0) if passes else 900.0)
     slots = int(world.flags["--cohere.concurrency"])
-    assert len(times) <= (3 if passes else 1) * (slots + 4 * pauses)
+    assert len(times) <= (3 if refusing in PASSING else 1) * (slots + 4 * pauses)

@@ -102,6 +102,7 @@ class Quota:
         # short whatever the quota.
         self._spent: dict[float, int] = {}
         self.pages = 1
+        self._reached = 0  # pages of the last list, or of the one in progress
         self._remembered: tuple[dict[float, int], int] = {}, 0
         self._remembering = asyncio.Lock()
         self._write: asyncio.Task[bool] | None = None
@@ -151,6 +152,8 @@ class Quota:
             raise QuotaSpent(f"{self} has no calls left but those that are kept for listing models")
         if not discretionary and not self._has_for_list(page):
             raise self._list_refused(page)
+        if not discretionary:
+            self._reached = page + 1
         self._add(1)
 
     def _has_for_list(self, page: int) -> bool:
@@ -188,13 +191,13 @@ class Quota:
         if not self._file:
             return
         async with self._remembering:  # who waited finds that what it spent has been written
-            state = dict(self._spent), self.pages
+            state = dict(self._spent), max(self.pages, self._reached)
             if state == self._remembered:
                 return
             if not self._write or self._write.done():
                 offset = self._clock.time() - self._clock.monotonic()
                 calls = {round(at + offset, 1): count for at, count in state[0].items()}
-                self._write = asyncio.create_task(asyncio.to_thread(self._file.save, calls, self.pages))
+                self._write = asyncio.create_task(asyncio.to_thread(self._file.save, calls, state[1]))
                 await asyncio.wait({self._write}, timeout=LONGEST_WRITE)
             if not self._write.done():
                 self._file.failed(NOT_WRITTEN, TimeoutError(errno.ETIMEDOUT, "timed out"))
