@@ -14,7 +14,8 @@ page and on step metrics.
 
 ## Why did it stop polling?
 
-It never stops: it may be backing off after failures, or spreading its polls to stay within the quota. To see
+It never stops: it may be backing off after failures, or spreading its polls to stay within the quota. (A
+quota that cannot pay for a whole list is the exception: `poll failed` says so, and what to raise.) To see
 the reason and the next poll, open the landing page, or query
 
 ```console

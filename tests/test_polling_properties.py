@@ -273,44 +273,41 @@ def shown_by(snapshot: Snapshot | None) -> dict[str, tuple[str, str]] | None:
     return {state.model.id: (state.model.name, state.model.status) for state in snapshot.states}
 
 
-@st.composite
-def slow_lists(draw: st.DrawFn) -> tuple[float, float, float]:
-    """Draw from when on a list takes how long a page, and for how long; times are in intervals."""
-    return (
-        draw(st.sampled_from([0.0, 1.37, 2.37])),
-        draw(st.sampled_from([0.0, 0.2, 0.4, 2.0])),
-        draw(st.sampled_from([3.0, math.inf])),
+def with_slow_lists(world: World, begins: float, lasts: float) -> World:
+    """Return a world whose list comes page by page, each in time; times are in intervals."""
+    models = training(world.interval, 8) if lasts else world.models
+    seconds = min(lasts * world.interval / len(models), 25.0) if lasts else 0.0
+    slow = Trouble(begins=begins * world.interval, with_list=True, seconds=seconds)
+    looks = tuple((number * 0.9 + 0.21) * world.interval for number in range(16))
+    flags = {"--cohere.page-size": 0, "--cohere.requests-per-minute": 300} if lasts else {}
+    return replace(
+        with_flags(world, **flags),
+        models=models,
+        page_size=1 if lasts else world.page_size,
+        troubles=[*world.troubles, slow],
+        looks=looks,
     )
 
 
-def slowed(world: World, slow: tuple[float, float, float]) -> Trouble:
-    """Return the trouble of a slow list, each page of which comes in time."""
-    begins, seconds, lasts = (number * world.interval for number in slow)
-    return Trouble(begins=begins, ends=begins + lasts, with_list=True, seconds=min(seconds, 20.0))
+SLOW = {"begins": st.sampled_from([0.0, 1.37]), "lasts": st.sampled_from([0.0, 1.6, 1.6, 7.0])}
 
 
 @PROPERTY
 @given(
-    world=worlds(looks_at_boundaries=True, rendering_seconds=0.0, polls=20),
+    world=worlds(intervals=(60, 10, 1, 300), looks_at_boundaries=True, rendering_seconds=0.0, polls=20),
     fault=st.sampled_from((None, *PASSING, *LASTING, *WAITS)),
     intervals=st.sampled_from([None, None, 2.0, 3.7, 1000.0]),
-    slow=slow_lists(),
-    page_size=st.sampled_from([1, 2, 50]),
+    **SLOW,
 )
 def test_models_are_shown_as_long_as_their_list_is_younger_than_stale_after(
     world: World,
     fault: Fault | None,
     intervals: float | None,
-    slow: tuple[float, float, float],
-    page_size: int,
+    begins: float,
+    lasts: float,
 ) -> None:
     outage = [Trouble(begins=7.37 * world.interval, with_list=True, fault=fault)] if fault else []
-    world = replace(
-        world,
-        troubles=[*world.troubles[:1], slowed(world, slow), *outage],
-        page_size=page_size,
-        looks=tuple((number * 1.1 + 0.21) * world.interval for number in range(14)),
-    )
+    world = with_slow_lists(replace(world, troubles=[*world.troubles[:1], *outage]), begins, lasts)
     stale_after = None if intervals is None else intervals * world.interval
     world = with_flags(world, **{"--poll.stale-after": stale_after})
     life = Life(world).live()
@@ -651,17 +648,15 @@ def test_after_an_outage_that_passes_the_next_poll_comes_soon(world: World, outa
 
 @PROPERTY
 @given(
-    world=worlds(most_calls=2 * MOST_CALLS),
+    world=worlds(intervals=(60, 10, 1, 300, 21_600), most_calls=2 * MOST_CALLS),
     outages=st.lists(outages(FAULTS), max_size=2),
-    slow=slow_lists(),
-    page_size=st.sampled_from([1, 2, 50]),
+    **SLOW,
 )
 def test_the_interval_and_the_next_poll_are_as_they_were_exposed(
-    world: World, outages: list[Trouble], slow: tuple[float, float, float], page_size: int
+    world: World, outages: list[Trouble], begins: float, lasts: float
 ) -> None:
-    troubles = [*scaled(outages, world.interval), slowed(world, slow)]
-    looks = tuple((number * 0.9 + 0.21) * world.interval for number in range(12))
-    life = Life(replace(world, troubles=troubles, page_size=page_size, looks=looks)).live()
+    world = replace(world, troubles=scaled(outages, world.interval))
+    life = Life(with_slow_lists(world, begins, lasts)).live()
     for poll, following in pairwise(life.polls):
         assert following.began == near(poll.next_at)
         assert following.began - poll.began == near(poll.interval)

@@ -11,6 +11,7 @@ import math
 from exporter.clock import Clock
 
 STALE_AFTER_INTERVALS = 5
+RESOLUTION = 1e-3  # seconds; a wait for less might not move a clock
 
 
 class Freshness:
@@ -52,7 +53,7 @@ class Freshness:
 
     @property
     def left(self) -> float:
-        """The seconds until the last list is dropped; infinity when there is none, or none any more."""
+        """The seconds until the last list is dropped, rounded up; infinity when none is shown."""
         if self._listed_at is None or not self.is_fresh(self._listed_at):
             return math.inf
-        return self._listed_at + self.stale_after - self._clock.monotonic()
+        return max(self._listed_at + self.stale_after - self._clock.monotonic(), RESOLUTION)

@@ -102,6 +102,7 @@ class Quota:
         # short whatever the quota.
         self._spent: dict[float, int] = {}
         self.pages = 1
+        self._is_known = False
         self._reached = 0  # pages of the last list, or of the one in progress
         self._remembered: tuple[dict[float, int], int] = {}, 0
         self._remembering = asyncio.Lock()
@@ -116,6 +117,10 @@ class Quota:
             self._spent[now + left] = self._spent.get(now + left, 0) + max(calls[at], 0)
         # A start is a reason to try a list again that was beyond the quota.
         self.pages = min(max(pages, 1), self._calls)
+
+    def listed(self, pages: int) -> None:
+        """Take note of the pages of a whole list."""
+        self.pages, self._is_known = pages, True
 
     @property
     def left(self) -> int:
@@ -167,8 +172,10 @@ class Quota:
             return QuotaSpent(f"{self} {left if self.left else 'is spent'}")
         if page:
             # Without a larger guess the first pages would be paid for again and again, and the last never. A
-            # whole quota is tried; what is beyond it is never begun.
-            self.pages = max(min(2 * page, self._calls), page + 1)
+            # list that was known may be without end for a while only, so it is tried again soon.
+            guess = 2 * (self.pages if self._is_known else page)
+            self.pages = min(guess, self._calls) if page < self._calls else page + 1
+            self._reached = 0
         return QuotaSpent(
             f"{self} cannot pay for a list of more than {page or self._calls} pages", advice=TOO_LONG_ADVICE
         )

@@ -118,7 +118,8 @@ class PollSchedule:
 
         Return how many may be read in this interval; None: any number.
         """
-        self._quota.pages, self._readings = pages, readings
+        self._quota.listed(pages)
+        self._readings = readings
         self._is_busy = any(status in UNDER_WAY for status in statuses)
         self._setting = self._busy_setting if self._is_busy else self._idle_setting
         self.regular = self._interval()
