@@ -175,7 +175,7 @@ async def test_check_reads_the_step_metrics_of_a_large_fleet_to_the_last() -> No
 async def test_check_of_an_idle_fleet_waits_for_slow_step_metrics() -> None:
     async with simulated_api(jobs=at_rest(5)) as (simulator, api):
         simulator.hang(LIST_STEPS, times=1)
-        flags = ("--poll.interval=1s", "--cohere.timeout=1s", "--cohere.concurrency=2")
+        flags = ("--poll.interval=1s", "--cohere.timeout=1s", "--cohere.concurrency=1")
         code, out, err = await check(f"--cohere.base-url={api}", *flags, environ={"CO_API_KEY": KEY})
     assert (code, err) == (0, "")
     assert len([row for row in out.splitlines() if "accuracy=" in row or "Accuracy@1=" in row]) == 5

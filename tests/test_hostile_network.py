@@ -382,7 +382,7 @@ async def test_a_handshake_that_fails_behind_a_proxy_leaves_room_for_the_next(
         async with listening(proxy) as port:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
             monkeypatch.delenv("NO_PROXY", raising=False)
-            async with on_stage(server, "--cohere.timeout=500ms", "--cohere.concurrency=2") as stage:
+            async with on_stage(server, "--cohere.timeout=500ms", "--cohere.concurrency=1") as stage:
                 witness = await Witness.of(stage, row)
                 for behind in (stranger.port, leaving_port, hanging_port):
                     proxy.port = behind
@@ -424,7 +424,7 @@ async def test_a_kept_connection_that_dies_under_a_request_is_replaced(place: Pl
 
 
 async def test_deadlines_that_pass_in_every_phase_leak_no_connection(row: Scenario) -> None:
-    async with FaultServer() as server, on_stage(server, HURRIED, "--cohere.concurrency=2") as stage:
+    async with FaultServer() as server, on_stage(server, HURRIED, "--cohere.concurrency=1") as stage:
         witness = await Witness.of(stage, row)
         for fault in (faults.never_answers, faults.drips_the_body):
             server.faults[Place.LATER_PAGE] = fault

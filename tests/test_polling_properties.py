@@ -208,7 +208,7 @@ def worlds(
     flags = {
         "--poll.interval": interval,
         "--cohere.requests-per-minute": draw(st.sampled_from([300, 6000, 60, 20, 5, 1])),
-        "--cohere.concurrency": draw(st.sampled_from([8, 64, 3, 2])),
+        "--cohere.concurrency": draw(st.sampled_from([8, 64, 3, 2, 1])),
         "--cohere.page-size": draw(st.sampled_from([0, 0, 2, 1000])),
         **given.pop("flags", {}),
     }
@@ -388,7 +388,7 @@ def most_behind(world: World, life: Life) -> float:
     interval = max(poll.interval for poll in life.polls)
     lists = math.ceil(len(world.models) / world.page_size)
     calls = sum(pages_of(world, model) for model in world.models)
-    slots = int(world.flags["--cohere.concurrency"]) - 1
+    slots = max(int(world.flags["--cohere.concurrency"]) - 1, 1)
     per_minute = int(world.flags["--cohere.requests-per-minute"])
     left = per_minute - lists * math.ceil(60 / interval)
     per_call = max(60 / left if left > 0 else interval, world.steps_seconds / slots)

@@ -362,7 +362,7 @@ def test_a_file_that_cannot_be_read_is_refused(file: Path, tmp_path: Path) -> No
         ("--poll.idle-interval", "32d", "must be at most 31d"),
         ("--poll.stale-after", "119s", "must be at least twice the poll interval (2m)"),
         ("--cohere.timeout", "0", "must be more than 0"),
-        ("--cohere.concurrency", "1", "must be at least 2"),
+        ("--cohere.concurrency", "0", "must be at least 1"),
         ("--cohere.concurrency", "many", "must be a whole number"),
         ("--cohere.concurrency", "1.0", "must be a whole number"),
         ("--cohere.concurrency", "1_0", "must be a whole number"),

@@ -3,7 +3,7 @@
     what limits              the list of models                  step metrics
     ───────────────────────  ──────────────────────────────────  ──────────────────────────────────────────
     requests in any 60 s     all of them                         what the lists that come within 60 s leave
-    requests in flight       all of them                         one less
+    requests in flight       all of them                         one less; if that is none, none beside a list
     Retry-After              that of the list                    that of either
     calls of the month       all of them                         discretionary ones
 
@@ -113,7 +113,11 @@ class RequestAllowance:
     def _has_slot(self, *, is_list: bool) -> bool:
         if self._in_flight.total() >= self._concurrency:
             return False
-        return is_list or self._in_flight[False] < self._concurrency - 1
+        if is_list:
+            return True
+        if self._concurrency == 1:
+            return self._answered is None
+        return self._in_flight[False] < self._concurrency - 1
 
     def _pause_for_lists(self, now: float) -> float:
         """Return the seconds until the list that a request sent now would hold up; 0 when there is none."""

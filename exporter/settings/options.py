@@ -84,7 +84,10 @@ class Cohere(_Group):
     client_name: HeaderText = _option("cohere-finetune-exporter", "Value of the X-Client-Name header.")
     timeout: Duration = _option("30s", "Total timeout per request, including connect and body.", gt=0)
     concurrency: Integer = _option(
-        "8", "Maximum concurrent API requests. One of them is kept for the list of models.", ge=2
+        "8",
+        "Maximum concurrent API requests. One is kept for the list of models; with 1 the list waits for a "
+        "request in flight.",
+        ge=1,
     )
     requests_per_minute: Integer = _option(
         "300", "Rate limit: maximum API requests per minute, retries included.", ge=1
