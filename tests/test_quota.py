@@ -266,6 +266,14 @@ class TestTheBudgetFile:
         assert again.left == 8
 
     @pytest.mark.anyio
+    async def test_remembers_the_pages_of_a_list_with_its_calls(self, path: Path, clock: FakeClock) -> None:
+        quota, _ = self.start(path, clock, calls=100)
+        for page in range(12):
+            quota.spend(discretionary=False, page=page)
+            await quota.remember()
+        assert self.start(path, clock, calls=100)[0].pages == 12
+
+    @pytest.mark.anyio
     async def test_remembers_a_list_that_was_cut_off(self, path: Path, clock: FakeClock) -> None:
         quota, _ = self.start(path, clock, calls=20)
         assert pages_paid(quota) == 8
