@@ -118,6 +118,7 @@ class World:
         self.publish_error: Exception | None = None
         self.publish_takes = 0.0
         self.outcomes: list[PollOutcome] = []
+        self.shown: list[Snapshot] = []  # when each poll ended
         self.failures: list[str] = []
         names = ("interval", "idle_interval", "stale_after", "quota")
         times = {name: options.pop(name) for name in names if name in options}
@@ -140,6 +141,7 @@ class World:
 
     def poll_ended(self, outcome: PollOutcome) -> None:
         self.outcomes.append(outcome)
+        self.shown += self.published[-1:]
 
     def training_metrics_failed(self, reason: str) -> None:
         self.failures.append(reason)
@@ -313,6 +315,19 @@ async def test_a_list_is_published_at_once_and_step_metrics_follow_together(cloc
         await clock.advance(2.0)
     assert [state.progress for state in world.published[-1].states] == list(world.api.progress.values())
     assert len(world.published) == 2
+
+
+async def test_a_list_that_comes_while_step_metrics_are_published_is_shown_when_its_poll_ends(
+    clock: FakeClock,
+) -> None:
+    world = World(clock, model("a"))
+    world.api.list_takes, world.api.progress_takes = 1.0, INTERVAL - 1.8
+    async with world.running():
+        await clock.advance(10.0)
+        world.api.models = [model("a", Status.FAILED)]
+        world.publish_takes = 3.0
+        await clock.advance(INTERVAL + 10.0)
+    assert [shown.states[0].model.status for shown in world.shown] == [Status.FINETUNING, Status.FAILED]
 
 
 async def test_to_finish_waits_for_what_is_being_published(clock: FakeClock) -> None:
