@@ -116,9 +116,12 @@ clients:
 """
 
 
-_YOUNGER = (
-    " Training steps, histories and steps that come oldest first are younger than the run told of here."
-)
+_YOUNGER = """
+
+Training steps, histories and steps that come oldest first are younger than the run told of here. 17 days
+with them broke no rule (6,364 scrapes of `/metrics/steps`, 45,503 steps on them, 123 histories). Memory could
+not be judged in them: caches of the simulated API, which is in the same process, filled up for a week. They
+are emptied before each measurement since."""
 
 
 def write(long: Report, budgeted: Report) -> None:
