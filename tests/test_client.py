@@ -23,6 +23,7 @@ from exporter.cohere.client import (
     Cursor,
     StepReading,
 )
+from exporter.cohere.steps import newest_seen
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import LABEL_LIMIT
 from exporter.errors import ApiError, Gone, InvalidResponse, PaginationLimitExceeded
@@ -511,6 +512,17 @@ class TestTrainingSteps:
             steps(0, 10, 20, 25, 30), known=first.progress, cursor=first.cursor, is_whole=True
         )
         assert [row.step for row in again.rows] == [25]
+
+    async def test_of_which_only_the_newest_is_remembered_are_not_brought_again(self) -> None:
+        first, _ = await progress(steps(0, 10), steps(20, 30))
+        assert first.cursor
+        newest = replace(first.cursor, seen=newest_seen(first.cursor.seen))
+        second, _ = await progress(steps(0, 10), steps(20, 30, 40), known=first.progress, cursor=newest)
+        assert [row.step for row in second.rows] == [40]
+        whole, _ = await progress(
+            steps(0, 10), steps(20, 30, 35, 40), known=second.progress, cursor=second.cursor, is_whole=True
+        )
+        assert [row.step for row in whole.rows] == [35]
 
     async def test_in_ascending_order_that_a_large_page_holds_cost_one_call(self) -> None:
         rows = steps(*range(300))

@@ -315,6 +315,21 @@ async def test_new_rows_are_handed_on(world: World) -> None:
     assert world.rows == [StepRows(model=model("a"), rows=rows, missed=7, is_new_run=True)]
 
 
+async def test_of_a_model_that_rests_for_good_no_rows_are_remembered(world: World) -> None:
+    cursor = Cursor("last", 50, seen=bytes(48))
+    world.answers["a"] = StepReading(TrainingProgress(step=1), [], cursor=cursor)
+    await world.run(INTERVAL, model("a"))
+    await world.run(2 * HOUR, model("a", Status.READY))
+    assert len(world.asked) == 6
+    last = world.cursors["a"]
+    assert last
+    assert len(last.seen) == 48, "while it is read again"
+    await world.run(INTERVAL, model("a", Status.READY, updated_at=2.0))
+    last = world.cursors["a"]
+    assert last == cursor
+    assert len(last.seen) == 16
+
+
 async def test_rows_that_come_late_are_news_although_they_change_no_progress(world: World) -> None:
     await world.read(model("a"))
     await world.clock.advance(INTERVAL)

@@ -73,23 +73,30 @@ def is_new_run(known: TrainingProgress, rows: Sequence[StepRow], *, is_whole: bo
 
 
 def seen(rows: Iterable[StepRow], before: bytes) -> bytes:
-    """Return what identifies the newest of these rows and of those seen `before`, 16 bytes a row."""
-    newest = sorted({*_identities(before), *map(_identity, rows)})[-MOST_SEEN:]
-    return array("d", chain.from_iterable(newest)).tobytes()
+    """Return what identifies the newest of these rows and of those seen `before`, 16 bytes a row.
+
+    The first is a floor: what is no newer counts as seen.
+    """
+    floor, *known = _identities(before) or [(-1.0, 0.0)]
+    newest = sorted({*known, *(each for each in map(_identity, rows) if each > floor)})
+    floor = newest[-MOST_SEEN - 1] if len(newest) > MOST_SEEN else floor
+    return array("d", chain(floor, *newest[-MOST_SEEN:])).tobytes()
+
+
+def newest_seen(seen: bytes) -> bytes:
+    """Return the newest row seen as a floor, to remember no more."""
+    return seen[-16:]
 
 
 def unknown_rows(known: TrainingProgress | None, rows: Sequence[StepRow], seen: bytes = b"") -> list[StepRow]:
-    """Return the rows that were not `seen`, late ones too; newer ones than what is known if nobody remembers.
-
-    What is older than `MOST_SEEN` rows counts as seen.
-    """
+    """Return the rows that were not `seen`, late ones too; newer ones if nobody remembers."""
     if known is None:
         return list(rows)
     if not seen:
         return [row for row in rows if _recorded(row) > (known.step, known.step_at or 0.0)]
-    before = set(_identities(seen))
-    oldest = min(before) if len(before) == MOST_SEEN else (-1.0, 0.0)
-    return [row for row in rows if (identity := _identity(row)) > oldest and identity not in before]
+    floor, *others = _identities(seen)
+    before = set(others)
+    return [row for row in rows if (identity := _identity(row)) > floor and identity not in before]
 
 
 def within_limit(progress: TrainingProgress | None, rows: list[StepRow]) -> list[StepRow]:
@@ -127,6 +134,6 @@ def _identity(row: StepRow) -> tuple[float, float]:
     return float(row.step), row.at or 0.0
 
 
-def _identities(seen: bytes) -> Iterable[tuple[float, float]]:
+def _identities(seen: bytes) -> list[tuple[float, float]]:
     numbers = array("d", seen)
-    return zip(numbers[::2], numbers[1::2], strict=True)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))

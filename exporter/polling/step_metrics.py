@@ -10,13 +10,14 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
 from exporter.clock import Clock, Wakeup
 from exporter.cohere.client import Cursor, StepReading
+from exporter.cohere.steps import newest_seen
 from exporter.errors import ApiError, Gone, QuotaSpent
 from exporter.model import FinetunedModel, Status, StepRows, TrainingProgress
 from exporter.polling.changes import unexpected
@@ -309,9 +310,14 @@ class StepMetrics:
             self._plan(entry, entry.due_at)
         elif not entry.is_read:
             self._plan(entry, entry.asked_at + self._first_backoff)
-        elif not entry.is_training and (after := next((at for at in REREAD if at > entry.rested), None)):
+        elif entry.is_training:
+            return  # until the next list
+        elif after := next((at for at in REREAD if at > entry.rested), None):
             earliest = min(entry.asked_at + self._least_gap, entry.rested_at + REREAD[-1])
             self._plan(entry, max(entry.rested_at + after, earliest))
+        elif entry.cursor:
+            # Thousands may rest for good.
+            entry.cursor = replace(entry.cursor, seen=newest_seen(entry.cursor.seen))
 
     def _failed(self, entry: _Entry, error: ApiError) -> None:
         if isinstance(error, QuotaSpent) and error.status is None:
