@@ -153,7 +153,9 @@ class TestTheListGoesFirst:
             step_metrics = asyncio.create_task(self.sent(allowance, clock, 1.0))
             await clock.advance(1.0)
             await step_metrics
-        assert [await passing(allowance) for _ in range(7)] == [0.0] * 7
+        pages = [asyncio.create_task(passing(allowance)) for _ in range(7)]
+        await clock.advance(1.0)
+        assert [page.result() for page in pages] == [0.0] * 7
 
     @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (8, 7)])
     async def test_step_metrics_leave_a_place(self, clock: FakeClock, concurrency: int, most: int) -> None:
