@@ -23,29 +23,22 @@ for name in ("COLUMNS", "LINES"):
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 
 # What takes longest begins first, so that no worker is left alone with it at the end.
-_LONGEST = tuple(
-    f"test_{name}.py"
-    for name in (
-        *(
-            "systemd",
-            "image",
-            "training_curves",
-            "alerts",
-            "polling_properties",
-            "dashboards_queries",
-            "helm",
-        ),
-        *(
-            "kubernetes",
-            "hostile_clients",
-            "conversations",
-            "process",
-            "end_to_end",
-            "compose",
-            "two_accounts",
-        ),
-    )
-)
+_LONGEST = [
+    "test_alerts.py",
+    "test_helm.py",
+    "test_hostile_clients.py",
+    "test_kubernetes.py",
+    "test_image.py",
+    "test_systemd.py",
+    "test_polling_properties.py",
+    "test_conversations.py",
+    "test_process.py",
+    "test_dashboards_queries.py",
+    "test_end_to_end.py",
+    "test_training_curves.py",
+    "test_hostile_answers.py",
+    "test_failure_modes.py",
+]
 
 # How long an example takes, to make or to run, says nothing on a busy machine.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
