@@ -5,8 +5,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -139,7 +139,7 @@ def _wanted_history(command: Command) -> dict[str, Any]:
 async def history(settings: Settings, key: ApiKey, command: Command) -> int:
     """Write every training step of the models as OpenMetrics; 1 when one of them could not be read."""
     _log_to_debug_only(settings)
-    wanted = _wanted_history(command)
+    wanted, output = _wanted_history(command), command.flags.get("--output")
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=command.simulated)
     address = ApiAddress(settings.cohere.base_url, command.simulated)
     async with exporter.http:
@@ -153,7 +153,7 @@ async def history(settings: Settings, key: ApiKey, command: Command) -> int:
         for model_id in sorted(unknown):
             print_error(f"{address} lists no model {model_id}")
         try:
-            done = await _written(exporter, models, command.flags.get("--output"), wanted)
+            done = await _written(exporter, models, output, wanted, unknown)
         except ApiError as error:
             print_error(f"the history is not complete: {error.message}\n  what to do: {error.advice}")
             return 1
@@ -164,20 +164,36 @@ async def history(settings: Settings, key: ApiKey, command: Command) -> int:
         print_error(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
     for model_id, failure_ in done.errors.items():
         print_error(f"the steps of {model_id} could not be read: {failure_.message}")
-    print_error(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models")
+    kept = f"; {output} is left as it was" if output and _is_in_vain(done, unknown) else ""
+    print_error(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models{kept}")
     return int(bool(done.errors or unknown))
 
 
+class _InVain(Exception):
+    """Nothing was read that is worth a file."""
+
+
+def _is_in_vain(done: History, unknown: Collection[str]) -> bool:
+    return not done.rows and bool(done.errors or unknown)
+
+
 async def _written(
-    exporter: Exporter, models: Sequence[FinetunedModel], output: object, wanted: dict[str, Any]
+    exporter: Exporter,
+    models: Sequence[FinetunedModel],
+    output: object,
+    wanted: dict[str, Any],
+    unknown: Collection[str],
 ) -> History:
     def progress(done: History) -> None:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{done.read} of {len(models)} models, {done.rows} steps\x1b[K")
 
-    with replacing(Path(str(output))) if output else nullcontext(sys.stdout.buffer) as stream:
+    opened = replacing(Path(str(output))) if output else nullcontext(sys.stdout.buffer)
+    with suppress(_InVain), opened as stream:
         done = await write_history(exporter.client, models, stream, progress=progress, **wanted)
         stream.flush()
+        if _is_in_vain(done, unknown):
+            raise _InVain  # so that a file stays as it was
     return done
 
 

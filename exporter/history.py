@@ -140,6 +140,10 @@ def parse_labels(texts: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"{name} is a label of the series already")
         if name in labels:
             raise ValueError(f"{name} is given twice")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the value of {name} must be UTF-8") from None
         labels[name] = value
     return labels
 

@@ -166,6 +166,7 @@ async def test_what_all_models_would_meet_ends_the_text_unfinished() -> None:
         (["model_id=a"], "model_id is a label of the series already"),
         (["metric=a"], "metric is a label of the series already"),
         (["job=a", "job=b"], "job is given twice"),
+        (["job=\udcff"], "the value of job must be UTF-8"),  # as the byte 0xff arrives
     ],
 )
 def test_labels_that_cannot_be_are_refused(texts: list[str], words: str) -> None:
@@ -234,8 +235,9 @@ COMMAND = (sys.executable, "-m", "exporter", "history", "--demo")
         (("no-such-model",), 1, "lists no model no-such-model"),
         (("--cohere.calls-per-month=5",), 1, "the history is not complete: the quota of 5 calls a month"),
         (("--label=metric=a",), 2, "metric is a label of the series already"),
+        (("--label=job=\udcff",), 2, "the value of job must be UTF-8"),
     ],
-    ids=["good", "unknown model", "quota", "label"],
+    ids=["good", "unknown model", "quota", "label", "bytes"],
 )
 async def test_the_command_ends_with_its_exit_code_and_a_complete_file_or_none(
     tmp_path: Path, flags: tuple[str, ...], code: int, words: str
@@ -245,9 +247,25 @@ async def test_the_command_ends_with_its_exit_code_and_a_complete_file_or_none(
     assert (ended, out) == (code, "")
     assert words in err
     assert "\r" not in err
+    assert "Traceback" not in err
     assert not file.exists() or file.read_text().endswith("# EOF\n")
-    assert file.exists() is (code == 0 or "no-such-model" in flags)
+    assert file.exists() is (code == 0)
     assert list(tmp_path.iterdir()) == ([file] if file.exists() else [])
+
+
+@pytest.mark.slow
+async def test_a_file_is_replaced_where_some_model_was_read_and_kept_where_none_was(tmp_path: Path) -> None:
+    file = tmp_path / "steps.om"
+    file.write_text("old")
+    ended, _, err = await run(*COMMAND, "no-such-model", f"--output={file}")
+    assert (ended, file.read_text()) == (1, "old")
+    assert f"0 steps of 0 models; {file} is left as it was\n" in err
+    fleet = ("--demo.models=10", "--demo.seed=1")
+    _, text, _ = await run(*COMMAND, *fleet)
+    read = text.split('model_id="')[1].split('"')[0]
+    ended, _, err = await run(*COMMAND, *fleet, "no-such-model", read, f"--output={file}")
+    assert (ended, file.read_text().endswith("# EOF\n")) == (1, True)
+    assert "as it was" not in err
 
 
 @pytest.mark.slow

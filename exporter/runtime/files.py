@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,6 +52,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Nothing is left of it after an error or a signal. A device or a pipe is written to as it is.
     """
+    with suppress(FileNotFoundError):
+        path.stat()  # OSError for links in a circle, of which `resolve` says RuntimeError or nothing
     path = path.resolve()  # a link stays, and what it leads to is replaced
     if path.exists() and not path.is_file():
         with path.open("wb") as stream:
