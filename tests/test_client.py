@@ -474,6 +474,25 @@ class TestTrainingSteps:
             with pytest.raises(PaginationLimitExceeded):
                 await client.training_steps("m", TrainingProgress(step=1), cursor)
 
+    @pytest.mark.parametrize("bounds", [Bounds(3, 10**6, 10**6), Bounds(9, 10**6, 30), Bounds(9, 500, 10**6)])
+    @pytest.mark.parametrize("new", [(), (100,), (120, 110, 100)])
+    async def test_from_the_newest_on_beyond_the_bounds_are_good_with_nothing_new(
+        self, bounds: Bounds, new: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All that is older is known."""
+        rows = steps(*range(90, -1, -10))
+        async with a_client(sized(rows, default=2, most=2)) as (client, api):
+            first = await client.training_steps("m")
+            monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, bounds)
+            rows[:0], asked = steps(*new), len(api.requests)
+            whole = await client.training_steps("m", first.progress, first.cursor, is_whole=True)
+            assert ([row.step for row in whole.rows], whole.missed) == ([*new], 0)
+            assert whole.is_complete
+            assert not whole.is_new_run
+            assert whole.progress is not None
+            assert whole.progress.step == (new or (90,))[0]
+            assert len(api.requests) - asked <= bounds.pages + 1
+
     @pytest.mark.parametrize(("page_size", "most"), [(2, 1 + CIRCLE), (0, 2 + 2 * CIRCLE)])
     async def test_before_pages_without_steps_for_ever_cost_a_few_calls_and_are_an_error(
         self, page_size: int, most: int

@@ -182,7 +182,15 @@ class TestAnotherRun:
 
 
 @pytest.mark.parametrize(
-    ("rows", "known", "missed"), [((100, 90, 80), 20, 5), ((100, 90, 80), None, 7), ((100,), 20, 79)]
+    ("rows", "known", "missed"),
+    [
+        ((100, 90, 80), 20, 5),
+        ((100, 90, 80), None, 7),
+        ((100,), 20, 79),
+        ((100, 90, 80), 90, 0),
+        ((100, 90, 80), 80, 0),
+        ((20, 10, 0), None, 0),
+    ],
 )
 def test_missed_rows_are_estimated_by_their_distance(
     rows: tuple[int, ...], known: int | None, missed: int

@@ -229,11 +229,11 @@ class CohereClient:
                     if not token and page_size == self._page_size and await self._follow_larger(chain):
                         return
         except _BeyondBounds:
-            if not chain.news():
+            if not chain.may_end_here():
                 raise
             chain.is_cut_off = True
         except QuotaSpent as error:
-            if error.status is not None or not chain.cursors or not (token or chain.news()):
+            if error.status is not None or not chain.cursors or not (token or chain.may_end_here()):
                 raise
             chain.is_cut_off = True
 
@@ -361,6 +361,10 @@ class _StepChain:
     def news(self) -> list[StepRow]:
         """Return the rows that no reading of the run known has brought."""
         return steps.unknown_rows(self.known, self.rows, self.begin.seen)
+
+    def may_end_here(self) -> bool:
+        """Return whether what was read brought anything new, or shows that there is nothing new."""
+        return steps.is_descending(self.rows) or bool(self.news())
 
     def reading(self, limit: int) -> StepReading:
         """Return what the rows come to; nothing of the metrics that `limit` leaves out is in it."""

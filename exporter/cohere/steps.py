@@ -111,6 +111,8 @@ def missed_rows(known: TrainingProgress | None, rows: Sequence[StepRow]) -> int:
     """Estimate the rows between these and what is known, by the distance of their steps."""
     steps = sorted({row.step for row in rows})
     gap = steps[0] - (known.step if known else 0)
+    if gap <= 0:
+        return 0
     distance = max((steps[-1] - steps[0]) / max(len(steps) - 1, 1), 1.0)
     return max(round(gap / distance) - 1, 1)
 
