@@ -207,6 +207,25 @@ async def test_a_row_with_the_time_of_one_on_offer_is_missed_and_a_repeated_one_
     assert exposed.missed == 1
 
 
+async def test_a_row_twice_in_a_reading_is_not_missed(exposed: Exposed) -> None:
+    """Pages shift while they are read."""
+    await exposed.arrive(row(4), row(3), row(3), row(2), StepRow(1, None, {}), StepRow(1, None, {}))
+    assert await exposed.numbers() == [2.0, 3.0, 4.0]
+    assert exposed.missed == 1  # the one without a time
+
+
+@pytest.mark.parametrize("hours", [-8, 8])
+async def test_a_wall_clock_that_was_wrong_at_the_start_costs_no_row(clock: FakeClock, hours: float) -> None:
+    clock.unix_offset += hours * 3600
+    exposed = Exposed(clock)
+    await clock.advance(30)
+    clock.unix_offset -= hours * 3600
+    before = clock.time() - OLDEST
+    await exposed.arrive(row(1, before), row(2, clock.time() - 10), row(3, clock.time()))
+    assert await exposed.numbers() == [2.0, 3.0]
+    assert exposed.missed == 0
+
+
 async def test_rows_of_long_before_the_start_are_left_to_the_history_and_not_missed(
     exposed: Exposed, clock: FakeClock
 ) -> None:
@@ -331,6 +350,23 @@ async def test_a_reading_of_100_000_rows_is_bounded_and_the_newest_are_kept(expo
     assert numbers[-1] == 99_999
     assert VALUES_LIMIT * 0.98 <= 3 * len(numbers) <= VALUES_LIMIT
     assert len(numbers) + exposed.missed == 100_000
+
+
+@pytest.mark.parametrize(
+    ("is_scraped", "pause", "missed"), [(True, 1, 0), (False, 1, 60_000), (False, WINDOW, 0)]
+)
+async def test_rows_beyond_the_limit_are_missed_unless_they_were_served(
+    exposed: Exposed, clock: FakeClock, is_scraped: bool, pause: float, missed: int
+) -> None:
+    def rows(start: int) -> list[StepRow]:
+        return [StepRow(step, T0 - 1000 + step / 100, {"f1": 0.5}) for step in range(start, start + 80_000)]
+
+    await exposed.arrive(*rows(0))
+    if is_scraped:
+        await exposed.steps.chunks(Format.TEXT)
+    await clock.advance(pause)
+    exposed.steps.offer(StepRows(model=MODEL, rows=rows(80_000)))
+    assert exposed.missed == missed
 
 
 async def test_1_000_models_in_training_are_bounded_together(exposed: Exposed) -> None:

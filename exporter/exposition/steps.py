@@ -3,9 +3,10 @@
 What a reading brings is offered for `window` seconds after it was first shown, to whoever asks: there is no
 cursor, so two scrapers get the same rows and one that timed out asks again. It is not offered for longer than
 two windows, because Prometheus warns of samples that it has stored already. At most `VALUES_LIMIT` values are
-held. Rows beyond it, the oldest, rows that would be older than `OLDEST` before they are no longer offered or
-are further ahead than `AHEAD`, and rows without a time, or with that of another step, are counted as missed;
-those that were too old when this began are not: an exporter that ran before may have offered them.
+held. Rows beyond it, the oldest, unless they were served, rows that would be older than `OLDEST` before they
+are no longer offered or are further ahead than `AHEAD`, and rows without a time, or with that of another
+step, are counted as missed; those that were too old when this began are not: an exporter that ran before may
+have offered them.
 """
 
 import asyncio
@@ -61,7 +62,8 @@ class StepExposition:
         self._clock = clock
         self._window = window
         self._oldest = OLDEST - 2 * window
-        self._began = clock.time()
+        self._began = clock.monotonic()
+        self._asked_at = -math.inf
         self._worker = worker
         self._on_missed = on_missed
         self._families = [
@@ -78,7 +80,11 @@ class StepExposition:
         """Take the rows of a reading; scrapes show them from the next `publish` on."""
         labels = identity(new.model)
         taken = self._on_offer(labels)
-        since_began = [row for row in new.rows if not self._was_too_old(row)]
+        began = self._clock.time() - (self._clock.monotonic() - self._began)  # by the clock as it is now
+        too_old = began - self._oldest
+        # Pages may shift while they are read, and have a row twice.
+        distinct = {(row.step, row.at): row for row in new.rows if row.at is None or row.at > too_old}
+        since_began = distinct.values()
         rows = [row for row in in_time(since_began) if self._is_timely(row) and _time(row) not in taken]
         repeated = sum(row.at is not None and taken.get(_time(row)) == row.step for row in since_began)
         missed = new.missed + len(since_began) - len(rows) - repeated
@@ -88,7 +94,8 @@ class StepExposition:
             self._size += arrival.size
             self._revision += 1
         while self._size > VALUES_LIMIT:
-            missed += len(self._drop_oldest().rows)
+            dropped = self._drop_oldest()
+            missed += 0 if self._was_served(dropped) else len(dropped.rows)
         if missed:
             self._on_missed(missed)
 
@@ -107,6 +114,7 @@ class StepExposition:
             async with self._rendering:  # from now on `publish` keeps it up to date
                 if format_ not in self._payloads:
                     self._payloads[format_] = await self._rendered(tuple(self._arrivals), format_)
+        self._asked_at = self._clock.monotonic()
         payload = self._payloads[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
         return payload.chunks(_END[format_], gzipped=gzipped)
 
@@ -126,8 +134,9 @@ class StepExposition:
     def _is_timely(self, row: StepRow) -> bool:
         return -self._oldest < (row.at or 0.0) - self._clock.time() <= AHEAD
 
-    def _was_too_old(self, row: StepRow) -> bool:
-        return row.at is not None and row.at <= self._began - self._oldest
+    def _was_served(self, arrival: _Arrival) -> bool:
+        """Return whether somebody has asked since it was shown, or could have for the whole window."""
+        return arrival.shown_at <= max(self._asked_at, self._clock.monotonic() - self._window)
 
     def _drop_oldest(self) -> _Arrival:
         self._revision += 1
