@@ -162,6 +162,8 @@ async def history(settings: Settings, key: ApiKey, command: Command) -> int:
             return 1
     for model_id, count in done.left_out.items():
         print_error(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
+    for model_id, count in done.left_out_metrics.items():
+        print_error(f"{count} metrics of {model_id} are left out by --training.metric-limit")
     for model_id, failure_ in done.errors.items():
         print_error(f"the steps of {model_id} could not be read: {failure_.message}")
     kept = f"; {output} is left as it was" if output and _is_in_vain(done, unknown) else ""

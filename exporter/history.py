@@ -52,13 +52,15 @@ class StepsApi(Protocol):
 class History:
     """What was read and written: how many models and rows, and which models could not be read and why.
 
-    `left_out` counts the rows of each model that have no time, or that of a later step.
+    `left_out` counts the rows of each model that have no time, or that of a later step, and
+    `left_out_metrics` the metrics beyond the client's limit.
     """
 
     read: int = 0
     models: int = 0
     rows: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
+    left_out_metrics: dict[str, int] = field(default_factory=dict)
     errors: dict[str, ApiError] = field(default_factory=dict)
 
 
@@ -85,7 +87,7 @@ async def write_history(
             progress(history)
             history.read += 1
             try:
-                steps, is_whole = await _all_steps(api, model)
+                steps, is_whole, dropped = await _all_steps(api, model)
             except Gone:
                 continue  # the API has no steps of it
             except ApiError as error:
@@ -99,6 +101,8 @@ async def write_history(
             rows = in_time(wanted)
             if left_out := len(_distinct(wanted) - _distinct(rows)):
                 history.left_out[model.id] = left_out
+            if dropped:
+                history.left_out_metrics[model.id] = dropped
             for family, stream in streams.items():
                 stream.write(step_lines(family, _labels(model, labels), rows, Format.OPENMETRICS))
             history.models += bool(rows)
@@ -109,15 +113,16 @@ async def write_history(
     return history
 
 
-async def _all_steps(api: StepsApi, model: FinetunedModel) -> tuple[list[StepRow], bool]:
-    """Return the steps of a model, and whether they are all there are."""
+async def _all_steps(api: StepsApi, model: FinetunedModel) -> tuple[list[StepRow], bool, int]:
+    """Return the steps of a model, whether they are all there are, and how many metrics were left out."""
     reading = await api.training_steps(model.id)
     rows, missed = list(reading.rows), reading.missed
     while not reading.is_complete and reading.rows:  # one reading has bounds
         reading = await api.training_steps(model.id, reading.progress, reading.cursor)
         rows += reading.rows
         missed += reading.missed
-    return rows, reading.is_complete and not missed
+    dropped = reading.progress.dropped if reading.progress else 0
+    return rows, reading.is_complete and not missed, dropped
 
 
 def _distinct(rows: Sequence[StepRow]) -> set[tuple[int, float | None]]:

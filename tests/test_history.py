@@ -33,6 +33,7 @@ class Api:
     answers: Mapping[str, Sequence[StepRow] | ApiError]
     bound: int = 1000
     missed: int = 0
+    dropped: int = 0
     asked: list[str] = field(default_factory=list)
 
     async def training_steps(
@@ -47,7 +48,10 @@ class Api:
         end = start + len(rows)
         is_complete = end == len(answer) or bool(self.missed)
         return StepReading(
-            TrainingProgress(step=end), list(rows), is_complete=is_complete, missed=self.missed
+            TrainingProgress(step=end, dropped=self.dropped),
+            list(rows),
+            is_complete=is_complete,
+            missed=self.missed,
         )
 
 
@@ -142,6 +146,12 @@ async def test_a_model_whose_older_steps_are_cut_off_is_told() -> None:
     )
 
 
+async def test_metrics_beyond_the_limit_are_counted() -> None:
+    done, _ = await history(Api(ROWS, bound=1, dropped=3))
+    assert (done.left_out_metrics, done.errors) == ({"m1": 3, "m2": 3}, {})
+    assert (await history(Api(ROWS)))[0].left_out_metrics == {}
+
+
 async def test_a_model_without_steps_is_no_error() -> None:
     done, text = await history(Api({"m1": Gone("HTTP 404: none"), "m2": []}))
     assert samples(text) == []
@@ -232,12 +242,13 @@ COMMAND = (sys.executable, "-m", "exporter", "history", "--demo")
     ("flags", "code", "words"),
     [
         (("--demo.models=10",), 0, "steps of"),
+        (("--demo.models=10", "--training.metric-limit=1"), 0, "left out by --training.metric-limit"),
         (("no-such-model",), 1, "lists no model no-such-model"),
         (("--cohere.calls-per-month=5",), 1, "the history is not complete: the quota of 5 calls a month"),
         (("--label=metric=a",), 2, "metric is a label of the series already"),
         (("--label=job=\udcff",), 2, "the value of job must be UTF-8"),
     ],
-    ids=["good", "unknown model", "quota", "label", "bytes"],
+    ids=["good", "metrics", "unknown model", "quota", "label", "bytes"],
 )
 async def test_the_command_ends_with_its_exit_code_and_a_complete_file_or_none(
     tmp_path: Path, flags: tuple[str, ...], code: int, words: str
