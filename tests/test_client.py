@@ -579,6 +579,19 @@ class TestTrainingSteps:
                 assert len(reading.rows) == 120
             assert len(api.requests) <= 8
 
+    async def test_of_one_model_in_pages_that_are_no_larger_leave_those_of_others_large(self) -> None:
+        """The API may end a page by its bytes."""
+        narrow, wide = (sized(steps(*range(120, 0, -1)), default=50, most=most) for most in (1000, 50))
+        asked = []
+        async with a_client(
+            lambda request: (wide if is_below(request.url.path, "", "wide") else narrow)(request)
+        ) as (client, api):
+            for model_id in ("narrow", "wide", "narrow"):
+                before = len(api.requests)
+                assert len((await client.training_steps(model_id)).rows) == 120
+                asked.append(len(api.requests) - before)
+        assert asked == [2, 4, 2]
+
     async def test_keep_to_the_limit_of_metrics(self) -> None:
         reading, _ = await progress(steps(1, a=1.0, c=3.0), steps(2, b=2.0), metric_limit=2)
         assert reading.progress is not None

@@ -247,8 +247,6 @@ class CohereClient:
         except InvalidResponse as error:
             self._refused_larger(error)
             return False
-        if len(larger.cursors) > 1 and larger.first_page <= chain.first_page:
-            self._large_page = 0  # they are no larger: it saves nothing
         chain.become(larger)
         return True
 
@@ -322,7 +320,6 @@ class _StepChain:
         self.pages = self.empty_pages = 0  # the latter in a row
         self.rows: list[StepRow] = []
         self.cursors: list[Cursor] = []
-        self.first_page = 0
         self.is_cut_off = False
         self.is_done = False
         self.is_at_end = False
@@ -334,7 +331,6 @@ class _StepChain:
         if self.empty_pages == CIRCLE:
             raise PaginationLimitExceeded(f"step metrics do not end: {CIRCLE} pages without a step")
         self.rows += page.items
-        self.first_page = self.first_page if self.cursors else len(page.items)
         if page.items or not self.cursors:
             self.cursors.append(cursor)
         self.next_token = page.next_token
@@ -349,8 +345,7 @@ class _StepChain:
     def become(self, other: "_StepChain") -> None:
         """Take the place of another reading of the same steps."""
         self.rows, self.cursors, self.is_cut_off = other.rows, other.cursors, other.is_cut_off
-        self.first_page, self.is_done, self.is_at_end = other.first_page, True, other.is_at_end
-        self.next_token = other.next_token
+        self.is_done, self.is_at_end, self.next_token = True, other.is_at_end, other.next_token
 
     def goes_on(self, known: TrainingProgress) -> bool:
         """Return whether the pages from a cursor on belong to the run known."""
