@@ -93,10 +93,14 @@ def test_only_records_from_the_level_up_are_written(level: str, written: int) ->
 def test_records_of_libraries_take_the_same_way(format: str) -> None:  # noqa: A002
     stream = configured(format=format)
 
-    logging.getLogger("some.library").critical("cannot bind\nto %s", "port")
+    logging.getLogger("another.package").critical("cannot bind\nto %s", "port")
 
     line = PARSE[format](stream.getvalue())
-    assert (line["level"], line["msg"], line["logger"]) == ("error", "cannot bind\nto port", "some.library")
+    assert (line["level"], line["msg"], line["logger"]) == (
+        "error",
+        "cannot bind\nto port",
+        "another.package",
+    )
 
 
 def test_the_http_client_is_silent_below_warning() -> None:
@@ -254,7 +258,7 @@ def test_a_secret_is_redacted_wherever_it_stands(format: str) -> None:  # noqa: 
             error=ValueError("s3cretKey"),
             s3cretKey=1,
         )
-    logging.getLogger("some.library").error("%s", "s3cretKey")
+    logging.getLogger("another.package").error("%s", "s3cretKey")
 
     assert "s3cret" not in stream.getvalue()
     first, second = map(PARSE[format], stream.getvalue().splitlines(keepends=True))
