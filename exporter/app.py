@@ -16,9 +16,7 @@ import httpx
 from exporter import NAME, REVISION, __version__
 from exporter.clock import Clock
 from exporter.cohere.client import CohereClient
-from exporter.cohere.http import open_http, parse_base_url
-from exporter.cohere.proxies import Proxy, UnusableProxy, proxy_for
-from exporter.cohere.tls import (
+from exporter.cohere.client_tls import (
     KEY_LOG,
     Authorities,
     ClientCertificate,
@@ -26,10 +24,12 @@ from exporter.cohere.tls import (
     TlsFiles,
     UnusableTlsFile,
 )
+from exporter.cohere.http import open_http, parse_base_url
+from exporter.cohere.proxies import Proxy, UnusableProxy, proxy_for
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.cohere.wire import REJECTED_KINDS
 from exporter.exposition import Exposition, SelfMetrics
-from exporter.exposition.steps import StepExposition
+from exporter.exposition.training_steps import StepExposition
 from exporter.families import PROGRESS_FAMILIES, STEP_FAMILIES
 from exporter.model import Snapshot, StepRows
 from exporter.polling.allowance import RequestAllowance
@@ -41,11 +41,11 @@ from exporter.runtime.reload import ReloadError
 from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
 from exporter.telemetry import Telemetry
+from exporter.web.config_reloader import WebConfigReloader
 from exporter.web.landing import Overview
 from exporter.web.limits import InFlight, Limits
 from exporter.web.policy import enforce
 from exporter.web.recent import Curve, RecentValues
-from exporter.web.reload import WebConfigReloader
 from exporter.web.server import WebServer, listen
 from exporter.web.views import PROBES, View, create_views, route
 

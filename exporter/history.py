@@ -27,7 +27,7 @@ from exporter.errors import (
 )
 from exporter.exposition.formats import Format
 from exporter.exposition.lines import head, identity, label_pairs, step_lines
-from exporter.exposition.steps import in_time
+from exporter.exposition.training_steps import in_time
 from exporter.families import IDENTITY, STEP_FAMILIES
 from exporter.model import FinetunedModel, StepRow, TrainingProgress
 

@@ -8,7 +8,7 @@ import structlog
 from exporter.clock import Clock
 from exporter.settings import ApiKey, Settings
 from exporter.telemetry import Telemetry
-from exporter.web.format import WebConfig
+from exporter.web.config_schema import WebConfig
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 
+from exporter.cohere.client_tls import TlsContexts, TlsFiles
 from exporter.cohere.http import open_http
 from exporter.cohere.proxies import Proxy
-from exporter.cohere.tls import TlsContexts, TlsFiles
 
 
 def open_client(

@@ -14,8 +14,8 @@ from exporter.errors import REASONS
 from exporter.exposition import Format, render
 from exporter.families import FAMILIES, ModelFamily
 from exporter.settings import ApiKey, Settings, load, options
-from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
-from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
+from exporter.web.config_schema import HttpConfig, RateLimit, TlsConfig, WebConfig
+from exporter.web.tls_names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
 from tests.certificates import Authority
 from tests.compatibility import TRIALS, current
 from tests.test_telemetry import ADDED, CONTRACT

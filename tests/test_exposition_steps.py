@@ -22,7 +22,7 @@ from docs.world import START, StoppedClock
 from exporter.clock import Clock
 from exporter.exposition import Format
 from exporter.exposition.lines import step_lines
-from exporter.exposition.steps import AHEAD, OLDEST, VALUES_LIMIT, StepExposition
+from exporter.exposition.training_steps import AHEAD, OLDEST, VALUES_LIMIT, StepExposition
 from exporter.families import STEP_FAMILIES
 from exporter.model import FinetunedModel, StepRow, StepRows
 from exporter.runtime.worker import Worker

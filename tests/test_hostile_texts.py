@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cohere.client import BOUNDS, CIRCLE
 from exporter.cohere.transport import Endpoint
-from exporter.web.selection import PAGE_SIZE
+from exporter.web.search import PAGE_SIZE
 from tests.hostile.answers import READING_FAILURES, StepPages, beside, counted, encode, models, pages_of, told
 from tests.hostile.fields import LONG, PLAIN_ROWS, Json, changed
 from tests.hostile.server import Exchange, FaultServer, Place

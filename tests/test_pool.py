@@ -6,8 +6,8 @@ import ssl
 import httpx
 import pytest
 
+from exporter.cohere.client_tls import TlsContexts
 from exporter.cohere.pool import RenewedPool
-from exporter.cohere.tls import TlsContexts
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from exporter.runtime.reload import RETRY_DELAY, ReadFile, Reloader, ReloadError
-from exporter.web.format import WebConfig
-from exporter.web.reload import WebConfigReloader
+from exporter.web.config_reloader import WebConfigReloader
+from exporter.web.config_schema import WebConfig
 from tests.certificates import HASH, Authority
 from tests.conftest import FakeClock
 from tests.programs import no_descriptors

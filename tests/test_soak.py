@@ -15,7 +15,7 @@ import pytest
 
 from exporter.errors import REASONS, InternalError, PaymentRequired, Unauthorized
 from exporter.exposition import Exposition
-from exporter.exposition.steps import StepExposition
+from exporter.exposition.training_steps import StepExposition
 from exporter.model import PollOutcome
 from exporter.polling.allowance import RequestAllowance
 from exporter.polling.changes import Changes

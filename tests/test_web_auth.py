@@ -10,7 +10,7 @@ from bcrypt import checkpw, gensalt, hashpw
 from pydantic import ValidationError
 
 from exporter.web.auth import BasicAuth, TooManyLogins
-from exporter.web.format import WebConfig
+from exporter.web.config_schema import WebConfig
 from tests.certificates import HASH, PASSWORD
 from tests.conftest import settle, until
 

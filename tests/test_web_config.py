@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from exporter.runtime.reload import ReloadError
 from exporter.web.config import read_config
-from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
-from exporter.web.names import CURVES, SUITES, TLS13_SUITES
-from exporter.web.reload import WebConfigReloader
+from exporter.web.config_reloader import WebConfigReloader
+from exporter.web.config_schema import HttpConfig, RateLimit, TlsConfig, WebConfig
+from exporter.web.tls_names import CURVES, SUITES, TLS13_SUITES
 from tests.certificates import HASH
 
 TLS = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"

@@ -18,7 +18,7 @@ from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, St
 from exporter.web.landing import Overview, content_security_policy
 from exporter.web.landing import render as rendered
 from exporter.web.recent import Curve
-from exporter.web.selection import PAGE_SIZE
+from exporter.web.search import PAGE_SIZE
 
 NOW = 1_700_000_000.0
 VOID = {"meta", "link", "br", "hr", "img", "input"}

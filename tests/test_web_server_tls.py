@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from exporter.web.config_schema import TlsConfig
 from exporter.web.connection import Handler
-from exporter.web.format import TlsConfig
 from exporter.web.limits import Limits
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from exporter.runtime.reload import ReloadError
-from exporter.web.format import TlsConfig, WebConfig
-from exporter.web.names import SUITES
+from exporter.web.config_schema import TlsConfig, WebConfig
 from exporter.web.tls import Tls, open_tls
+from exporter.web.tls_names import SUITES
 from tests.certificates import HASH, Authority
 from tests.programs import KEY, ROOT, environment, missing
 

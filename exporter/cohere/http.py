@@ -8,9 +8,9 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
+from exporter.cohere.client_tls import TlsContexts
 from exporter.cohere.pool import RenewedPool
 from exporter.cohere.proxies import Proxy
-from exporter.cohere.tls import TlsContexts
 
 
 def parse_base_url(text: str) -> httpx.URL:

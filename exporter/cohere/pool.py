@@ -14,8 +14,8 @@ from typing import cast
 
 import httpx
 
-from exporter.cohere.connection import causes_of
-from exporter.cohere.tls import TlsContexts
+from exporter.cohere.client_tls import TlsContexts
+from exporter.cohere.connection_errors import causes_of
 
 
 @dataclass(slots=True)

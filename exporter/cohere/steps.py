@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 
-from exporter.cohere.selection import select
+from exporter.cohere.metric_limit import select
 from exporter.model import StepRow, TrainingProgress
 
 MOST_SEEN = 1000  # rows of a run that are known apart, the newest; as many as a large page has

@@ -21,7 +21,7 @@ from tenacity import (
 )
 
 from exporter.clock import Clock
-from exporter.cohere.connection import ConnectionTrace
+from exporter.cohere.connection_errors import ConnectionTrace
 from exporter.cohere.proxies import Proxy
 from exporter.cohere.response import ApiResponse, debug_trace_id, error_of, is_whole, read_body
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout

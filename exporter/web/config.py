@@ -13,7 +13,7 @@ from exporter.refusals import refusal
 from exporter.runtime.reload import ReadFile, ReloadError, read_file
 from exporter.runtime.yaml import NotYaml
 from exporter.suggestions import suggestion
-from exporter.web.format import HttpConfig, RateLimit, TlsConfig, WebConfig
+from exporter.web.config_schema import HttpConfig, RateLimit, TlsConfig, WebConfig
 from exporter.web.strict_yaml import parse
 
 _SECTIONS: dict[str, type[BaseModel]] = {

@@ -19,7 +19,7 @@ from exporter.families import bounded_counts
 from exporter.model import PollOutcome, Snapshot
 from exporter.triage import by_urgency, statuses_by_urgency, tone
 from exporter.web.recent import Curve
-from exporter.web.selection import Selection
+from exporter.web.search import Selection
 from exporter.web.table import models_table
 from exporter.web.words import duration, moment, status_words
 

@@ -6,7 +6,7 @@ from html import escape
 from exporter.model import ModelState
 from exporter.triage import loss_of, score_of, tone
 from exporter.web.recent import Curve
-from exporter.web.selection import PAGE_SIZE, Selection
+from exporter.web.search import PAGE_SIZE, Selection
 from exporter.web.sparkline import sparkline
 from exporter.web.words import age, number, status_words
 

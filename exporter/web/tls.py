@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from exporter.runtime.reload import ReadFile, ReloadError, read_file
-from exporter.web.format import TlsConfig
-from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, VERSIONS
+from exporter.web.config_schema import TlsConfig
+from exporter.web.tls_names import CLIENT_AUTH, CURVES, SUITES, VERSIONS
 
 _SANS = ("DNS", "IP Address", "email", "URI")  # those that Go compares
 _MEMORY = "/dev/shm"  # noqa: S108 - files of random names

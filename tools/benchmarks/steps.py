@@ -19,7 +19,7 @@ from functools import partial
 from exporter.clock import SystemClock
 from exporter.demo import serve_api
 from exporter.exposition import Format
-from exporter.exposition.steps import VALUES_LIMIT, StepExposition
+from exporter.exposition.training_steps import VALUES_LIMIT, StepExposition
 from exporter.model import FinetunedModel, StepRow, StepRows
 from exporter.simulator import Job, Plan, Simulator, at_rest, start_job
 from exporter.simulator.catalogue import CHAT

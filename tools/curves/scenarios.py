@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from docs.world import START, World
 from exporter.exposition import Format
-from exporter.exposition.steps import StepExposition
+from exporter.exposition.training_steps import StepExposition
 from exporter.model import Snapshot, StepRows
 from exporter.polling.step_metrics import REREAD
 from exporter.simulator import Job, Plan, at_rest, start_job

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.web.format import WebConfig
-from exporter.web.reload import WebConfigReloader
+from exporter.web.config_reloader import WebConfigReloader
+from exporter.web.config_schema import WebConfig
 from tests.certificates import HASH, Authority
 
 HEADERS = "http_server_config: {headers: {X-Frame-Options: deny}}\n"

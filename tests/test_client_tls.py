@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from exporter.cohere.connection import ConnectionTrace
-from exporter.cohere.tls import Authorities, ClientCertificate, TlsContexts, UnusableTlsFile
+from exporter.cohere.client_tls import Authorities, ClientCertificate, TlsContexts, UnusableTlsFile
+from exporter.cohere.connection_errors import ConnectionTrace
 from exporter.errors import ApiError
 from tests.clients import open_client
 from tests.programs import no_descriptors, program
@@ -385,7 +385,9 @@ def chain(directory: Path, *, critical: bool, with_akid: bool) -> tuple[Authorit
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    monkeypatch.setattr("exporter.cohere.tls.log.warning", lambda _, flaw: seen.append(flaw), raising=False)
+    monkeypatch.setattr(
+        "exporter.cohere.client_tls.log.warning", lambda _, flaw: seen.append(flaw), raising=False
+    )
     return seen
 
 

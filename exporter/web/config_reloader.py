@@ -11,7 +11,7 @@ from pathlib import Path
 from exporter.runtime.reload import ReadFile, Reloader, ReloadError
 from exporter.web.auth import BasicAuth
 from exporter.web.config import read_config
-from exporter.web.format import WebConfig
+from exporter.web.config_schema import WebConfig
 from exporter.web.limits import TokenBucket
 from exporter.web.policy import RequestPolicy
 from exporter.web.tls import Tls, open_tls

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from exporter.web.names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
+from exporter.web.tls_names import CLIENT_AUTH, CURVES, SUITES, TLS13_SUITES
 
 _HASH = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _INTERVAL = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?(?:ns|us|µs|ms|s|m|h))+")

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from exporter.cohere.connection import ConnectionTrace
+from exporter.cohere.connection_errors import ConnectionTrace
 from exporter.cohere.http import parse_base_url
 from exporter.cohere.proxies import Proxy
 from exporter.errors import ApiError, ConnectionFailed, Forbidden, InvalidResponse
