@@ -23,7 +23,7 @@ from exporter.exposition import Exposition, Format, SelfMetrics, render
 from exporter.exposition.payload import Chunk, Payload
 from exporter.families import FAMILIES, FleetFamily, Sample
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, TrainingProgress
-from exporter.polling.freshness import Freshness
+from exporter.polling.schedule import Freshness
 from exporter.telemetry import Telemetry
 from tests.conftest import FakeClock, settle, until
 from tests.editions import every_edition

@@ -19,10 +19,9 @@ from exporter.exposition.training_steps import StepExposition
 from exporter.model import PollOutcome
 from exporter.polling.allowance import RequestAllowance
 from exporter.polling.changes import Changes
-from exporter.polling.freshness import Freshness
 from exporter.polling.poller import Poller
 from exporter.polling.quota import Quota
-from exporter.polling.schedule import Backoff
+from exporter.polling.schedule import Backoff, Freshness
 from exporter.telemetry import Telemetry
 from tests.programs import ROOT, at_night
 from tools.soak import __main__ as command

@@ -1,4 +1,4 @@
-"""When the next poll begins: the interval in force, and the backoff after failures.
+"""When the next poll begins, and how old a list may be until then.
 
 `PAUSES` is the table of the states: each kind of outcome has its own pause to the next poll, which doubles
 while outcomes of that kind go on; another kind begins anew, and so does a new key. Where the API asked for a
@@ -6,6 +6,7 @@ longer pause (Retry-After), it is kept to, up to an hour. The interval is the se
 limit, the quota or the list itself takes longer.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -21,7 +22,6 @@ from exporter.errors import (
 )
 from exporter.model import Status
 from exporter.polling.allowance import LONGEST_RETRY_AFTER, RequestAllowance
-from exporter.polling.freshness import Freshness
 from exporter.polling.quota import Quota
 
 
@@ -47,6 +47,8 @@ PAUSES: Mapping[type[ApiError], Pause] = {
 }
 # Unlike any other, these statuses pass by themselves.
 UNDER_WAY = frozenset({Status.QUEUED, Status.FINETUNING, Status.DEPLOYING_API})
+STALE_AFTER_INTERVALS = 5
+RESOLUTION = 1e-3  # seconds; a wait for less might not move a clock
 
 
 def asked_to_wait(error: ApiError | None) -> float:
@@ -71,6 +73,57 @@ class Backoff:
         return min(first * 2.0 ** min(self._repeated, 20), most)
 
 
+class Freshness:
+    """How old a list may be; `setting` is the user's limit in seconds, None: five intervals.
+
+    Age counts from the start of the list's first request, so neither latency nor sleep makes data younger.
+    The limit is never shorter than what two good polls take, so that no list is dropped before its successor
+    can come: not while that comes page by page, either, however long it takes. It has room for a backoff, in
+    which no successor is asked for. What was dropped stays dropped.
+    """
+
+    def __init__(self, clock: Clock, *, interval: float, setting: float | None) -> None:
+        self._clock = clock
+        self._setting = setting
+        self._interval = interval
+        self._listed_at: float | None = None
+        self.stale_after = self._promised = self._usual = self._limit(0.0)
+
+    def _limit(self, duration: float) -> float:
+        """Return the limit where a list takes so long."""
+        interval = max(self._interval, duration)
+        wanted = STALE_AFTER_INTERVALS * interval if self._setting is None else self._setting
+        return max(wanted, 2 * interval + duration)
+
+    def listed(self, began: float, interval: float) -> None:
+        """Take note that a good list has come, when it began, and of the interval to the next one."""
+        duration = self._clock.monotonic() - began
+        self._listed_at, self._interval = began, max(interval, duration)
+        self.stale_after = self._promised = self._usual = self._limit(duration)
+
+    def goes_on(self, began: float) -> None:
+        """Take note that the list begun at `began` has brought a page."""
+        if self.is_fresh(self._listed_at):
+            self.stale_after = max(self.stale_after, self._limit(self._clock.monotonic() - began))
+
+    def failed(self, pause: float) -> None:
+        """Take note that the next list comes after a pause; what it is longer than the interval is added."""
+        self.stale_after = self._promised  # the pages that came are worth nothing
+        if self.is_fresh(self._listed_at):
+            self.stale_after = self._promised = self._usual + max(pause - self._interval, 0.0)
+
+    def is_fresh(self, listed_at: float | None) -> bool:
+        """Return whether a list whose first request was sent at `listed_at` may be shown now."""
+        return listed_at is not None and self._clock.monotonic() - listed_at < self.stale_after
+
+    @property
+    def left(self) -> float:
+        """The seconds until the last list is dropped, rounded up; infinity when none is shown."""
+        if self._listed_at is None or not self.is_fresh(self._listed_at):
+            return math.inf
+        return max(self._listed_at + self.stale_after - self._clock.monotonic(), RESOLUTION)
+
+
 class PollSchedule:
     """The times in force, in seconds; while a poll lasts longer than they say, they grow with it."""
 
@@ -92,7 +145,6 @@ class PollSchedule:
         self._backoff = Backoff()
         self._readings, self._is_busy = 0, False
         self._began = self._next_at = clock.monotonic()
-        self._is_polling = False
         self.regular = self._last_interval = self._interval()
         self.freshness = Freshness(clock, interval=self.regular, setting=stale_after)
 
@@ -104,12 +156,11 @@ class PollSchedule:
     @property
     def interval(self) -> float:
         """The seconds from the start of a poll to that of the next."""
-        lasted = self._clock.monotonic() - self._began if self._is_polling else 0.0
-        return max(self._last_interval, lasted)
+        return max(self._last_interval, self._clock.monotonic() - self._began)
 
     def began(self) -> None:
         """Take note that a poll begins."""
-        self._began, self._is_polling = self._clock.monotonic(), True
+        self._began = self._clock.monotonic()
         self._next_at = self._began + self.regular
         self._allowance.list_began(lambda: self.freshness.goes_on(self._began))
 
@@ -136,7 +187,7 @@ class PollSchedule:
         self._next_at = max(self._began + pause, self._clock.monotonic() + asked_to_wait(error))
         if error:
             self.freshness.failed(max(pause, asked_to_wait(error)))
-        self._last_interval, self._is_polling = self.next_at - self._began, False
+        self._last_interval = self.next_at - self._began
         self._allowance.list_ended(due=self.next_at, interval=self.regular)
 
     def forget_failures(self) -> None:
