@@ -111,13 +111,10 @@ class RequestAllowance:
         return pause if is_list or pause > 0 else self._pause_for_lists(now)
 
     def _has_slot(self, *, is_list: bool) -> bool:
-        if self._in_flight.total() >= self._concurrency:
-            return False
-        if is_list:
-            return True
-        if self._concurrency == 1:
-            return self._answered is None
-        return self._in_flight[False] < self._concurrency - 1
+        beside_list = max(self._concurrency - 1, self._answered is None)  # with one place, none
+        return self._in_flight.total() < self._concurrency and (
+            is_list or self._in_flight[False] < beside_list
+        )
 
     def _pause_for_lists(self, now: float) -> float:
         """Return the seconds until the list that a request sent now would hold up; 0 when there is none."""
