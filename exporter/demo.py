@@ -24,7 +24,7 @@ def serve_api(simulator: Simulator, listener: socket.socket) -> WebServer:
     """Return a server of a simulated API."""
 
     async def respond(request: Request) -> Response:
-        answer = await simulator.answer(request.method, request.path, request.query, request.header)
-        return Response(answer.status, answer.headers, (answer.body,))
+        response = await simulator.respond(request.method, request.path, request.query, request.header)
+        return Response(response.status, response.headers, (response.body,))
 
     return WebServer(respond, listener)

@@ -1,4 +1,4 @@
-"""The simulated API as a transport of httpx: no sockets, and the same answers."""
+"""The simulated API as a transport of httpx: no sockets, and the same responses."""
 
 import httpx
 
@@ -13,7 +13,9 @@ def transport_of(simulator: Simulator) -> httpx.MockTransport:
             return str(request.headers.get(name, ""))
 
         url = request.url
-        answer = await simulator.answer(request.method, url.path, url.query.decode(), header)
-        return httpx.Response(answer.status, headers=answer.headers, stream=httpx.ByteStream(answer.body))
+        response = await simulator.respond(request.method, url.path, url.query.decode(), header)
+        return httpx.Response(
+            response.status, headers=response.headers, stream=httpx.ByteStream(response.body)
+        )
 
     return httpx.MockTransport(handle)

@@ -46,14 +46,14 @@ _STRUCTURED = re.compile(r"[{}<>]")  # data or a page by a wrong name, which may
 
 
 class ApiResponse(NamedTuple):
-    """The body of a successful answer; `trace_id` helps the API's own people to find it in their logs."""
+    """The body of a successful response; `trace_id` helps the API's own people to find it in their logs."""
 
     body: bytes
     trace_id: str | None
 
 
 def debug_trace_id(response: httpx.Response) -> str | None:
-    """Return the API's `x-debug-trace-id`, which comes with every answer of its own."""
+    """Return the API's `x-debug-trace-id`, which comes with every response of its own."""
     trace_id: str | None = response.headers.get("x-debug-trace-id")
     return trace_id and trace_id[:_TRACE_LIMIT]
 
@@ -140,12 +140,12 @@ def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) 
 def _words(response: httpx.Response, body: bytes) -> str:
     """Return the API's own words: the message of a JSON object, or a plain text; "" for anything else."""
     try:
-        answer = json.loads(body)
+        content = json.loads(body)
     except (ValueError, RecursionError):
         text = body.decode(errors="replace")
         is_plain = "text/plain" in response.headers.get("content-type", "") and not _STRUCTURED.search(text)
         return text if is_plain else ""
-    message = answer.get("message") if isinstance(answer, dict) else None
+    message = content.get("message") if isinstance(content, dict) else None
     return message if isinstance(message, str) else ""
 
 

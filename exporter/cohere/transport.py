@@ -63,7 +63,7 @@ class Observer(Protocol):
         ...
 
     def rejected(self, kind: str) -> None:
-        """Count a part of an answer that made no sense and was skipped."""
+        """Count a part of a response that made no sense and was skipped."""
         ...
 
 
@@ -118,7 +118,7 @@ class Transport:
         page: int = 0,
         fields: Mapping[str, str] | None = None,
     ) -> ApiResponse:
-        """Return a successful answer, page `page` of a chain; raise `ApiError` when there is none to be had.
+        """Return a successful response, page `page` of a chain; raise `ApiError` when there is none.
 
         `fields` are added to what is logged of the request.
         """

@@ -1,6 +1,6 @@
 """JSON of the API → the model: parsed leniently, typed strictly.
 
-A part that makes no sense costs that part only and is reported to `reject`; only an answer that is not
+A part that makes no sense costs that part only and is reported to `reject`; only a response that is not
 readable as a list raises. What is not declared here is never read: `settings.wandb.api_key`, a user's live
 secret, above all. Text is what UTF-8 can carry, cut at `LABEL_LIMIT`; numbers may come as strings, as
 protobuf's JSON mapping allows; zero values may be absent, null or spelled out.
@@ -79,22 +79,22 @@ def _read_list(body: bytes, key: str, values_limit: int) -> tuple[list[Any], str
         raise InvalidResponse(f"the response has more than {values_limit:,} values on one page")
     try:
         # The standard library reads lone surrogates, where a strict parser would refuse the whole page.
-        answer = json.loads(body.decode("utf-8-sig", errors="replace"), parse_int=_read_int)
+        content = json.loads(body.decode("utf-8-sig", errors="replace"), parse_int=_read_int)
     except (ValueError, RecursionError):
         raise InvalidResponse("the response is not JSON") from None
-    if not isinstance(answer, dict):
+    if not isinstance(content, dict):
         raise InvalidResponse("the response is not a JSON object")
-    # An empty list is an absent one, but an object of other things is some other answer, not an empty fleet.
-    if key not in answer and not answer.keys() <= _ENVELOPE:
+    # An empty list is an absent one, but an object of other things is another response, not an empty fleet.
+    if key not in content and not content.keys() <= _ENVELOPE:
         raise InvalidResponse(f"the response has no {key}")
-    items = answer.get(key)
+    items = content.get(key)
     if items in (None, "", {}):
         items = []
     if not isinstance(items, list):
         raise InvalidResponse(f"{key} is not a list")
     if len(items) > ITEMS_LIMIT:
         raise InvalidResponse(f"{key} has more than {ITEMS_LIMIT:,} items on one page")
-    return items, _read_token(answer.get("next_page_token") or "")
+    return items, _read_token(content.get("next_page_token") or "")
 
 
 def most_values(body: bytes) -> int:

@@ -1,9 +1,9 @@
-"""The simulated API as a function: request → answer.
+"""The simulated API as a function: request → response.
 
     GET /v1/finetuning/finetuned-models
     GET /v1/finetuning/finetuned-models/{id}/training-step-metrics
 
-Errors are `{"message": …}`; every answer carries `x-debug-trace-id`. A request is counted first, then meets
+Errors are `{"message": …}`; every response carries `x-debug-trace-id`. A request is counted first, then meets
 a fault if one is set, then needs its key, then is answered from the fleet as it stands at that moment.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from exporter.simulator import paging, protojson
-from exporter.simulator.faults import LIST_MODELS, LIST_STEPS, Answer, Faults
+from exporter.simulator.faults import LIST_MODELS, LIST_STEPS, Faults, Response
 from exporter.simulator.fleet import Fleet, demo_fleet
 from exporter.simulator.jobs import Job
 
@@ -32,7 +32,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.answer = _json({"message": message}, status, headers)
+        self.response = _json({"message": message}, status, headers)
 
 
 class Simulator(Faults):
@@ -64,20 +64,22 @@ class Simulator(Faults):
         self.requests: Counter[str] = Counter()
         self._api_key = api_key
         self._ascending_steps = ascending_steps
-        self._answers = 0
+        self._responses = 0
 
-    async def answer(self, method: str, path: str, query: str, header: Callable[[str], str]) -> Answer:
+    async def respond(self, method: str, path: str, query: str, header: Callable[[str], str]) -> Response:
         """Answer a request; `path` is decoded, `header` returns a header by its name in lower case or ""."""
         try:
-            answer = await self._answer(method, path, dict(parse_qsl(query)), header("authorization"))
+            response = await self._respond(method, path, dict(parse_qsl(query)), header("authorization"))
         except _Refused as refusal:
-            answer = refusal.answer
-        self._answers += 1
+            response = refusal.response
+        self._responses += 1
         # Counted rather than random, so that a run can be repeated to the letter.
-        trace = uuid.uuid5(uuid.NAMESPACE_OID, f"answer {self._answers}").hex
-        return replace(answer, headers={**answer.headers, "x-debug-trace-id": trace})
+        trace = uuid.uuid5(uuid.NAMESPACE_OID, f"answer {self._responses}").hex
+        return replace(response, headers={**response.headers, "x-debug-trace-id": trace})
 
-    async def _answer(self, method: str, path: str, query: Mapping[str, str], authorization: str) -> Answer:
+    async def _respond(
+        self, method: str, path: str, query: Mapping[str, str], authorization: str
+    ) -> Response:
         steps = _STEPS_PATH.fullmatch(path)
         if steps is None and path != _PATH:
             raise _Refused(404, "Not Found")
@@ -155,6 +157,6 @@ def _page(
     return page, paging.seal(scope, key(page[-1])) if more else ""
 
 
-def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return Answer(status, body, {"content-type": "application/json", **(headers or {})})
+    return Response(status, body, {"content-type": "application/json", **(headers or {})})

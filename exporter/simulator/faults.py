@@ -1,4 +1,4 @@
-"""Faults on demand: answers that come instead of the true one.
+"""Faults on demand: responses that come instead of the true one.
 
 A fault holds for one endpoint (or both) and for a number of requests (or until healed). The first one set
 that matches a request is spent on it.
@@ -15,7 +15,7 @@ LIST_STEPS = "list_training_step_metrics"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the API says to a request."""
 
     status: int
@@ -25,9 +25,9 @@ class Answer:
 
 @dataclass(slots=True)
 class Fault:
-    """What to answer, to which requests and how often; None is any or for ever, and for an answer: none."""
+    """What to answer, to which requests and how often; None is any or for ever, and for a response: none."""
 
-    answer: Answer | None
+    response: Response | None
     endpoint: str | None
     times: int | None
 
@@ -58,24 +58,24 @@ class Faults:
             body = {"message": http.client.responses.get(status, "error").lower()}
         text = body if isinstance(body, str | bytes) else json.dumps(body)
         content = text.encode() if isinstance(text, str) else text
-        answer = Answer(status, content, {"content-type": "application/json", **_lowered(headers or {})})
-        self._faults.append(Fault(answer, endpoint, times))
+        response = Response(status, content, {"content-type": "application/json", **_lowered(headers or {})})
+        self._faults.append(Fault(response, endpoint, times))
 
     def hang(self, endpoint: str | None = None, *, times: int | None = None) -> None:
         """Answer nothing until the client gives up."""
         self._faults.append(Fault(None, endpoint, times))
 
-    async def take(self, endpoint: str) -> Answer | None:
-        """Spend the first fault that holds for a request and return its answer; None when there is none."""
+    async def take(self, endpoint: str) -> Response | None:
+        """Spend the first fault that holds for a request and return its response; None when there is none."""
         holding = (fault for fault in self._faults if fault.times != 0 and fault.endpoint in {None, endpoint})
         fault = next(holding, None)
         if fault is None:
             return None
         if fault.times is not None:
             fault.times -= 1
-        if fault.answer is None:
+        if fault.response is None:
             await asyncio.Event().wait()  # until the client gives up
-        return fault.answer
+        return fault.response
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

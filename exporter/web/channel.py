@@ -99,7 +99,7 @@ class EncryptedChannel(Channel):
         return sent
 
     def end(self) -> None:
-        """Say goodbye, for whose answer nobody waits, and end the sending half."""
+        """Announce the end, without waiting for the client to confirm it, and end the sending half."""
         if isinstance(self.sock, ssl.SSLSocket):
             with suppress(OSError):
                 self.sock.unwrap()

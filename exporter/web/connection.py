@@ -213,14 +213,14 @@ class Connection:
             self._enter(State.HANDLING, self._limits.response_seconds)
             self._server.spawn(self._wait_for(response, request))
 
-    async def _wait_for(self, response: Awaitable[Response], request: Request) -> None:
+    async def _wait_for(self, coming: Awaitable[Response], request: Request) -> None:
         try:
-            answer = await response
+            response = await coming
         except Exception:
             log.exception("a request could not be answered")
-            answer = _FAILURE
+            response = _FAILURE
         if self._state is State.HANDLING:
-            self._send(answer, request)
+            self._send(response, request)
 
     # SENDING
 

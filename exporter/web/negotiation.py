@@ -41,7 +41,7 @@ def choose_format(accept: str) -> Format:
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Return whether an `Accept-Encoding` header allows gzip and does not prefer an answer as it is."""
+    """Return whether an `Accept-Encoding` header allows gzip and does not prefer a response as it is."""
     qualities: dict[str, float] = {}
     for preference in _preferences(accept_encoding):
         coding = preference.value.removeprefix("x-")  # x-gzip is an old name of gzip

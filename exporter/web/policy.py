@@ -45,20 +45,20 @@ def enforce(view: View, policy: Callable[[], RequestPolicy]) -> Handler:
             admitted = await auth.admit(request.header("authorization"))
         except TooManyLogins:
             return _with_headers(_TOO_MANY_LOGINS, now)
-        answer = view(request) if admitted else _UNAUTHORIZED
-        return _with_headers(answer if isinstance(answer, Response) else await answer, now)
+        response = view(request) if admitted else _UNAUTHORIZED
+        return _with_headers(response if isinstance(response, Response) else await response, now)
 
     return handle
 
 
 def _finished(
-    answer: Response | Awaitable[Response], policy: RequestPolicy
+    response: Response | Awaitable[Response], policy: RequestPolicy
 ) -> Response | Awaitable[Response]:
-    return _with_headers(answer, policy) if isinstance(answer, Response) else _later(answer, policy)
+    return _with_headers(response, policy) if isinstance(response, Response) else _later(response, policy)
 
 
-async def _later(answer: Awaitable[Response], policy: RequestPolicy) -> Response:
-    return _with_headers(await answer, policy)
+async def _later(response: Awaitable[Response], policy: RequestPolicy) -> Response:
+    return _with_headers(await response, policy)
 
 
 def _with_headers(response: Response, policy: RequestPolicy) -> Response:
