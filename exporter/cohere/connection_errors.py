@@ -8,7 +8,6 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx
@@ -47,50 +46,46 @@ _REFUSED_CERTIFICATE = _Fault(
 _HTTP2_ONLY = "Have the gateway offer HTTP/1.1 as well as HTTP/2."
 
 # By the codes of OpenSSL's x509_vfy.h.
-_CERTIFICATES: Mapping[int, _Fault] = MappingProxyType(
-    {
-        9: _Fault(
-            "its certificate is not valid yet",
-            "Check the clock of this machine and of the certificate's CA.",
-        ),
-        10: _Fault("its certificate has expired", "Renew the API's certificate, or that of its CA."),
-        18: _Fault("its certificate is self-signed and not trusted here", _TRUST),
-        19: _UNKNOWN_CA,  # the CA came along, but is not trusted
-        20: _UNKNOWN_CA,
-        21: _UNKNOWN_CA,  # nor did the intermediate come along
-        62: _WRONG_NAME,
-        64: _WRONG_NAME,  # the same for an IP address
-    }
-)
+_CERTIFICATES: Mapping[int, _Fault] = {
+    9: _Fault(
+        "its certificate is not valid yet",
+        "Check the clock of this machine and of the certificate's CA.",
+    ),
+    10: _Fault("its certificate has expired", "Renew the API's certificate, or that of its CA."),
+    18: _Fault("its certificate is self-signed and not trusted here", _TRUST),
+    19: _UNKNOWN_CA,  # the CA came along, but is not trusted
+    20: _UNKNOWN_CA,
+    21: _UNKNOWN_CA,  # nor did the intermediate come along
+    62: _WRONG_NAME,
+    64: _WRONG_NAME,  # the same for an IP address
+}
 # By the names of OpenSSL's sslerr.h.
-_HANDSHAKES: Mapping[str, _Fault] = MappingProxyType(
-    {
-        "WRONG_VERSION_NUMBER": _NO_TLS,
-        "PACKET_LENGTH_TOO_LONG": _NO_TLS,
-        "RECORD_LAYER_FAILURE": _NO_TLS,
-        "HTTP_REQUEST": _NO_TLS,
-        "UNSUPPORTED_PROTOCOL": _OLD_TLS,
-        "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
-        "UNEXPECTED_EOF_WHILE_READING": _BROKE_OFF,
-        "TLSV13_ALERT_CERTIFICATE_REQUIRED": _Fault(
-            "it asks for a client certificate", f"Give one in {_CLIENT_CERTIFICATE}."
-        ),
-        "SSLV3_ALERT_HANDSHAKE_FAILURE": _Fault(
-            "it refuses the TLS handshake", f"It may ask for a client certificate: {_CLIENT_CERTIFICATE}."
-        ),
-        "SSLV3_ALERT_BAD_CERTIFICATE": _REFUSED_CERTIFICATE,
-        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _REFUSED_CERTIFICATE,
-        "SSLV3_ALERT_CERTIFICATE_REVOKED": _REFUSED_CERTIFICATE,
-        "SSLV3_ALERT_CERTIFICATE_EXPIRED": _REFUSED_CERTIFICATE,
-        "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _REFUSED_CERTIFICATE,
-        "TLSV1_ALERT_UNKNOWN_CA": _REFUSED_CERTIFICATE,
-        "TLSV1_ALERT_ACCESS_DENIED": _REFUSED_CERTIFICATE,
-        "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": _Fault("it speaks HTTP/2 only", _HTTP2_ONLY),
-        "TLSV1_UNRECOGNIZED_NAME": _Fault(
-            "it knows no host of this name", "Correct the host in --cohere.base-url."
-        ),
-    }
-)
+_HANDSHAKES: Mapping[str, _Fault] = {
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "PACKET_LENGTH_TOO_LONG": _NO_TLS,
+    "RECORD_LAYER_FAILURE": _NO_TLS,
+    "HTTP_REQUEST": _NO_TLS,
+    "UNSUPPORTED_PROTOCOL": _OLD_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _OLD_TLS,
+    "UNEXPECTED_EOF_WHILE_READING": _BROKE_OFF,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": _Fault(
+        "it asks for a client certificate", f"Give one in {_CLIENT_CERTIFICATE}."
+    ),
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": _Fault(
+        "it refuses the TLS handshake", f"It may ask for a client certificate: {_CLIENT_CERTIFICATE}."
+    ),
+    "SSLV3_ALERT_BAD_CERTIFICATE": _REFUSED_CERTIFICATE,
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _REFUSED_CERTIFICATE,
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": _REFUSED_CERTIFICATE,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": _REFUSED_CERTIFICATE,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _REFUSED_CERTIFICATE,
+    "TLSV1_ALERT_UNKNOWN_CA": _REFUSED_CERTIFICATE,
+    "TLSV1_ALERT_ACCESS_DENIED": _REFUSED_CERTIFICATE,
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": _Fault("it speaks HTTP/2 only", _HTTP2_ONLY),
+    "TLSV1_UNRECOGNIZED_NAME": _Fault(
+        "it knows no host of this name", "Correct the host in --cohere.base-url."
+    ),
+}
 # As in "[SSL] tlsv1 alert no application protocol (_ssl.c:1006)".
 _OPENSSL_WORDS = re.compile(r"\[SSL\] ([a-z0-9 ]*[a-z0-9])")
 _NO_HTTP = _Fault("it does not speak HTTP", "Correct scheme, host and port in --cohere.base-url.")
@@ -106,31 +101,27 @@ _NO_RESPONSE = {
     ),
 }
 # By how h11's messages begin, which httpx hands on: what is wrong with a response.
-_RESPONSES: Mapping[str, str] = MappingProxyType(
-    {
-        "illegal status line: bytearray(b'HTTP/1": "a malformed status line",
-        "illegal header line": "a malformed header line",
-        "continuation line at start of headers": "a malformed header line, which begins with a blank",
-        "conflicting Content-Length": "several values of Content-Length",
-        "bad Content-Length": "a Content-Length that is no number",
-        "multiple Transfer-Encoding": "several Transfer-Encoding headers",
-        "Only Transfer-Encoding": "a Transfer-Encoding other than chunked",
-        "illegal chunk header": "a chunk without its size",
-        "malformed chunk footer": "a chunk longer than its size",
-        "Receive buffer too long": "a head larger than 100 KiB",
-        "Received server _SWITCH": "a change of protocol that was not asked for",
-    }
-)
+_RESPONSES: Mapping[str, str] = {
+    "illegal status line: bytearray(b'HTTP/1": "a malformed status line",
+    "illegal header line": "a malformed header line",
+    "continuation line at start of headers": "a malformed header line, which begins with a blank",
+    "conflicting Content-Length": "several values of Content-Length",
+    "bad Content-Length": "a Content-Length that is no number",
+    "multiple Transfer-Encoding": "several Transfer-Encoding headers",
+    "Only Transfer-Encoding": "a Transfer-Encoding other than chunked",
+    "illegal chunk header": "a chunk without its size",
+    "malformed chunk footer": "a chunk longer than its size",
+    "Receive buffer too long": "a head larger than 100 KiB",
+    "Received server _SWITCH": "a change of protocol that was not asked for",
+}
 _BLANK_BEFORE_COLON = re.compile(r"illegal header line: bytearray\(b'[^ :]+\s+:")
 _RESPONSE_ADVICE = "Have the gateway in front of the API send valid HTTP: curl --verbose shows what it sends."
-_STAGES: Mapping[str, str] = MappingProxyType(
-    {
-        "connection.connect_tcp.started": "while connecting",
-        "connection.start_tls.started": "in the TLS handshake",
-        "http11.send_request_headers.started": "while waiting for the response",
-        "http11.receive_response_body.started": "while reading the response",
-    }
-)
+_STAGES: Mapping[str, str] = {
+    "connection.connect_tcp.started": "while connecting",
+    "connection.start_tls.started": "in the TLS handshake",
+    "http11.send_request_headers.started": "while waiting for the response",
+    "http11.receive_response_body.started": "while reading the response",
+}
 
 
 class ConnectionTrace:

@@ -29,6 +29,7 @@ from exporter.errors import (
     Unauthorized,
 )
 from exporter.runtime.redaction import redact
+from exporter.runtime.text import printable
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
@@ -88,38 +89,32 @@ class _Inflater:
 
     def __init__(self, limit: int) -> None:
         self._left = limit + 1
-        self._members = 0
         self._member = zlib.decompressobj(wbits=31)
-        self._is_fresh = True
+        self._is_first = True
 
     def inflate(self, chunk: bytes) -> bytes:
         """Return what a chunk holds; raise `InvalidResponse` when it is not gzip."""
         content = bytearray()
         while chunk and self._left:
-            content += self._inflate(chunk, self._left)
-            chunk = self._member.unused_data
             if self._member.eof:
-                self._member = zlib.decompressobj(wbits=31)
-                self._members += 1
-                self._is_fresh = True
+                self._member, self._is_first = zlib.decompressobj(wbits=31), False
+            try:
+                piece = self._member.decompress(chunk, self._left)
+            except zlib.error:
+                what = "is not valid gzip" if self._is_first else "goes on after the end of its gzip stream"
+                raise InvalidResponse(f"the response {what}") from None
+            content += piece
+            self._left -= len(piece)
+            chunk = self._member.unused_data
         return bytes(content)
 
     def finish(self) -> None:
         """Raise `InvalidResponse` unless the last member has ended and nothing has come since."""
-        if not self._members:
+        if self._member.eof:
+            return
+        if self._is_first:
             raise InvalidResponse("the response's gzip stream is not complete")
-        if not self._is_fresh:
-            raise InvalidResponse("the response goes on after the end of its gzip stream, or is not complete")
-
-    def _inflate(self, chunk: bytes, limit: int) -> bytes:
-        self._is_fresh = False
-        try:
-            content = self._member.decompress(chunk, limit)
-        except zlib.error:
-            what = "goes on after the end of its gzip stream" if self._members else "is not valid gzip"
-            raise InvalidResponse(f"the response {what}") from None
-        self._left -= len(content)
-        return content
+        raise InvalidResponse("the response goes on after the end of its gzip stream, or is not complete")
 
 
 def error_of(response: httpx.Response, body: bytes, *, secret: str, now: float) -> ApiError:
@@ -151,8 +146,7 @@ def _words(response: httpx.Response, body: bytes) -> str:
 
 def _shown(text: str, secret: str) -> str:
     """Return one line of at most 300 characters that no terminal acts on, without the secret."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(redact(printable, [secret]).split())[:_MESSAGE_LIMIT]
+    return " ".join(redact(printable(text, " "), [secret]).split())[:_MESSAGE_LIMIT]
 
 
 def _phrase(status: int) -> str:

@@ -21,11 +21,11 @@ _WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class HandshakeFailed(Exception):
-    """The client is told why by OpenSSL's alert; in clear text is what it wants when it `spoke_http`."""
+    """The client is told why by OpenSSL's alert."""
 
-    def __init__(self, *, spoke_http: bool) -> None:
-        super().__init__()
-        self.spoke_http = spoke_http
+
+class SpokeHttp(HandshakeFailed):
+    """The client sent a request in clear text."""
 
 
 class Channel:
@@ -80,7 +80,7 @@ class EncryptedChannel(Channel):
             raise
         except ssl.SSLError as error:
             self._strip()
-            raise HandshakeFailed(spoke_http=error.reason == "HTTP_REQUEST") from None
+            raise (SpokeHttp if error.reason == "HTTP_REQUEST" else HandshakeFailed) from None
         if not self._tls.admits(self.sock.getpeercert()):
             raise ConnectionRefusedError
 

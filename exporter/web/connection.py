@@ -27,7 +27,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from exporter.web.channel import Channel, Chunks, EncryptedChannel, HandshakeFailed, rest
+from exporter.web.channel import Channel, Chunks, EncryptedChannel, HandshakeFailed, SpokeHttp, rest
 from exporter.web.limits import PACE, STALLED
 from exporter.web.messages import Request, RequestParser, Response, text
 
@@ -161,11 +161,10 @@ class Connection:
             return
         try:
             self._channel.shake_hands()
-        except HandshakeFailed as failure:
-            if failure.spoke_http:
-                self._send(_TLS_NEEDED)
-            else:
-                self._half_close()
+        except SpokeHttp:
+            self._send(_TLS_NEEDED)
+        except HandshakeFailed:
+            self._half_close()
         else:
             self._enter(State.HEAD, self._limits.head_seconds)
             self._watch(reading=True)

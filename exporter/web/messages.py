@@ -37,7 +37,7 @@ class Request:
 class Response:
     """What answers a request: `chunks` are sent as they are, never copied.
 
-    Content-Length is added where `headers` has none. After one that `closes`, the connection ends.
+    Content-Length is added to `headers`. After one that `closes`, the connection ends.
     """
 
     __slots__ = ("_fields", "chunks", "closes", "headers", "status")
@@ -78,10 +78,8 @@ def text(
 
 
 def _fields(headers: Mapping[str, str], chunks: Sequence[bytes]) -> bytes:
-    given = dict(headers)
-    if not any(name.lower() == "content-length" for name in given):
-        given["Content-Length"] = str(sum(map(len, chunks)))
-    return "".join(f"{name}: {value}\r\n" for name, value in given.items()).encode("latin-1")
+    all_headers = {**headers, "Content-Length": sum(map(len, chunks))}
+    return "".join(f"{name}: {value}\r\n" for name, value in all_headers.items()).encode("latin-1")
 
 
 @lru_cache(maxsize=64)

@@ -31,35 +31,38 @@ def enforce(view: View, policy: Callable[[], RequestPolicy]) -> Handler:
 
     def handle(request: Request) -> Response | Awaitable[Response]:
         now = policy()
-        if now.limit and not now.limit.take():
-            return _finished(_TOO_MANY_REQUESTS, now)
-        if now.auth is None:
-            return _finished(view(request), now)
-        admitted = now.auth.remembers(request.header("authorization"))
-        if admitted is None:
-            return log_in(now, now.auth, request)
-        return _finished(view(request) if admitted else _UNAUTHORIZED, now)
-
-    async def log_in(now: RequestPolicy, auth: BasicAuth, request: Request) -> Response:
-        try:
-            admitted = await auth.admit(request.header("authorization"))
-        except TooManyLogins:
-            return _with_headers(_TOO_MANY_LOGINS, now)
-        response = view(request) if admitted else _UNAUTHORIZED
-        return _with_headers(response if isinstance(response, Response) else await response, now)
+        return _with_headers(_apply(now, view, request), now.headers)
 
     return handle
 
 
-def _finished(
-    response: Response | Awaitable[Response], policy: RequestPolicy
+def _apply(policy: RequestPolicy, view: View, request: Request) -> Response | Awaitable[Response]:
+    if policy.limit and not policy.limit.take():
+        return _TOO_MANY_REQUESTS
+    if policy.auth is None:
+        return view(request)
+    admitted = policy.auth.remembers(request.header("authorization"))
+    if admitted is None:
+        return _log_in(policy.auth, view, request)
+    return view(request) if admitted else _UNAUTHORIZED
+
+
+async def _log_in(auth: BasicAuth, view: View, request: Request) -> Response:
+    try:
+        admitted = await auth.admit(request.header("authorization"))
+    except TooManyLogins:
+        return _TOO_MANY_LOGINS
+    response = view(request) if admitted else _UNAUTHORIZED
+    return response if isinstance(response, Response) else await response
+
+
+def _with_headers(
+    response: Response | Awaitable[Response], headers: Mapping[str, str]
 ) -> Response | Awaitable[Response]:
-    return _with_headers(response, policy) if isinstance(response, Response) else _later(response, policy)
+    if not headers:
+        return response
+    return response.with_headers(headers) if isinstance(response, Response) else _later(response, headers)
 
 
-async def _later(response: Awaitable[Response], policy: RequestPolicy) -> Response:
-    return _with_headers(await response, policy)
-
-
-def _with_headers(response: Response, policy: RequestPolicy) -> Response:
-    return response.with_headers(policy.headers) if policy.headers else response
+async def _later(response: Awaitable[Response], headers: Mapping[str, str]) -> Response:
+    return (await response).with_headers(headers)

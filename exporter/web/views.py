@@ -86,42 +86,35 @@ class LandingView:
             **NO_STORE,
         }
         self._searches = TokenBucket(_SEARCH_EACH, _SEARCHES)
-        self._plain = self._searched = _Page("", None, _NOT_FOUND)
+        self._pages: dict[bool, _Page] = {}  # the one without a query, and the last one searched for
 
     def __call__(self, request: Request) -> Response:
         """Return the page that the query asks for."""
-        overview = self._overview()
-        if not request.query:
-            if not self._plain.is_of("", overview):
-                self._plain = self._rendered("", overview)
-            return self._plain.response
-        if not self._searched.is_of(request.query, overview):
-            if not self._searches.take():
+        query, overview = request.query, self._overview()
+        page = self._pages.get(bool(query))
+        if page is None or page.query != query or not _is_current(page.overview, overview):
+            if query and not self._searches.take():
                 return _TOO_MANY_SEARCHES
-            self._searched = self._rendered(request.query, overview)
-        return self._searched.response
-
-    def _rendered(self, query: str, overview: Overview) -> "_Page":
-        return _Page(query, overview, Response(200, self._headers, (render(overview, query),)))
+            response = Response(200, self._headers, (render(overview, query),))
+            page = self._pages[bool(query)] = _Page(query, overview, response)
+        return page.response
 
 
 class _Page(NamedTuple):
     """A landing page as it was last rendered."""
 
     query: str
-    shown: Overview | None
+    overview: Overview
     response: Response
 
-    def is_of(self, query: str, overview: Overview) -> bool:
-        """Return whether it still is what `query` asks for."""
-        shown = self.shown
-        return (
-            shown is not None
-            and self.query == query
-            and shown.outcome is overview.outcome
-            and shown.snapshot is overview.snapshot
-            and 0 <= overview.now - shown.now < SHARED_FOR
-        )
+
+def _is_current(shown: Overview, overview: Overview) -> bool:
+    """Return whether what was shown within the last second still holds."""
+    return (
+        shown.outcome is overview.outcome
+        and shown.snapshot is overview.snapshot
+        and 0 <= overview.now - shown.now < SHARED_FOR
+    )
 
 
 class MetricsView:

@@ -30,7 +30,7 @@ def duration(seconds: float) -> str:
 
 def age(seconds: float) -> str:
     """Return an age in its largest unit: 12 s, 3 min, 2 h, 90 d."""
-    return duration(max(seconds, 0)).partition(" ")[0] + " " + duration(max(seconds, 0)).split()[1]
+    return " ".join(duration(max(seconds, 0)).split()[:2])
 
 
 def number(value: float) -> str:
