@@ -104,6 +104,7 @@ class Model:
     away: Sequence[tuple[float, float]] = ()  # from when to when it is not there
     renamed_at: float = math.inf
     was_updated: bool = False  # and says so: when its run came to rest
+    endless: str = ""  # its pages of step metrics: "empty" ones after the last, or "rows" without end
 
     def is_there(self, now: float) -> bool:
         return not any(begin <= now < end for begin, end in self.away)
@@ -137,6 +138,15 @@ class Model:
             lowest={name: Row(self.index, number, name, 0).value for name in latest},
             highest={name: Row(self.index, number, name, row).value for name, row in latest.items()},
         )
+
+
+class Fleet(list[Model]):
+    """Models, of which the first ones are told apart when an example is printed."""
+
+    SHOWN = 6
+
+    def __repr__(self) -> str:
+        return f"[{', '.join(map(repr, self[: self.SHOWN]))}, … {len(self)} in all]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +324,9 @@ class ScriptedApi(TalkingApi):
         number, run = model.run(now)
         asked = int(request.url.params.get("page_size", 0))
         size = min(asked, self.world.largest_page) or self.world.rows_per_page
-        rows = in_order(range(run.rows(now)), self.world.order)
+        is_endless = model.endless == "rows"
+        count = start + size if is_endless else run.rows(now)
+        rows = in_order(range(count), "ascending" if is_endless else self.world.order)
         said = [
             row_of(
                 run.step(row),
@@ -323,7 +335,7 @@ class ScriptedApi(TalkingApi):
             )
             for row in rows[start : start + size]
         ]
-        token = self._token(start + size, len(rows))
+        token = str(start + size) if model.endless else self._token(start + size, len(rows))
         return answer(json.dumps({"step_metrics": said, "next_page_token": token}).encode())
 
 

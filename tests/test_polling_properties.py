@@ -23,6 +23,7 @@ from tests.leaping import START, UNIX_OFFSET
 from tests.polling_worlds import (
     EPSILON,
     LIST,
+    Fleet,
     Life,
     Look,
     Model,
@@ -142,16 +143,16 @@ def reruns(draw: st.DrawFn) -> list[Run]:
 
 
 @st.composite
-def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) -> list[Model]:
+def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) -> Fleet:
     """Draw models that train, rest, are renamed, go and come back; every other one has another's name."""
     size = draw(st.sampled_from(sizes))
-    kinds = draw(st.lists(runs(interval, lasts), min_size=1, max_size=min(size, 6) or 1))
+    kinds = draw(st.lists(runs(interval, lasts), min_size=1, max_size=min(size, Fleet.SHOWN) or 1))
     at_rest = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
-    models = []
+    models = Fleet()
     for index in range(size):
         away: list[tuple[float, float]] = []
         renamed_at = math.inf
-        if index < 6:
+        if index < Fleet.SHOWN:
             if draw(st.booleans()):
                 begin = draw(moments(0, 60, interval))
                 away = [(begin, begin + draw(st.sampled_from([0.4, 2.0, 1000.0])) * interval)]
@@ -251,11 +252,29 @@ def scaled(those: Any, interval: float) -> Any:
     ]
 
 
+@st.composite
+def busy_worlds(draw: st.DrawFn) -> World:
+    """Draw a world whose readings are published, slowly, about when the next list comes, which differs."""
+    interval, rendering = draw(st.sampled_from([10.0, 30.0])), draw(st.sampled_from([0.1, 0.5]))
+    models = training(interval, draw(st.integers(2, 4)))
+    leaves = [((number + 0.37) * interval, (number + 1.37) * interval) for number in range(0, 12, 2)]
+    return World(
+        models=[replace(models[0], away=leaves), *models[1:]],
+        flags={"--poll.interval": interval},
+        rendering_seconds=rendering,
+        list_seconds=draw(st.sampled_from([0.0, 0.3])),
+        # What readings bring waits for ten times as long as rendering takes.
+        steps_seconds=interval - rendering * draw(st.integers(96, 114)) / 10,
+        lasts=12 * interval,
+        most_calls=MOST_CALLS,
+    )
+
+
 # What must hold.
 
 
 @PROPERTY
-@given(world=worlds())
+@given(world=worlds() | busy_worlds())
 def test_when_a_poll_ends_good_the_page_shows_its_list(world: World) -> None:
     life = Life(world).live()
     lists = 0
@@ -405,6 +424,7 @@ def pages_of(world: World, model: Model) -> int:
     return rows // world.rows_per_page + 3
 
 
+ENDLESS = st.sampled_from(["", "", "empty", "rows"])
 SINGLE = tuple(fault for fault in FAULTS if fault not in WAITS)
 
 
@@ -467,13 +487,16 @@ def test_the_rows_of_a_run_an_hour_after_its_end_are_shown_for_ever(
     ),
     fault=st.sampled_from([None, *SINGLE]),
     seconds=st.sampled_from([0.0, 29.0, 400.0]),
+    endless=ENDLESS,
 )
 def test_how_one_model_is_answered_changes_nothing_for_the_others(
-    like: World, fault: Fault | None, seconds: float
+    like: World, fault: Fault | None, seconds: float, endless: str
 ) -> None:
     bad = ID.format(0)
     trouble = Trouble(with_steps=True, ids=frozenset({bad}), fault=fault, seconds=seconds)
-    with_trouble, without = Life(replace(like, troubles=[trouble])).live(), Life(like).live()
+    models = [replace(model, endless=endless) if model.id == bad else model for model in like.models]
+    odd = replace(like, models=models, troubles=[trouble], most_calls=10 * MOST_CALLS)
+    with_trouble, without = Life(odd).live(), Life(like).live()
     until = min(with_trouble.now, without.now)
     asked = [
         sorted(
@@ -490,15 +513,20 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
     size=st.sampled_from([3, 16, *((40,) if NIGHTLY else ())]),
     good=st.integers(1, 7),
     fault=st.sampled_from(SINGLE),
+    has_no_end=st.booleans(),
 )
 def test_any_number_of_models_that_fail_leaves_the_others_read(
-    interval: float, size: int, good: int, fault: Fault
+    interval: float, size: int, good: int, fault: Fault, has_no_end: bool
 ) -> None:
     failing = ids_of(*range(max(size - good, 1)))
+    models = [
+        replace(model, endless="empty") if has_no_end and model.id in failing else model
+        for model in training(interval, size)
+    ]
     world = World(
-        models=training(interval, size),
+        models=models,
         flags={"--poll.interval": interval},
-        troubles=[Trouble(with_steps=True, ids=failing, fault=fault)],
+        troubles=[] if has_no_end else [Trouble(with_steps=True, ids=failing, fault=fault)],
         lasts=40 * interval,
         most_calls=10**6,
     )
@@ -521,16 +549,23 @@ def test_no_minute_has_more_requests_than_the_limit(world: World) -> None:
 
 
 @PROPERTY
-@given(world=worlds(troubles=()))
-def test_a_fleet_at_rest_costs_the_list_alone(world: World) -> None:
+@given(world=worlds(troubles=()), endless=ENDLESS)
+def test_a_fleet_at_rest_costs_the_list_alone(world: World, endless: str) -> None:
     runs = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
     models = [replace(model, runs=runs, away=(), was_updated=True) for model in world.models]
+    models[:1] = [replace(model, endless=endless) for model in models[:1]]
     life = Life(replace(world, models=models)).live()
     lists = max(math.ceil(len(models) / world.page_size), 1)
     chains = Counter(call.model_id for call in life.api.calls if call.is_first)
     larger = world.rows_per_page < 61  # then a reading begins again, to see whether larger pages hold all
-    assert all(chains[model.id] <= 1 + larger for model in models)
+    assert all(chains[model.id] <= 1 + larger for model in models if not model.endless)
+    assert all(chains[model.id] <= (1 + larger) * tries(world.lasts) for model in models)
     assert len([call for call in life.api.calls if call.model_id == LIST]) <= lists * (len(life.polls) + 1)
+
+
+def tries(lasts: float) -> float:
+    """Return how often a reading that fails is tried: after a minute, doubling up to a day."""
+    return 2 + math.log2(1 + lasts / 60) + lasts / DAY
 
 
 @PROPERTY
@@ -781,13 +816,30 @@ def test_nothing_is_shown_that_the_api_never_said_of_that_run_of_that_model(
             assert state.model.status != Status.QUEUED
 
 
+@st.composite
+def waiting_worlds(draw: st.DrawFn) -> World:
+    """Draw a world where readings wait for their turn, for `Retry-After` or for the rate, when lists come."""
+    world = draw(worlds(intervals=(60, 10), polls=10, steps_seconds=0.3, troubles=()))
+    wait = draw(st.sampled_from(WAITS))
+    asked = Trouble(begins=0.5 * world.interval, with_steps=True, fault=wait, hits=(0,))
+    flags = {
+        "--cohere.requests-per-minute": draw(st.sampled_from([300, 30])),
+        "--cohere.concurrency": draw(st.sampled_from([3, 8])),
+        "--cohere.page-size": 0,
+    }
+    models = training(world.interval, draw(st.sampled_from([9, 20])))
+    return replace(with_flags(world, **flags), models=models, page_size=50, troubles=[asked])
+
+
 @PROPERTY
 @given(
-    world=worlds(faults=(*PASSING, *LASTING, *WAITS), most_calls=2 * MOST_CALLS),
-    leave=st.sets(st.integers(0, 7), min_size=1),
+    world=worlds(faults=(*PASSING, *LASTING, *WAITS), most_calls=2 * MOST_CALLS) | waiting_worlds(),
+    leave=st.sets(st.integers(0, 19), min_size=1, max_size=12),
     after=st.sampled_from([1.37, 2.37]),
 )
-def test_nothing_of_a_model_that_left_is_kept(world: World, leave: set[int], after: float) -> None:
+def test_nothing_of_a_model_that_left_is_kept_or_asked_for(
+    world: World, leave: set[int], after: float
+) -> None:
     away = [(after * world.interval, math.inf)]
     models = [replace(one, away=away) if one.index in leave else one for one in world.models]
     life = Life(replace(world, models=models)).live()
@@ -796,7 +848,9 @@ def test_nothing_of_a_model_that_left_is_kept(world: World, leave: set[int], aft
     listed = life.api.lists[good[-1].lists - 1].models
     left = {model.id for model in world.models} - set(listed)
     assert not left & texts_held_by(life.exporter)
-    assert not [call for call in life.api.calls if call.at > good[-1].ended and call.model_id in left]
+    for call in life.api.calls:
+        lists = [poll.lists for poll in good if poll.ended < call.at]
+        assert call.model_id == LIST or not lists or call.model_id in life.api.lists[lists[-1] - 1].models
 
 
 @PROPERTY
