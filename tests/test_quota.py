@@ -6,7 +6,8 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
+import threading
+from pathlib import Path, PosixPath
 from subprocess import PIPE
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter.errors import QuotaSpent
-from exporter.polling.quota import MONTH, NOT_WRITTEN, BudgetFile, Quota
+from exporter.polling.quota import MONTH, NOT_READ, NOT_WRITTEN, BudgetFile, Quota
 from tests.conftest import FakeClock
 from tests.programs import ROOT
 
@@ -209,6 +210,19 @@ class TestReadingsOfManyPages:
         assert quota.interval(10, is_busy=True) == cheap.interval(10, is_busy=True)
 
 
+class DeadMount(PosixPath):
+    """A file on a file system that does not answer until it `answers`."""
+
+    def __init__(self, path: Path) -> None:
+        if sys.version_info >= (3, 12):
+            super().__init__(path)
+        self.answers = threading.Event()
+
+    def exists(self, **options: bool) -> bool:
+        self.answers.wait(30.0)
+        return super().exists(**options)
+
+
 class TestTheBudgetFile:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -325,7 +339,7 @@ class TestTheBudgetFile:
     async def test_that_hangs_holds_up_one_call_and_is_written_when_it_works_again(
         self, path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("exporter.polling.quota.LONGEST_WRITE", 0.05)
+        monkeypatch.setattr("exporter.polling.quota.LONGEST_WAIT", 0.05)
         fifo = path.with_name(f".{path.name}.new")
         os.mkfifo(fifo)  # to open it for writing waits for a reader
         quota, failures = self.start(path, clock)
@@ -344,6 +358,41 @@ class TestTheBudgetFile:
                 await quota.remember()
                 await asyncio.sleep(0.005)
         assert self.start(path, clock)[0].left == 10
+
+    @pytest.mark.anyio
+    async def test_that_hangs_at_the_start_counts_as_soon_as_it_is_read_and_is_not_overwritten(
+        self, path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("exporter.polling.quota.LONGEST_WAIT", 0.05)
+        before, _ = self.start(path, clock)
+        before.spend(discretionary=False)
+        await before.remember()
+        content, mount = path.read_text(), DeadMount(path)
+        with capture_logs() as lines:
+            quota, failures = self.start(mount, clock)
+            quota.spend(discretionary=False)
+            await quota.remember()
+        assert (len(failures), quota.left) == (2, 29)
+        assert [(line["event"], line["error"]) for line in lines] == [(NOT_READ, "timed out")]
+        assert path.read_text() == content
+        mount.answers.set()
+        async with asyncio.timeout(5.0):
+            while quota.left == 29:
+                await asyncio.sleep(0.005)
+                await quota.remember()
+        assert quota.left == 28
+        assert self.start(path, clock)[0].left == 28
+
+    @pytest.mark.anyio
+    async def test_keeps_calls_made_while_the_clock_was_not_set(self, path: Path) -> None:
+        quota, _ = self.start(path, FakeClock(unix=1e8))
+        quota.spend(discretionary=False)
+        await quota.remember()
+        clock = FakeClock()
+        quota, _ = self.start(path, clock)
+        assert quota.left == 29
+        await clock.advance(MONTH + HOUR)
+        assert quota.left == 30
 
     @pytest.mark.anyio
     async def test_holds_every_call_of_those_that_are_made_at_once(
@@ -384,7 +433,7 @@ class TestTheBudgetFile:
 # Makes calls as the transport does, each told by a full stop, until the quota is spent.
 CALLER = """
 import asyncio, sys
-from pathlib import Path
+from pathlib import Path, PosixPath
 from exporter.clock import SystemClock
 from exporter.polling.quota import BudgetFile, Quota
 async def main():

@@ -12,7 +12,9 @@ import errno
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import structlog
@@ -32,8 +34,10 @@ KEPT_FROM_FURTHER_PAGES = 0.25  # of the quota: step metrics beyond their first 
 TOO_LONG_ADVICE = (
     "Raise --cohere.page-size, so that a list takes fewer calls, or raise --cohere.calls-per-month."
 )
+NOT_READ = "budget file cannot be read; calls made before are not counted"
 NOT_WRITTEN = "budget file cannot be written; a restart will forget calls"
-LONGEST_WRITE = 5.0  # seconds for which a call waits for the file
+LONGEST_WAIT = 5.0  # seconds for the file, at the start and with each call
+EARLIEST = 1.7e9  # 2023: a clock that says less was never set
 _LARGEST_FILE = 1 << 20
 
 
@@ -58,7 +62,7 @@ class BudgetFile:
             pages = int(content["pages"]) if content.get("page_size", 0) == self._page_size else 1
             return {float(at): int(calls) for at, calls in content["calls"].items()}, pages
         except Exception as error:  # noqa: BLE001 - whatever the file holds
-            self.failed("budget file cannot be read; calls made before are not counted", error)
+            self.failed(NOT_READ, error)
             return {}, 1
 
     def save(self, calls: dict[float, int], pages: int) -> bool:
@@ -90,7 +94,8 @@ class BudgetFile:
 class Quota:
     """At most `calls` in any month (0: no quota).
 
-    `pages` are those of the list: as it had last, or more where the quota has cut it off.
+    `pages` are those of the list: as it had last, or more where the quota has cut it off. A file that cannot
+    be read in time counts as soon as it has been, and until then it is not overwritten.
     """
 
     def __init__(self, calls: int, clock: Clock, file: BudgetFile | None = None) -> None:
@@ -102,25 +107,45 @@ class Quota:
         # short whatever the quota.
         self._spent: dict[float, int] = {}
         self.pages = 1
-        self._is_known = False
-        self._reached = 0  # pages of the last list, or of the one in progress
+        self._reached = 1  # pages of the first list while it is in progress; then 0
         self._remembered: tuple[dict[float, int], int] = {}, 0
         self._remembering = asyncio.Lock()
         self._write: asyncio.Task[bool] | None = None
+        self._loading: Future[tuple[dict[float, int], int]] | None = None
         if self._file:
-            self._restore(*self._file.load())
+            thread = ThreadPoolExecutor(1)
+            self._loading = thread.submit(self._file.load)
+            thread.shutdown(wait=False)
+            wait([self._loading], LONGEST_WAIT)
+            self._has_loaded(self._file)
+
+    def _has_loaded(self, file: BudgetFile) -> bool:
+        """Return whether the calls in the file are counted; they are as soon as it has been read."""
+        if not self._loading:
+            return True
+        if not self._loading.done():
+            file.failed(NOT_READ, TimeoutError(errno.ETIMEDOUT, "timed out"))
+            return False
+        self._restore(*self._loading.result())
+        self._loading = None
+        return True
 
     def _restore(self, calls: dict[float, int], pages: int) -> None:
         now, unix = self._clock.monotonic(), self._clock.time()
-        for at in sorted(at for at in calls if at > unix):
-            left = min(at - unix, MONTH + HOUR)  # a clock that was put back keeps no call for longer
-            self._spent[now + left] = self._spent.get(now + left, 0) + max(calls[at], 0)
-        # A start is a reason to try a list again that was beyond the quota.
-        self.pages = min(max(pages, 1), self._calls)
+        spent = Counter(self._spent)
+        for at, count in calls.items():
+            # A clock that was put back keeps no call for longer.
+            left = min(at - unix if at > EARLIEST else math.inf, MONTH + HOUR)
+            if left > 0:
+                spent[now + left] += max(count, 0)
+        self._spent = dict(sorted(spent.items()))
+        if self._reached:
+            # A start is a reason to try a list again that was beyond the quota.
+            self.pages = min(max(pages, 1), self._calls)
 
     def listed(self, pages: int) -> None:
         """Take note of the pages of a whole list."""
-        self.pages, self._is_known = pages, True
+        self.pages, self._reached = pages, 0
 
     @property
     def left(self) -> int:
@@ -157,7 +182,7 @@ class Quota:
             raise QuotaSpent(f"{self} has no calls left but those that are kept for listing models")
         if not discretionary and not self._has_for_list(page):
             raise self._list_refused(page)
-        if not discretionary:
+        if not discretionary and self._reached:
             self._reached = page + 1
         self._add(1)
 
@@ -173,7 +198,7 @@ class Quota:
         if page:
             # Without a larger guess the first pages would be paid for again and again, and the last never. A
             # list that was known may be without end for a while only, so it is tried again soon.
-            guess = 2 * (self.pages if self._is_known else page)
+            guess = 2 * (self._reached or self.pages)
             self.pages = min(guess, self._calls) if page < self._calls else page + 1
             self._reached = 0
         return QuotaSpent(
@@ -193,11 +218,13 @@ class Quota:
     async def remember(self) -> None:
         """Write what was spent to the file, if there is one, before the call is made.
 
-        A file that hangs holds up one call for `LONGEST_WRITE`; until it works again nothing is written.
+        A file that hangs holds up one call for `LONGEST_WAIT`; until it works again nothing is written.
         """
         if not self._file:
             return
         async with self._remembering:  # who waited finds that what it spent has been written
+            if not self._has_loaded(self._file):
+                return
             state = dict(self._spent), max(self.pages, self._reached)
             if state == self._remembered:
                 return
@@ -205,7 +232,7 @@ class Quota:
                 offset = self._clock.time() - self._clock.monotonic()
                 calls = {round(at + offset, 1): count for at, count in state[0].items()}
                 self._write = asyncio.create_task(asyncio.to_thread(self._file.save, calls, state[1]))
-                await asyncio.wait({self._write}, timeout=LONGEST_WRITE)
+                await asyncio.wait({self._write}, timeout=LONGEST_WAIT)
             if not self._write.done():
                 self._file.failed(NOT_WRITTEN, TimeoutError(errno.ETIMEDOUT, "timed out"))
             elif self._write.result():
