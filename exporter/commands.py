@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Collection, Sequence
@@ -131,7 +132,7 @@ def _wanted_history(command: Command) -> dict[str, Any]:
         labels = parse_labels(cast("list[str]", command.flags.get(flag, ())))
         flag = "--since"
         since = command.flags.get(flag)
-        return {"labels": labels, "since": None if since is None else parse_time(str(since))}
+        return {"labels": labels} | ({} if since is None else {"since": parse_time(str(since))})
     except ValueError as error:
         raise SettingsError(f"{flag}: {error}") from None
 
@@ -139,7 +140,8 @@ def _wanted_history(command: Command) -> dict[str, Any]:
 async def history(settings: Settings, key: ApiKey, command: Command) -> int:
     """Write every training step of the models as OpenMetrics; 1 when one of them could not be read."""
     _log_to_debug_only(settings)
-    wanted, output = _wanted_history(command), command.flags.get("--output")
+    wanted = {**_wanted_history(command), "metric_limit": settings.training.metric_limit}
+    output = command.flags.get("--output")
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=command.simulated)
     address = ApiAddress(settings.cohere.base_url, command.simulated)
     async with exporter.http:
@@ -154,9 +156,6 @@ async def history(settings: Settings, key: ApiKey, command: Command) -> int:
             print_error(f"{address} lists no model {model_id}")
         try:
             done = await _written(exporter, models, output, wanted, unknown)
-        except ApiError as error:
-            print_error(f"the history is not complete: {error.message}\n  what to do: {error.advice}")
-            return 1
         except OSError as error:
             print_error(f"the history cannot be written: {error.strerror or error}")
             return 1
@@ -166,9 +165,13 @@ async def history(settings: Settings, key: ApiKey, command: Command) -> int:
         print_error(f"{count} metrics of {model_id} are left out by --training.metric-limit")
     for model_id, failure_ in done.errors.items():
         print_error(f"the steps of {model_id} could not be read: {failure_.message}")
+    if done.ended_by:
+        advice = f"what to do: {done.ended_by.advice}"
+        print_error(f"the history is not complete: {done.ended_by.message}\n  {advice}")
+        print_error(f"not read; name these models to go on: {shlex.join(done.unread)}")
     kept = f"; {output} is left as it was" if output and _is_in_vain(done, unknown) else ""
     print_error(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models{kept}")
-    return int(bool(done.errors or unknown))
+    return int(_is_incomplete(done, unknown))
 
 
 class _InVain(Exception):
@@ -176,7 +179,11 @@ class _InVain(Exception):
 
 
 def _is_in_vain(done: History, unknown: Collection[str]) -> bool:
-    return not done.rows and bool(done.errors or unknown)
+    return not done.rows and _is_incomplete(done, unknown)
+
+
+def _is_incomplete(done: History, unknown: Collection[str]) -> bool:
+    return bool(done.errors or done.ended_by or unknown)
 
 
 async def _written(

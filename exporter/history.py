@@ -1,39 +1,32 @@
 """Every training step of a fleet → OpenMetrics with timestamps, for a backfill.
 
-One model at a time, so memory holds the steps of one, however many models there are. OpenMetrics wants the
-samples of a family together: those of the second family wait in a temporary file until the first is complete.
-`# EOF` ends what is complete; readers such as promtool refuse text without it.
+Steps wait in temporary files: those of a model until they are all there, and of the second family until the
+first is complete, since OpenMetrics wants the samples of a family together. So memory holds a page, however
+long a run is and however many models there are, and a model is written whole or not at all. `# EOF` ends the
+text; readers such as promtool refuse it without.
 """
 
 import math
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from shutil import copyfileobj
 from typing import BinaryIO, Protocol
 
-from exporter.cohere.client import Cursor, StepReading
-from exporter.errors import (
-    ApiError,
-    Forbidden,
-    Gone,
-    PaginationLimitExceeded,
-    PaymentRequired,
-    QuotaSpent,
-    Unauthorized,
-)
-from exporter.exposition.formats import Format
-from exporter.exposition.lines import head, identity, label_pairs, step_lines
-from exporter.exposition.training_steps import in_time
+from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
+from exporter.exposition.lines import head, identity, label_pairs
 from exporter.families import IDENTITY, STEP_FAMILIES
-from exporter.model import FinetunedModel, StepRow, TrainingProgress
+from exporter.model import FinetunedModel, Status, StepRow
+from exporter.spool import StepSpool, open_spool
 
+LATE = 3600.0  # seconds after the end of a run in which steps of it may be recorded
+_LAST_SECOND = 253_402_300_799.0  # of the year 9999; in milliseconds it is a day of 1978
 _CONCERNS_ALL = (Unauthorized, Forbidden, PaymentRequired, QuotaSpent)
+_IN_PROGRESS = frozenset({Status.UNSPECIFIED, Status.QUEUED, Status.FINETUNING})
 _END = b"# EOF\n"
-_NOT_WHOLE = "the older ones are beyond the quota or the bounds of one reading; the newer ones are written"
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own_labels)}
 
@@ -41,10 +34,8 @@ _TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own
 class StepsApi(Protocol):
     """What is asked of the API."""
 
-    async def training_steps(
-        self, model_id: str, known: TrainingProgress | None = None, cursor: Cursor | None = None
-    ) -> StepReading:
-        """Read the steps of one model that are not `known`, from `cursor` on; raise `ApiError`."""
+    def all_steps(self, model_id: str) -> AsyncGenerator[list[StepRow]]:
+        """Yield the steps of one model page by page; raise `ApiError`."""
         ...
 
 
@@ -53,7 +44,8 @@ class History:
     """What was read and written: how many models and rows, and which models could not be read and why.
 
     `left_out` counts the rows of each model that have no time, or that of a later step, and
-    `left_out_metrics` the metrics beyond the client's limit.
+    `left_out_metrics` the metrics beyond the limit. `ended_by` is the error that all others would meet too,
+    and `unread` are the models that it left.
     """
 
     read: int = 0
@@ -62,72 +54,76 @@ class History:
     left_out: dict[str, int] = field(default_factory=dict)
     left_out_metrics: dict[str, int] = field(default_factory=dict)
     errors: dict[str, ApiError] = field(default_factory=dict)
+    ended_by: ApiError | None = None
+    unread: list[str] = field(default_factory=list)
 
 
 async def write_history(
     api: StepsApi,
-    models: Iterable[FinetunedModel],
+    models: Sequence[FinetunedModel],
     out: BinaryIO,
     *,
     labels: Mapping[str, str],
-    since: float | None = None,
+    since: float = -math.inf,
+    metric_limit: int = 0,
     progress: Callable[[History], None] = lambda _: None,
 ) -> History:
     """Write the steps of `models` after `since` (Unix seconds), each series with `labels` besides its own.
 
-    A model that cannot be read is left out. Raise the `ApiError` that all others would meet too, with the
-    text unfinished, and OSError when it cannot be written.
+    A model that cannot be read is left out. Raise OSError when the text cannot be written.
     """
     history = History()
     with tempfile.TemporaryFile() as later:
         streams = dict(zip(STEP_FAMILIES, (out, later), strict=True))
         for family, stream in streams.items():
             stream.write(head(family))
-        for model in models:
+        for number, model in enumerate(models):
             progress(history)
             history.read += 1
-            try:
-                steps, is_whole, dropped = await _all_steps(api, model)
-            except Gone:
-                continue  # the API has no steps of it
-            except ApiError as error:
-                if isinstance(error, _CONCERNS_ALL):
-                    raise
-                history.errors[model.id] = error
+            if _ended_before(model, since):
                 continue
-            if not is_whole:
-                history.errors[model.id] = PaginationLimitExceeded(_NOT_WHOLE)
-            wanted = [row for row in steps if since is None or row.at is None or row.at > since]
-            rows = in_time(wanted)
-            if left_out := len(_distinct(wanted) - _distinct(rows)):
-                history.left_out[model.id] = left_out
-            if dropped:
-                history.left_out_metrics[model.id] = dropped
-            for family, stream in streams.items():
-                stream.write(step_lines(family, _labels(model, labels), rows, Format.OPENMETRICS))
-            history.models += bool(rows)
-            history.rows += len(rows)
+            with open_spool() as spool:
+                try:
+                    await _read(api, model, since, spool)
+                except _CONCERNS_ALL as error:
+                    history.ended_by, history.unread = error, [each.id for each in models[number:]]
+                    break
+                except ApiError as error:
+                    history.errors[model.id] = error
+                    continue
+                metrics, left_out_metrics = spool.metrics(metric_limit)
+                for family, stream in streams.items():
+                    for lines in spool.lines(family, _labels(model, labels), metrics):
+                        stream.write(lines)
+                history.models += bool(spool.written)
+                history.rows += spool.written
+                if spool.left_out:
+                    history.left_out[model.id] = spool.left_out
+                if left_out_metrics:
+                    history.left_out_metrics[model.id] = left_out_metrics
         later.seek(0)
         copyfileobj(later, out)
     out.write(_END)
     return history
 
 
-async def _all_steps(api: StepsApi, model: FinetunedModel) -> tuple[list[StepRow], bool, int]:
-    """Return the steps of a model, whether they are all there are, and how many metrics were left out."""
-    reading = await api.training_steps(model.id)
-    rows, missed = list(reading.rows), reading.missed
-    while not reading.is_complete and reading.rows:  # one reading has bounds
-        reading = await api.training_steps(model.id, reading.progress, reading.cursor)
-        rows += reading.rows
-        missed += reading.missed
-    dropped = reading.progress.dropped if reading.progress else 0
-    return rows, reading.is_complete and not missed, dropped
+def _ended_before(model: FinetunedModel, since: float) -> bool:
+    """Return whether the list says that all steps of a model are older than `since`."""
+    ended_at = model.completed_at or model.updated_at or math.inf
+    return model.status not in _IN_PROGRESS and ended_at + LATE < since
 
 
-def _distinct(rows: Sequence[StepRow]) -> set[tuple[int, float | None]]:
-    """Return steps and times; a row may be read twice while the list of pages shifts."""
-    return {(row.step, row.at) for row in rows}
+async def _read(api: StepsApi, model: FinetunedModel, since: float, spool: StepSpool) -> None:
+    pages = 0
+    try:
+        async with aclosing(api.all_steps(model.id)) as chain:
+            async for rows in chain:
+                pages += 1
+                spool.add(row for row in rows if row.at is None or row.at > since)
+    except Gone:
+        if pages:
+            raise
+        # Otherwise the API has no steps of it.
 
 
 def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:
@@ -155,11 +151,19 @@ def parse_labels(texts: Iterable[str]) -> dict[str, str]:
 
 def parse_time(text: str) -> float:
     """Return Unix seconds from RFC 3339 or Unix seconds; raise ValueError in words for people."""
-    with suppress(ValueError):
-        if math.isfinite(seconds := float(text)):
-            return seconds
     try:
-        moment = datetime.fromisoformat(text)
+        seconds = _seconds(text)
     except ValueError:
-        raise ValueError("must be a time such as 2026-01-31T12:00:00Z, or Unix seconds") from None
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z, or Unix seconds")
+    if seconds > _LAST_SECOND:
+        raise ValueError("is beyond the year 9999: must be Unix seconds, not milliseconds")
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        return float(text)
+    moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -445,6 +445,40 @@ class TestTrainingSteps:
         assert found == list(range(3000))
         assert len(api.requests) == (60 if page_size else 4)
 
+    @pytest.mark.parametrize("step", [1, -1], ids=["oldest first", "newest first"])
+    @pytest.mark.parametrize(
+        ("most", "options", "calls"),
+        [(1000, {}, 3), (0, {}, 51), (100, {}, 25), (1000, {"page_size": 500}, 5)],
+        ids=["large pages", "refused", "capped", "own size"],
+    )
+    async def test_of_any_number_are_read_one_by_one(
+        self, most: int, options: dict[str, Any], calls: int, step: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What bounds a reading does not bound a history."""
+        monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, Bounds(2, 100, 100))
+        rows = steps(*range(2500))[::step]
+        async with a_client(sized(rows, default=50, most=most), **options) as (client, api):
+            found = [row.step async for page in client.all_steps("m") for row in page]
+        assert found == [row["step_number"] for row in rows]
+        assert len(api.requests) == calls
+
+    async def test_too_wide_for_large_pages_begin_again_in_small_ones(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("exporter.cohere.wire.STEP_VALUES_LIMIT", 6_000)
+        rows = steps(*range(1000, 2000)) + steps(*range(1000), loss=0.5, f1=0.5, recall=0.5, precision=0.5)
+        async with a_client(sized(rows, default=50)) as (client, _):
+            found = [row.step async for page in client.all_steps("m") for row in page]
+        assert found == [*range(1000, 2000), *range(1000, 2000), *range(1000)]
+
+    async def test_without_end_are_read_up_to_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("exporter.cohere.client.BOUNDS_OF_ALL_STEPS", Bounds(30, 10**9, 10**9))
+        rows = steps(*range(50_000))
+        async with a_client(sized(rows, default=50)) as (client, api):
+            with pytest.raises(PaginationLimitExceeded, match="no end within 30 pages"):
+                _ = [page async for page in client.all_steps("m")]
+        assert len(api.requests) == 30
+
     @pytest.mark.parametrize("more", [[], steps(4, 5)])
     async def test_go_on_at_the_next_page_where_they_were_cut_off(self, more: list[dict[str, Any]]) -> None:
         known = TrainingProgress(step=3)

@@ -2,11 +2,12 @@
 
 import asyncio
 import io
+import math
 import os
 import pty
 import sys
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporter.cohere.client import Cursor, StepReading
 from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
-from exporter.history import History, parse_labels, parse_time, write_history
-from exporter.model import FinetunedModel, StepRow, TrainingProgress
+from exporter.history import LATE, History, parse_labels, parse_time, write_history
+from exporter.model import FinetunedModel, Status, StepRow
 from tests.programs import run
 
 pytestmark = pytest.mark.anyio
@@ -28,38 +28,26 @@ CHAT, RERANK = FinetunedModel(id="m1", name="chat"), FinetunedModel(id="m2", nam
 
 @dataclass
 class Api:
-    """Answers with rows or an error, by the model's id."""
+    """Answers with pages of rows, and an error instead or after them, by the model's id."""
 
     answers: Mapping[str, Sequence[StepRow] | ApiError]
-    bound: int = 1000
-    missed: int = 0
-    dropped: int = 0
+    errors: Mapping[str, ApiError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    async def training_steps(
-        self, model_id: str, known: TrainingProgress | None = None, cursor: Cursor | None = None
-    ) -> StepReading:
+    async def all_steps(self, model_id: str) -> AsyncGenerator[list[StepRow]]:
         self.asked.append(model_id)
         answer = self.answers[model_id]
         if isinstance(answer, ApiError):
             raise answer
-        start = known.step if known else 0
-        rows = answer[start : start + self.bound]
-        end = start + len(rows)
-        is_complete = end == len(answer) or bool(self.missed)
-        return StepReading(
-            TrainingProgress(step=end, dropped=self.dropped),
-            list(rows),
-            is_complete=is_complete,
-            missed=self.missed,
-        )
+        for start in range(0, len(answer), 2):
+            yield list(answer[start : start + 2])
+        if model_id in self.errors:
+            raise self.errors[model_id]
 
 
-async def history(
-    api: Api, labels: Mapping[str, str] | None = None, since: float | None = None
-) -> tuple[History, str]:
+async def history(api: Api, labels: Mapping[str, str] | None = None, **wanted: Any) -> tuple[History, str]:
     out = io.BytesIO()
-    done = await write_history(api, [CHAT, RERANK], out, labels=labels or {}, since=since)
+    done = await write_history(api, [CHAT, RERANK], out, labels=labels or {}, **wanted)
     return done, out.getvalue().decode()
 
 
@@ -129,27 +117,73 @@ async def test_a_model_that_cannot_be_read_costs_that_model_only() -> None:
     assert list(done.errors) == ["m1"]
 
 
-async def test_readings_go_on_until_they_have_the_last_step() -> None:
-    rows = [StepRow(step, T0 + step, {"loss": 0.5}) for step in range(25)]
-    api = Api({"m1": rows, "m2": []}, bound=10)
-    done, text = await history(api)
-    assert [value for family, _, value, _ in samples(text) if family == "number"] == list(range(25))
-    assert (done.rows, api.asked) == (25, ["m1"] * 3 + ["m2"])
+@pytest.mark.parametrize("order", [sorted, lambda steps: sorted(steps, reverse=True), set])
+async def test_pages_in_any_order_come_out_in_that_of_time(
+    order: Callable[[Iterable[int]], Iterable[int]],
+) -> None:
+    steps = [*order(step * 37 % 2500 for step in range(2500))]
+    rows = [StepRow(step, T0 + step, {"loss": step / 7}) for step in (*steps, *steps[:10])]
+    done, text = await history(Api({"m1": rows, "m2": []}))
+    assert samples(text) == [
+        *(("metric", "loss/m1/chat", step / 7, step) for step in range(2500)),
+        *(("number", "m1/chat", step, step) for step in range(2500)),
+    ]
+    assert (done.rows, done.left_out) == (2500, {})
 
 
-async def test_a_model_whose_older_steps_are_cut_off_is_told() -> None:
-    done, text = await history(Api(ROWS, bound=1, missed=1))
-    assert [value for family, _, value, _ in samples(text) if family == "number"] == [20.0, 5.0]
-    assert {model_id: error.message for model_id, error in done.errors.items()} == dict.fromkeys(
-        ("m1", "m2"),
-        "the older ones are beyond the quota or the bounds of one reading; the newer ones are written",
-    )
+async def test_odd_values_and_large_steps_are_written_as_they_are() -> None:
+    step = 2**63 - 1
+    rows = [StepRow(step, T0 + 0.25, {"a": math.nan, "b": math.inf, "c": 5e-324, 'd"\\\n\0ü': -0.0})]
+    text = (await history(Api({"m1": rows, "m2": []})))[1]
+    assert [line.split()[-2:] for line in text.splitlines() if line.startswith("cohere")] == [
+        ["NaN", "1700000000.250"],
+        ["+Inf", "1700000000.250"],
+        ["5e-324", "1700000000.250"],
+        ["-0.0", "1700000000.250"],
+        ["9.223372036854776e+18", "1700000000.250"],
+    ]
 
 
-async def test_metrics_beyond_the_limit_are_counted() -> None:
-    done, _ = await history(Api(ROWS, bound=1, dropped=3))
-    assert (done.left_out_metrics, done.errors) == ({"m1": 3, "m2": 3}, {})
-    assert (await history(Api(ROWS)))[0].left_out_metrics == {}
+async def test_metrics_beyond_the_limit_are_left_out_and_counted() -> None:
+    rows = [
+        StepRow(1, T0, {"f1": 0.5, "loss": 0.5, "precision": 0.5}),
+        StepRow(2, T0 + 1, {"precision": 0.5, "loss": 0.5}),
+    ]
+    done, text = await history(Api({**ROWS, "m1": rows}), metric_limit=2)
+    assert {name for family, name, *_ in samples(text) if family == "metric"} == {
+        "MRR@10/m2/rerank",
+        "loss/m1/chat",
+        "precision/m1/chat",  # on more rows
+    }
+    assert (done.left_out_metrics, done.errors) == ({"m1": 1}, {})
+
+
+@pytest.mark.parametrize("error", [Gone("HTTP 404"), ServerError("HTTP 500")])
+async def test_a_model_is_written_whole_or_not_at_all(error: ApiError) -> None:
+    done, text = await history(Api(ROWS, errors={"m1": error}))
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == [5.0]
+    assert (done.errors, done.rows) == ({"m1": error}, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_asked"),
+    [
+        ({"completed_at": T0, "status": Status.READY}, False),
+        ({"completed_at": T0, "updated_at": T0 + 9e6, "status": Status.PAUSED}, False),
+        ({"updated_at": T0, "status": Status.FAILED}, False),
+        ({"updated_at": T0 + 9e6, "status": Status.FAILED}, True),
+        ({"completed_at": T0 + 100, "status": Status.READY}, True),  # its last step may be later
+        ({"completed_at": T0, "status": Status.FINETUNING}, True),
+        ({"status": Status.READY}, True),
+    ],
+)
+async def test_a_model_whose_run_ended_before_since_costs_no_call(
+    fields: dict[str, Any], is_asked: bool
+) -> None:
+    api = Api(ROWS)
+    model = FinetunedModel(id="m1", **fields)
+    done = await write_history(api, [model], Nowhere(), labels={}, since=T0 + LATE + 50)
+    assert (api.asked, done.read) == (["m1"] * is_asked, 1)
 
 
 async def test_a_model_without_steps_is_no_error() -> None:
@@ -158,13 +192,17 @@ async def test_a_model_without_steps_is_no_error() -> None:
     assert (done.models, done.errors) == (0, {})
 
 
-async def test_what_all_models_would_meet_ends_the_text_unfinished() -> None:
-    api = Api({**ROWS, "m1": QuotaSpent("spent")})
+async def test_what_all_models_would_meet_ends_it_with_what_was_read_and_names_the_rest() -> None:
+    error = QuotaSpent("spent")
+    api = Api({"m1": ROWS["m1"], "m2": ROWS["m2"], "m3": []}, errors={"m2": error})
     out = io.BytesIO()
-    with pytest.raises(QuotaSpent):
-        await write_history(api, [CHAT, RERANK], out, labels={})
-    assert api.asked == ["m1"]
-    assert b"# EOF" not in out.getvalue()
+    done = await write_history(api, [CHAT, RERANK, FinetunedModel(id="m3")], out, labels={})
+    assert api.asked == ["m1", "m2"]
+    assert [name for family, name, *_ in samples(out.getvalue().decode()) if family == "number"] == [
+        "m1/chat",
+        "m1/chat",
+    ]
+    assert (done.ended_by, done.unread) == (error, ["m2", "m3"])
 
 
 @pytest.mark.parametrize(
@@ -196,20 +234,15 @@ def test_times_are_read(text: str, seconds: float) -> None:
     assert parse_time(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["yesterday", "nan", "-inf", ""])
+def test_milliseconds_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be Unix seconds, not milliseconds"):
+        parse_time("1700000000000")
+
+
+@pytest.mark.parametrize("text", ["yesterday", "nan", "-inf", "inf", ""])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time such as"):
         parse_time(text)
-
-
-class Endless(Api):
-    """Has steps for every model."""
-
-    async def training_steps(
-        self, model_id: str, known: TrainingProgress | None = None, cursor: Cursor | None = None
-    ) -> StepReading:
-        rows = [StepRow(step, T0 + step, {"loss": step / 7, "f1": step / 9}) for step in range(200)]
-        return StepReading(TrainingProgress(step=199), rows)
 
 
 class Nowhere(io.BytesIO):
@@ -219,19 +252,34 @@ class Nowhere(io.BytesIO):
         return len(data)
 
 
-async def test_memory_does_not_grow_with_the_length_of_the_history() -> None:
-    async def peak(models: int) -> int:
-        fleet = (FinetunedModel(id=f"m{number}") for number in range(models))
+@dataclass
+class Long(Api):
+    """Has as many pages of 100 rows for every model, the newest first."""
+
+    pages: int = 0
+
+    async def all_steps(self, model_id: str) -> AsyncGenerator[list[StepRow]]:
+        for page in reversed(range(self.pages)):
+            yield [
+                StepRow(step, T0 + step, {"loss": step / 7}) for step in range(page * 100, page * 100 + 100)
+            ]
+
+
+async def test_memory_grows_neither_with_a_run_nor_with_the_fleet() -> None:
+    async def peak(models: int, pages: int) -> int:
+        fleet = [FinetunedModel(id=f"m{number}") for number in range(models)]
         tracemalloc.start()
         try:
-            done = await write_history(Endless({}), fleet, Nowhere(), labels={})
-            assert done.rows == 200 * models
+            done = await write_history(Long({}, pages=pages), fleet, Nowhere(), labels={})
+            assert done.rows == 100 * pages * models
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    await peak(1)
-    assert await peak(30) < 1.2 * await peak(3)
+    await peak(1, 1)
+    least = await peak(1, 10)  # as many lines as are written at once
+    assert await peak(1, 60) < 1.2 * least
+    assert await peak(6, 10) < 1.2 * least
 
 
 COMMAND = (sys.executable, "-m", "exporter", "history", "--demo")
@@ -244,11 +292,12 @@ COMMAND = (sys.executable, "-m", "exporter", "history", "--demo")
         (("--demo.models=10",), 0, "steps of"),
         (("--demo.models=10", "--training.metric-limit=1"), 0, "left out by --training.metric-limit"),
         (("no-such-model",), 1, "lists no model no-such-model"),
-        (("--cohere.calls-per-month=5",), 1, "the history is not complete: the quota of 5 calls a month"),
+        (("--cohere.calls-per-month=1",), 1, "the history is not complete: the quota of 1 calls a month"),
+        (("--since=1700000000000",), 2, "must be Unix seconds, not milliseconds"),
         (("--label=metric=a",), 2, "metric is a label of the series already"),
         (("--label=job=\udcff",), 2, "the value of job must be UTF-8"),
     ],
-    ids=["good", "metrics", "unknown model", "quota", "label", "bytes"],
+    ids=["good", "metrics", "unknown model", "quota", "time", "label", "bytes"],
 )
 async def test_the_command_ends_with_its_exit_code_and_a_complete_file_or_none(
     tmp_path: Path, flags: tuple[str, ...], code: int, words: str

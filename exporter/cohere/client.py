@@ -50,6 +50,7 @@ BOUNDS = {
     # One model's metrics must not hold up those of the others, and several models are read at once.
     Endpoint.LIST_TRAINING_STEP_METRICS: Bounds(pages=100, size=8 << 20, values=wire.STEP_VALUES_LIMIT),
 }
+BOUNDS_OF_ALL_STEPS = Bounds(pages=10_000, size=2 << 30, values=200_000_000)  # of a model; they go to a disk
 
 
 class _BeyondBounds(PaginationLimitExceeded):
@@ -164,8 +165,6 @@ class CohereClient:
 
         `cursor` is that of the last reading of this run. What a reading that is not complete brought is new.
         """
-        if not _is_whole(model_id):
-            raise _UnusableId("a model whose id had to be truncated or repaired cannot be asked for")
         cursor = cursor or Cursor()
         if cursor.token and known and not is_whole:
             chain = _StepChain(model_id, known, cursor)
@@ -176,6 +175,25 @@ class CohereClient:
         chain = _StepChain(model_id, known, Cursor(seen=cursor.seen), is_whole=is_whole)
         await self._follow_from_the_start(chain, cursor.page_size)
         return self._reading(chain)
+
+    async def all_steps(self, model_id: str) -> AsyncGenerator[list[StepRow]]:
+        """Yield the steps of one model page by page, in the API's order and in large pages if it gives any.
+
+        Some may come twice: the list of pages may shift, and all begin again where a large page is refused.
+        """
+        for size in dict.fromkeys((self._large_page or self._page_size, self._page_size)):
+            empty = 0  # pages in a row
+            try:
+                async with aclosing(self._step_pages(model_id, size, bounds=BOUNDS_OF_ALL_STEPS)) as pages:
+                    async for page, _ in pages:
+                        empty = _count_empty(page, empty)
+                        yield page.items
+            except InvalidResponse as error:
+                if size == self._page_size or isinstance(error, PaginationLimitExceeded):
+                    raise
+                self._refused_larger(error)
+            else:
+                return
 
     def _reading(self, chain: "_StepChain") -> StepReading:
         """Return what a chain comes to, and log what the limit leaves out when it first does."""
@@ -211,15 +229,7 @@ class CohereClient:
 
     async def _follow(self, chain: "_StepChain", page_size: int, token: str = "") -> None:
         """Read pages from `token` on until the chain is done, in larger pages if there are many."""
-        path = f"{MODELS_PATH}/{_segment(chain.model_id)}/training-step-metrics"
-        pages = self._pages(
-            Endpoint.LIST_TRAINING_STEP_METRICS,
-            path,
-            self._read_steps,
-            page_size=page_size,
-            token=token,
-            model_id=chain.model_id,
-        )
+        pages = self._step_pages(chain.model_id, page_size, token)
         try:
             async with aclosing(pages):
                 async for page, at in pages:
@@ -254,6 +264,21 @@ class CohereClient:
         if error.status is not None:
             self._large_page = 0
 
+    def _step_pages(
+        self, model_id: str, page_size: int, token: str = "", bounds: Bounds | None = None
+    ) -> AsyncGenerator[tuple[wire.Page[StepRow], str], None]:
+        if not _is_whole(model_id):
+            raise _UnusableId("a model whose id had to be truncated or repaired cannot be asked for")
+        return self._pages(
+            Endpoint.LIST_TRAINING_STEP_METRICS,
+            f"{MODELS_PATH}/{_segment(model_id)}/training-step-metrics",
+            self._read_steps,
+            page_size=page_size,
+            token=token,
+            model_id=model_id,
+            bounds=bounds,
+        )
+
     async def _pages(
         self,
         endpoint: Endpoint,
@@ -263,10 +288,11 @@ class CohereClient:
         page_size: int,
         token: str = "",
         model_id: str = "",
+        bounds: Bounds | None = None,
     ) -> AsyncGenerator[tuple[wire.Page[P], str], None]:
         """Yield each page with the token it came for."""
         query = {"page_size": str(page_size)} if page_size else {}
-        bounds, size, values = BOUNDS[endpoint], 0, 0
+        bounds, size, values = bounds or BOUNDS[endpoint], 0, 0
         seen: set[str] = set()
         fields = {"model_id": model_id} if model_id else {}
         for number in range(bounds.pages):
@@ -327,9 +353,7 @@ class _StepChain:
     def take(self, page: wire.Page[StepRow], cursor: Cursor) -> None:
         """Add a page; the chain is done at its last one, or when the rest is known."""
         self.pages += 1
-        self.empty_pages = 0 if page.items else self.empty_pages + 1
-        if self.empty_pages == CIRCLE:
-            raise PaginationLimitExceeded(f"step metrics do not end: {CIRCLE} pages without a step")
+        self.empty_pages = _count_empty(page, self.empty_pages)
         self.rows += page.items
         if page.items or not self.cursors:
             self.cursors.append(cursor)
@@ -405,6 +429,15 @@ class _StepChain:
     @property
     def _is_resumed(self) -> bool:
         return bool(self.begin.token)
+
+
+def _count_empty(page: wire.Page[StepRow], before: int) -> int:
+    """Return how many pages in a row have no step; raise `PaginationLimitExceeded` at `CIRCLE`."""
+    if page.items:
+        return 0
+    if before + 1 == CIRCLE:
+        raise PaginationLimitExceeded(f"step metrics do not end: {CIRCLE} pages without a step")
+    return before + 1
 
 
 def _is_whole(model_id: str) -> bool:
