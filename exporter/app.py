@@ -22,7 +22,6 @@ from exporter.cohere.client_tls import (
     ClientCertificate,
     TlsContexts,
     TlsFiles,
-    UnusableTlsFile,
 )
 from exporter.cohere.http import open_http, parse_base_url
 from exporter.cohere.proxies import Proxy, UnusableProxy, proxy_for
@@ -244,7 +243,7 @@ class Exporter:
         files = _tls_files(self._settings, environ, needed=needed)
         try:
             contexts = TlsContexts(files, key_log=environ.get(KEY_LOG, ""), on_reload=self._reloads.tls)
-        except UnusableTlsFile as error:
+        except ReloadError as error:
             raise SettingsError(str(error)) from None
         for part in files:
             self._reloads.loaded(part.name)

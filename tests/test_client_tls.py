@@ -19,9 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from exporter.cohere.client_tls import Authorities, ClientCertificate, TlsContexts, UnusableTlsFile
+from exporter.cohere.client_tls import Authorities, ClientCertificate, TlsContexts
 from exporter.cohere.connection_errors import ConnectionTrace
 from exporter.errors import ApiError
+from exporter.runtime.reload import ReloadError
 from tests.clients import open_client
 from tests.programs import no_descriptors, program
 from tools.ports import unused_port
@@ -146,7 +147,7 @@ def test_a_bundle_that_cannot_be_used_is_named(content: str | None, says: str, t
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(UnusableTlsFile) as refused:
+    with pytest.raises(ReloadError) as refused:
         TlsContexts([Authorities("SSL_CERT_FILE", (file,))], on_reload=lambda *_: None)
     assert str(refused.value) == f"SSL_CERT_FILE: {says.format(file=file)}"
 
@@ -156,18 +157,18 @@ def test_a_start_without_a_descriptor_left_names_the_file_that_was_to_be_opened(
 ) -> None:
     file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
-    with no_descriptors(), pytest.raises(UnusableTlsFile) as refused:
+    with no_descriptors(), pytest.raises(ReloadError) as refused:
         TlsContexts([Authorities("SSL_CERT_FILE", (file,))], on_reload=lambda *_: None)
     assert str(refused.value) == f"SSL_CERT_FILE: cannot read {file}: Too many open files"
 
 
 def test_a_directory_without_a_certificate_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnusableTlsFile, match="SSL_CERT_DIR: there is no certificate"):
+    with pytest.raises(ReloadError, match="SSL_CERT_DIR: there is no certificate"):
         TlsContexts([Authorities("SSL_CERT_DIR", (), (tmp_path / "x",))], on_reload=lambda *_: None)
 
 
 def test_a_key_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnusableTlsFile, match=r"SSLKEYLOGFILE: cannot write .*: No such file or directory"):
+    with pytest.raises(ReloadError, match=r"SSLKEYLOGFILE: cannot write .*: No such file or directory"):
         TlsContexts([], key_log=str(tmp_path / "x" / "keys"), on_reload=lambda *_: None)
 
 
@@ -198,6 +199,20 @@ async def test_a_bundle_that_goes_bad_leaves_the_last_good_one(authority: trustm
         bundle(file, authority)
         assert await ask(client) == "{}"
     assert reloads == [("ca", f"--cohere.ca-file: there is no certificate (PEM) in {file}"), ("ca", None)]
+
+
+def test_a_rotation_in_a_moment_without_descriptors_is_made_up_for(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.runtime.reload.RETRY_DELAY", 0.0)
+    file, reloads = tmp_path / "ca.pem", list[tuple[str, str | None]]()
+    contexts = TlsContexts([bundle(file, authority)], on_reload=lambda *seen: reloads.append(seen))
+    before = contexts.current()
+    bundle(file, trustme.CA())
+    with no_descriptors():
+        assert contexts.current() is before
+    assert contexts.current() is not before
+    assert reloads == [("ca", f"--cohere.ca-file: cannot read {file}: Too many open files"), ("ca", None)]
 
 
 # What is said of certificates.
@@ -327,10 +342,10 @@ def test_a_client_key_that_is_encrypted_is_named_and_asks_nobody(
         serialization.BestAvailableEncryption(b"x"),
     )
     certificate.key.write_bytes(encrypted)
-    with pytest.raises(UnusableTlsFile, match="is encrypted"):
+    with pytest.raises(ReloadError, match="is encrypted"):
         TlsContexts([certificate], on_reload=lambda *_: None)
     certificate.key.write_text("nothing")
-    with pytest.raises(UnusableTlsFile, match="no certificate and key"):
+    with pytest.raises(ReloadError, match="no certificate and key"):
         TlsContexts([certificate], on_reload=lambda *_: None)
 
 

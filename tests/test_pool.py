@@ -2,12 +2,14 @@
 
 import asyncio
 import ssl
+from pathlib import Path
 
 import httpx
 import pytest
 
 from exporter.cohere.client_tls import TlsContexts
 from exporter.cohere.pool import RenewedPool
+from exporter.runtime.reload import ReadFile
 
 pytestmark = pytest.mark.anyio
 
@@ -34,17 +36,25 @@ class Pool(httpx.AsyncBaseTransport):
         self.closed = True
 
 
+@pytest.fixture(autouse=True)
+def _in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 class File:
-    """A part of a context that changes when `version` does."""
+    """A part of a context: a file that says nothing, and more of that with each change."""
 
     name = "ca"
-    version = 0
 
-    def state(self) -> int:
-        return self.version
+    def __init__(self) -> None:
+        self.change()
 
-    def load(self, context: ssl.SSLContext) -> None:
-        """Load nothing."""
+    def change(self) -> None:
+        with Path("ca.pem").open("a") as stream:
+            stream.write("#")
+
+    def load(self, context: ssl.SSLContext, read: ReadFile) -> None:
+        read(Path("ca.pem"))
 
 
 class World:
@@ -130,7 +140,7 @@ async def test_requests_in_flight_end_before_their_pool_is_closed() -> None:
 async def test_a_file_that_changes_renews_the_pool_and_drops_no_request_in_flight() -> None:
     world = World(renewed_on_failure=False)
     slow = await world.ask()
-    world.file.version += 1
+    world.file.change()
     assert await read(await world.ask()) == b"good"
     assert world.asked == [1, 1]
     assert world.pools[0].context is not world.pools[1].context
@@ -145,7 +155,7 @@ async def test_a_flaw_for_purists_is_tolerated_from_then_on() -> None:
     assert await read(await world.ask()) == b"good"
     assert world.asked == [2]
     assert not world.tls.current().verify_flags & ssl.VERIFY_X509_STRICT
-    world.file.version += 1
+    world.file.change()
     await read(await world.ask())
     assert world.tls.current().verify_flags & ssl.VERIFY_X509_STRICT, "other files, another judgement"
 

@@ -425,7 +425,7 @@ def test_a_port_that_only_root_may_have_is_one_line(
 def test_a_demo_that_cannot_be_says_only_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--web.config.file=/nowhere"], {}) == 2
     assert capsys.readouterr().err == (
-        "cohere-finetune-exporter: --web.config.file: /nowhere: cannot be read: No such file or directory\n"
+        "cohere-finetune-exporter: --web.config.file: cannot read /nowhere: No such file or directory\n"
     )
 
 

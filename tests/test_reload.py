@@ -78,7 +78,7 @@ async def test_the_last_good_value_stays_and_each_failure_is_reported_once(
     assert value.reloader.current() == "first"
     write(file, "second")
     assert value.reloader.current() == "second"
-    assert value.reports == ["it is bad", f"{file}: cannot be read: No such file or directory", None]
+    assert value.reports == ["it is bad", f"cannot read {file}: No such file or directory", None]
 
 
 async def test_a_failure_is_tried_again_each_second_and_not_at_each_request(
@@ -99,7 +99,7 @@ async def test_a_moment_without_descriptors_loses_no_change(file: Path, clock: F
     write(file, "second")
     with no_descriptors():
         assert value.reloader.current() == "first"
-    assert value.reports == [f"{file}: cannot be read: Too many open files"]
+    assert value.reports == [f"cannot read {file}: Too many open files"]
     await clock.advance(RETRY_DELAY)
     assert value.reloader.current() == "second"
     assert value.reports[1:] == [None]

@@ -206,7 +206,7 @@ async def served_certificate(running: Running, context: Any) -> dict[str, Any]:
 
 
 BAD_FILES = {
-    "": "cannot be read: No such file or directory",
+    "": "bad.yml: No such file or directory",
     "tls_server_config: {certfile: server.pem}": "unknown key; did you mean cert_file?",
     "tls_server_config: {cert_file: server.pem}": "line 1: tls_server_config: key_file (or key) is missing",
     "tls_server_config: {cert_file: server.pem, key_file: client.key}": "does not match the certificate",
@@ -224,6 +224,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(
     flags = ("--cohere.base-url=http://127.0.0.1:9", "--web.listen-address=127.0.0.1:0")
     code, out, err = called(*flags, f"--web.config.file={file}")
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
-    assert err.startswith(f"cohere-finetune-exporter: --web.config.file: {authority.directory}/")
+    assert err.startswith("cohere-finetune-exporter: --web.config.file: ")
+    assert f"{authority.directory}/" in err
     assert words in err
     assert not [secret for secret in (USER, PASSWORD) if secret in err]

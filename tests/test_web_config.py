@@ -353,7 +353,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(ReloadError) as refused:
             read_config(path)
-        assert str(refused.value) == f"{path}: cannot be read: {reason}"
+        assert str(refused.value) == f"cannot read {path}: {reason}"
     with pytest.raises(ReloadError, match="not a file"):
         read_config(Path("/dev/zero"))
 

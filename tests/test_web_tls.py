@@ -121,7 +121,7 @@ def test_passwords_in_clear_text_are_warned_of_unless_they_stay_on_the_machine()
 def test_a_missing_file_is_named(authority: Authority, name: str) -> None:
     missing = authority.directory / "missing"
     asked = config(authority, **{"client_auth_type": "RequireAndVerifyClientCert", name: missing})
-    assert refusal(asked) == f"{missing}: cannot be read: No such file or directory"
+    assert refusal(asked) == f"cannot read {missing}: No such file or directory"
 
 
 def test_files_that_hold_something_else_are_named(authority: Authority) -> None:

@@ -8,7 +8,7 @@ strictness refuses is accepted with a warning that names its flaw, as curl accep
 import os
 import re
 import ssl
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,11 @@ from typing import Protocol
 import certifi
 import structlog
 
-from exporter.runtime.files import Unreadable, read_again
+from exporter.runtime.reload import ReadFile, Reloader, ReloadError
 
 log = structlog.stdlib.get_logger(__name__)
 
 KEY_LOG = "SSLKEYLOGFILE"
-_LARGEST = 16 << 20  # bytes of one file
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 # Where the systems keep the bundle that curl and Go read.
 _SYSTEM_BUNDLES = (
@@ -36,10 +35,6 @@ _SYSTEM_BUNDLES = (
 _STRICT_ONLY = range(79, 95)
 
 
-class UnusableTlsFile(Exception):
-    """A file of certificates or keys cannot be used; the message names it and who named it."""
-
-
 class TlsFiles(Protocol):
     """Files that make up a part of a context."""
 
@@ -48,12 +43,8 @@ class TlsFiles(Protocol):
         """What the reloads of these files are counted under."""
         ...
 
-    def state(self) -> Hashable:
-        """Return a value that changes when the files do."""
-        ...
-
-    def load(self, context: ssl.SSLContext) -> None:
-        """Load the files into a context; raise `UnusableTlsFile`."""
+    def load(self, context: ssl.SSLContext, read: ReadFile) -> None:
+        """Load the files into a context; raise ReloadError, which names the file and who named it."""
         ...
 
 
@@ -78,29 +69,27 @@ class Authorities:
         bundles = [path for path in map(Path, _SYSTEM_BUNDLES) if path.is_file()]
         return cls("the system's CA bundle", (next(iter(bundles), Path(certifi.where())),))
 
-    def state(self) -> Hashable:
-        """Return a value that changes when the files do."""
-        return tuple(_stamp(path) for path in (*self.files, *self._found()))
-
-    def load(self, context: ssl.SSLContext) -> None:
+    def load(self, context: ssl.SSLContext, read: ReadFile) -> None:
         """Load every certificate; skip a file of a directory that cannot be read or parsed, as Go does."""
         for file in self.files:
-            pems = _PEM.findall(_read(file, self.origin))
+            pems = _PEM.findall(_read(file, self.origin, read))
             if not pems:
-                raise UnusableTlsFile(f"{self.origin}: there is no certificate (PEM) in {file}")
+                raise ReloadError(f"{self.origin}: there is no certificate (PEM) in {file}")
             try:
                 _trust(context, pems)
             except ssl.SSLError:
-                raise UnusableTlsFile(f"{self.origin}: a certificate in {file} is not valid") from None
-        for file in self._found():
-            with suppress(UnusableTlsFile, ssl.SSLError):
-                _trust(context, _PEM.findall(_read(file, self.origin)))
+                raise ReloadError(f"{self.origin}: a certificate in {file} is not valid") from None
+        for file in self._found(read):
+            with suppress(ReloadError, ssl.SSLError):
+                _trust(context, _PEM.findall(read(file)))
         if not context.cert_store_stats()["x509"]:
             names = ", ".join(map(str, self.directories))
-            raise UnusableTlsFile(f"{self.origin}: there is no certificate (PEM) in {names}")
+            raise ReloadError(f"{self.origin}: there is no certificate (PEM) in {names}")
 
-    def _found(self) -> Iterator[Path]:
+    def _found(self, read: ReadFile) -> Iterator[Path]:
         for directory in self.directories:
+            with suppress(ReloadError):
+                read(directory)  # in vain, but a file that comes or goes is seen from now on
             with suppress(OSError):
                 yield from sorted(path for path in directory.iterdir() if path.is_file())
 
@@ -114,14 +103,10 @@ class ClientCertificate:
     key: Path
     name: str = "client_cert"
 
-    def state(self) -> Hashable:
-        """Return a value that changes when the files do."""
-        return _stamp(self.certificate), _stamp(self.key)
-
-    def load(self, context: ssl.SSLContext) -> None:
-        """Load both; raise `UnusableTlsFile`."""
+    def load(self, context: ssl.SSLContext, read: ReadFile) -> None:
+        """Load both; raise ReloadError."""
         for file in (self.certificate, self.key):
-            _read(file, self.origin)  # to know which of them cannot be read
+            _read(file, self.origin, read)  # to know which of them cannot be read
         try:
             context.load_cert_chain(self.certificate, self.key, password=self._no_password)
         except ssl.SSLError as error:
@@ -129,12 +114,10 @@ class ClientCertificate:
                 what = f"the key in {self.key} does not match the certificate in {self.certificate}"
             else:
                 what = f"no certificate and key (PEM) in {self.certificate} and {self.key}"
-            raise UnusableTlsFile(f"{self.origin}: {what}") from None
+            raise ReloadError(f"{self.origin}: {what}") from None
 
     def _no_password(self) -> str:
-        raise UnusableTlsFile(
-            f"{self.origin}: the key in {self.key} is encrypted; give it without a password"
-        )
+        raise ReloadError(f"{self.origin}: the key in {self.key} is encrypted; give it without a password")
 
 
 class TlsContexts:
@@ -150,46 +133,37 @@ class TlsContexts:
         key_log: str = "",
         on_reload: Callable[[str, str | None], None],
     ) -> None:
-        """Read the files; raise `UnusableTlsFile`."""
+        """Read the files; raise ReloadError."""
         self._parts = parts
         self._key_log = key_log
         self._on_reload = on_reload
-        self._state = self._states()
-        self._context = self._new_context()
-        for part in parts:
-            part.load(self._context)
+        self._loading = ""  # the name of a part
+        self._reloader = Reloader(self._load, self._report)
 
     def current(self) -> ssl.SSLContext:
         """Return the context for a new connection, the files read again if they have changed."""
-        state = self._states()
-        if state != self._state:
-            self._state = state
-            self._reload()
-        return self._context
+        return self._reloader.current()
 
     def tolerates(self, error: ssl.SSLCertVerificationError) -> bool:
         """Return whether the certificate that was refused is accepted after all, from now on."""
         if error.verify_code not in _STRICT_ONLY:
             return False
-        if self._context.verify_flags & ssl.VERIFY_X509_STRICT:
+        context = self._reloader.value
+        if context.verify_flags & ssl.VERIFY_X509_STRICT:
             log.warning("the API's certificate chain is flawed but accepted", flaw=error.verify_message)
-            self._context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         return True
 
-    def _states(self) -> Hashable:
-        return tuple(part.state() for part in self._parts)
-
-    def _reload(self) -> None:
+    def _load(self, read: ReadFile) -> ssl.SSLContext:
         context = self._new_context()
         for part in self._parts:
-            try:
-                part.load(context)
-            except UnusableTlsFile as error:
-                self._on_reload(part.name, str(error))
-                return
-        self._context = context
-        for part in self._parts:
-            self._on_reload(part.name, None)
+            self._loading = part.name
+            part.load(context, read)
+        return context
+
+    def _report(self, error: str | None) -> None:
+        for name in [self._loading] if error else [part.name for part in self._parts]:
+            self._on_reload(name, error)
 
     def _new_context(self) -> ssl.SSLContext:
         context = _Context(ssl.PROTOCOL_TLS_CLIENT)
@@ -200,7 +174,7 @@ class TlsContexts:
             try:
                 context.keylog_filename = self._key_log
             except OSError as error:
-                raise UnusableTlsFile(f"{KEY_LOG}: cannot write {self._key_log}: {error.strerror}") from None
+                raise ReloadError(f"{KEY_LOG}: cannot write {self._key_log}: {error.strerror}") from None
         return context
 
 
@@ -227,16 +201,8 @@ def _trust(context: ssl.SSLContext, pems: Sequence[bytes]) -> None:
         context.load_verify_locations(cadata=b"\n".join(pems).decode("ascii", "replace"))
 
 
-def _read(file: Path, origin: str) -> bytes:
+def _read(file: Path, origin: str, read: ReadFile) -> bytes:
     try:
-        return read_again(file, _LARGEST)
-    except Unreadable as error:
-        raise UnusableTlsFile(f"{origin}: cannot read {file}: {error}") from None
-
-
-def _stamp(path: Path) -> Hashable:
-    try:
-        status = path.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_mtime_ns, status.st_size, status.st_dev, status.st_ino
+        return read(file)
+    except ReloadError as error:
+        raise ReloadError(f"{origin}: {error}") from None

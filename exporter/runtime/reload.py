@@ -16,7 +16,7 @@ from exporter.runtime.text import printable
 T = TypeVar("T")
 ReadFile = Callable[[Path], bytes]
 RETRY_DELAY = 1.0  # seconds
-_LARGEST = 1 << 20  # bytes
+_LARGEST = 16 << 20  # bytes
 _Stamp = tuple[int, ...] | None
 
 
@@ -87,7 +87,7 @@ def read_file(path: Path) -> bytes:
     try:
         return read_again(path, _LARGEST)
     except Unreadable as error:
-        raise ReloadError(f"{path}: cannot be read: {error}") from None
+        raise ReloadError(f"cannot read {path}: {error}") from None
 
 
 def _stamp(path: Path) -> _Stamp:
