@@ -24,7 +24,8 @@ from exporter.errors import (
     Unauthorized,
 )
 from exporter.model import FinetunedModel, Status, StepRow, StepRows, TrainingProgress
-from exporter.polling.step_metrics import LONGEST_BACKOFF, REREAD, StepMetrics
+from exporter.polling.readings import LONGEST_BACKOFF, REREAD
+from exporter.polling.step_metrics import StepMetrics
 from tests.conftest import FakeClock, settle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -507,13 +508,6 @@ async def test_whatever_share_of_the_models_fails_the_others_are_read(
     await world.run(HOUR, *models)
     asked = Counter(model_id for _, model_id in await world.run(HOUR, *models))
     assert min(asked[each.id] for each in models[bad:]) == 60
-
-
-async def test_a_model_that_waits_has_one_place_in_the_queue(world: World) -> None:
-    world.answers[""] = Unauthorized("x")
-    await world.run(HOUR, *fleet(50))
-    queues = world.metrics._queues.values()
-    assert sum(map(len, queues)) <= 100
 
 
 async def test_after_a_refusal_of_everybody_all_are_read_again(world: World) -> None:

@@ -56,6 +56,11 @@ def asked_to_wait(error: ApiError | None) -> float:
     return min(error.retry_after or 0.0, LONGEST_RETRY_AFTER) if error else 0.0
 
 
+def doubled(first: float, times: int, most: float) -> float:
+    """Return `first`, doubled so many times, up to `most`."""
+    return min(first * 2.0 ** min(times, 20), most)
+
+
 class Backoff:
     """Counts outcomes of one kind in a row; those that pass are one kind."""
 
@@ -69,8 +74,7 @@ class Backoff:
         row = GOOD if kind is None else PAUSES.get(kind, PASSES)
         self._repeated = self._repeated + 1 if kind is self._kind else 0
         self._kind = kind
-        first, most = row.first or interval, max(row.most or 0.0, interval)
-        return min(first * 2.0 ** min(self._repeated, 20), most)
+        return doubled(row.first or interval, self._repeated, max(row.most or 0.0, interval))
 
 
 class Freshness:

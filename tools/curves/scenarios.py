@@ -17,7 +17,7 @@ from docs.world import START, World
 from exporter.exposition import Format
 from exporter.exposition.training_steps import StepExposition
 from exporter.model import Snapshot, StepRows
-from exporter.polling.step_metrics import REREAD
+from exporter.polling.readings import REREAD
 from exporter.simulator import Job, Plan, at_rest, start_job
 from exporter.simulator.catalogue import CHAT
 
