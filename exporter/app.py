@@ -189,7 +189,7 @@ class Exporter:
         try:
             access = WebConfigReloader(file, on_reload=self._reloads.web_config)
         except ReloadError as error:
-            raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
+            raise SettingsError(f"--web.config.file: {error}") from None
         self._reloads.loaded("web_config")
         return access
 
@@ -261,7 +261,7 @@ def _base_url(settings: Settings) -> httpx.URL:
     try:
         return parse_base_url(settings.cohere.base_url)
     except ValueError as error:
-        raise SettingsError(f"{settings.origin('cohere.base-url')}: {error}") from None
+        raise SettingsError(f"--cohere.base-url: {error}") from None
 
 
 def _tls_files(settings: Settings, environ: Mapping[str, str], *, needed: bool) -> list[TlsFiles]:
@@ -269,10 +269,10 @@ def _tls_files(settings: Settings, environ: Mapping[str, str], *, needed: bool) 
     cohere = settings.cohere
     files: list[TlsFiles] = []
     if needed or cohere.ca_file:
-        files.append(Authorities.find(cohere.ca_file, settings.origin("cohere.ca-file"), environ))
+        files.append(Authorities.find(cohere.ca_file, "--cohere.ca-file", environ))
     if certificate := cohere.client_cert_file:
-        origin = settings.origin("cohere.client-cert-file")
-        files.append(ClientCertificate(origin, certificate, cohere.client_key_file or certificate))
+        key = cohere.client_key_file or certificate
+        files.append(ClientCertificate("--cohere.client-cert-file", certificate, key))
     return files
 
 
@@ -291,21 +291,20 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 def open_listeners(settings: Settings) -> list[socket.socket]:
     """Return the listening sockets of the views; SettingsError names the option when one cannot be had."""
-    return [_open_listener(address, settings, "listen") for address in settings.web.listen_address]
+    return [_open_listener(address, "--web.listen-address") for address in settings.web.listen_address]
 
 
 def open_probe_listener(settings: Settings) -> socket.socket | None:
     """Return the listening socket of the probes alone, if they are to have one."""
     address = settings.web.probe_address
-    return None if address is None else _open_listener(address, settings, "probe")
+    return None if address is None else _open_listener(address, "--web.probe-address")
 
 
-def _open_listener(address: ListenAddress, settings: Settings, which: str) -> socket.socket:
+def _open_listener(address: ListenAddress, flag: str) -> socket.socket:
     try:
         return listen(*address)
     except OSError as error:
-        origin = settings.origin(f"web.{which}-address")
-        raise SettingsError(f"{origin}: {error.strerror or error}") from None
+        raise SettingsError(f"{flag}: {error.strerror or error}") from None
 
 
 def _server(

@@ -88,7 +88,6 @@ def test_an_option_that_every_exporter_has_is_spelled_as_there(file: Path) -> No
     file.write_text("web: {config: {file: /etc/web.yml}}\n")
     chosen = settings(f"--config.file={file}")
     assert chosen.web.config_file == path
-    assert chosen.origin("web.config.file") == f"{file}: web.config.file"
     assert settings("--web.config.file=/etc/web.yml").web.config_file == path
     assert settings(COHERE_EXPORTER_WEB_CONFIG_FILE="/etc/web.yml").web.config_file == path
 
@@ -123,13 +122,6 @@ def test_settings_are_frozen_and_know_nothing_else() -> None:
         Settings(poll={"pause": "5s"})
 
 
-def test_settings_built_by_hand_do_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COHERE_EXPORTER_POLL_INTERVAL", "7s")
-
-    assert Settings().poll.interval == 60
-    assert settings().poll.interval == 60
-
-
 # Where it comes from
 
 
@@ -143,10 +135,6 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(file: Path) -> 
     )
 
     assert (chosen.models.limit, chosen.training.metric_limit, chosen.web.max_requests) == (3, 2, 1)
-    assert chosen.origin("models.limit") == "--models.limit"
-    assert chosen.origin("training.metric-limit") == "COHERE_EXPORTER_TRAINING_METRIC_LIMIT"
-    assert chosen.origin("web.max-requests") == f"{file}: web.max-requests"
-    assert chosen.origin("poll.interval") == "--poll.interval"
 
 
 @pytest.mark.parametrize("option", [o for o in options() if o.metavar == "NUMBER"], ids=lambda o: o.key)
@@ -155,9 +143,8 @@ def test_every_option_is_a_variable_and_a_key_of_the_file(option: Option, file: 
         return getattr(getattr(chosen, option.group), option.name)
 
     assert value(load([], {option.variable: "17"})[1]) == 17
-    for name in (option.name, option.key.partition(".")[2]):
-        file.write_text(f"{option.group}:\n  {name}: 18\n")
-        assert value(settings(f"--config.file={file}")) == 18
+    file.write_text(f"{option.group}:\n  {option.key.partition('.')[2]}: 18\n")
+    assert value(settings(f"--config.file={file}")) == 18
 
 
 def test_the_file_may_be_named_by_the_environment(file: Path) -> None:
@@ -179,7 +166,7 @@ def test_the_base_url_of_the_sdk_ranks_between_ours_and_the_file(file: Path) -> 
     named, ours = f"--config.file={file}", "https://ours.example"
 
     sdk = settings(named, CO_API_URL="https://sdk.example/v1")
-    assert (sdk.cohere.base_url, sdk.origin("cohere.base-url")) == ("https://sdk.example", "CO_API_URL")
+    assert sdk.cohere.base_url == "https://sdk.example"
     both = settings(named, CO_API_URL="https://sdk.example", COHERE_EXPORTER_COHERE_BASE_URL=ours)
     assert both.cohere.base_url == ours
 
@@ -233,7 +220,7 @@ def test_unknown_variables_of_ours_are_reported_but_not_fatal() -> None:
 @pytest.mark.parametrize("command", ["demo", "check --demo"])
 def test_a_flag_that_points_at_an_api_is_refused_where_it_is_simulated(command: str, flag: str) -> None:
     name = flag.partition("=")[0]
-    assert refusal(*command.split(), flag) == f"{name}: cannot be used with the simulated API of {command}"
+    assert refusal(*command.split(), flag) == f"{name}: cannot be used with the simulated API"
 
 
 # The file
@@ -258,24 +245,19 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
     [
         ("- poll", "must be a mapping of option groups, such as poll: {interval: 60s}"),
         (SECRET, "must be a mapping of option groups, such as poll: {interval: 60s}"),
-        ("poll: 60s", "poll: must be a mapping of options"),
+        ("poll: 60s", "poll: must be a mapping of options, such as poll: {interval: 60s}"),
         ("pol: {}", "unknown key pol; did you mean poll?"),
-        (
-            "xyz: 1",
-            "unknown key xyz; the groups are config, cohere, poll, models, training, metrics, web, log, demo",
-        ),
+        ("xyz: 1", "unknown key xyz"),
         ("poll: {intervall: 1}", "unknown key poll.intervall; did you mean poll.interval?"),
         ("web: {17: 1}", "unknown key web.17"),
-        ("poll.interval: 5s", "unknown key poll.interval; write it as poll: {interval: ...}"),
-        ("web.config.file: x", "unknown key web.config.file; write it as web: {config.file: ...}"),
         (
             f"cohere.api_key: {SECRET}",
-            "cohere.api-key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
+            "cohere.api_key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
         ),
-        ("poll:\n  interval: 1s\n  interval: 2s", "interval is given twice (line 3)"),
-        ("web: {config.file: x, config.file: x}", "config.file is given twice (line 1)"),
-        ("cohere: {api_key_file: x, api_key_file: x}", "api_key_file is given twice (line 1)"),
-        (f"poll: {{{SECRET}, {SECRET}}}", "a key is given twice (line 1)"),
+        ("poll:\n  interval: 1s\n  interval: 2s", "the key is given twice (line 3)"),
+        ("web: {config.file: x, config.file: x}", "the key is given twice (line 1)"),
+        ("cohere: {api_key_file: x, api_key_file: x}", "the key is given twice (line 1)"),
+        (f"poll: {{{SECRET}, {SECRET}}}", "the key is given twice (line 1)"),
         (
             "poll:\n  interval: {{ x }}",
             (
@@ -285,20 +267,17 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ),
         ("web: {config: {fill: x}}", "unknown key web.config.fill; did you mean web.config.file?"),
         ("web: {config-file: x}", "unknown key web.config-file; did you mean web.config.file?"),
-        ("web: {config: x}", "unknown key web.config; did you mean web.config.file?"),
+        ("web: {config: x}", "web.config: must be a mapping of options, such as poll: {interval: 60s}"),
+        ("poll: {stale_after: 5m}", "unknown key poll.stale_after; did you mean poll.stale-after?"),
         ("web: {config: {file: [x]}}", "web.config.file: must be the path of a file"),
         (
             "web: {config: {file: x}, config.file: y}",
-            "web.config.file is given twice, in two spellings; keep one",
-        ),
-        (
-            "cohere: {base-url: a, base_url: b}",
-            "cohere.base-url is given twice, in two spellings; keep one",
+            "an option is given twice, nested and with a dot; keep one",
         ),
         ("config: {file: x}", "config.file: cannot be set in the file itself"),
         (
             f"cohere: {{api_key: {SECRET}}}",
-            "cohere.api-key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
+            "cohere.api_key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
         ),
         (f"poll:\n  interval: '{SECRET}\n", "is not valid YAML (line 3): a quote is not closed"),
         (f"poll: {{}}\n\t{SECRET}\n", "is not valid YAML (line 2): indent with spaces, not tabs"),
@@ -327,8 +306,13 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ("models: {limit: true}", "models.limit: must be a whole number"),
         ("models: {limit: 1.5}", "models.limit: must be a whole number"),
         ("models: {limit: [1]}", "models.limit: must be a whole number"),
-        ("demo: {speed: true}", "demo.speed: must be a number"),
-        ("web: {telemetry-path: 1}", "web.telemetry-path: must be a path such as /metrics"),
+        (
+            "web: {telemetry-path: 1}",
+            (
+                "web.telemetry-path: must be a path such as /metrics, without ?, #, % and blanks, "
+                "and none of the probes' paths"
+            ),
+        ),
         ("log: {level: {a: 1}}", "log.level: must be 'debug', 'info', 'warn' or 'error'"),
     ],
 )

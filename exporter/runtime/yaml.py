@@ -19,19 +19,18 @@ _LARGEST = 1 << 20  # bytes
 class NotYaml(Exception):
     """What is wrong with a file or text, and `why` and on which `line` where that is known.
 
-    Of the text itself only `key` is repeated, which stands twice.
+    Nothing of the text itself is repeated.
     """
 
-    def __init__(self, what: str, why: str = "", line: int | None = None, key: str | None = None) -> None:
+    def __init__(self, what: str, why: str = "", line: int | None = None) -> None:
         super().__init__(f"{what}{why}")
         self.what = what
         self.why = why
         self.line = line
-        self.key = key
 
 
 class _DuplicateKey(yaml.MarkedYAMLError):
-    """The key that is the problem stands twice in a mapping."""
+    """A key stands twice in a mapping."""
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -58,7 +57,7 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in seen:
-            raise _DuplicateKey(problem=key.value, problem_mark=key.start_mark)
+            raise _DuplicateKey(problem_mark=key.start_mark)
         seen.add(key.value)
 
 
@@ -99,10 +98,9 @@ def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> tu
         return loading.construct_document(root) if root else None, root
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        problem = error.problem or ""
         if isinstance(error, _DuplicateKey):
-            raise NotYaml("the key is given twice", line=line, key=problem) from None
-        why = next((f": {words}" for sign, words in _CAUSES if sign in problem), "")
+            raise NotYaml("the key is given twice", line=line) from None
+        why = next((f": {words}" for sign, words in _CAUSES if sign in (error.problem or "")), "")
         raise NotYaml("is not valid YAML", why, line) from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
         # Besides its own errors the parser lets those of values it cannot build pass.

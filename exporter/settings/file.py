@@ -1,4 +1,4 @@
-"""The YAML file of `--config.file`: groups of options, with `-` or `_` in their names.
+"""The YAML file of `--config.file`: groups of options, as in `poll: {interval: 60s}`.
 
 No message repeats a value of the file, nor what the YAML parser says about it, which quotes the text.
 """
@@ -24,58 +24,30 @@ def read_file(path: str) -> dict[str, Any]:
     An empty group, and an option that is null, count as not given.
     """
     try:
-        return {key: value for key, value in _by_key(read_yaml(Path(path))).items() if value is not None}
+        entries = list(_entries(read_yaml(Path(path))))
     except NotYaml as error:
-        what = error.what if error.key is None else f"{_named(error.key)} is given twice"
         where = f" (line {error.line})" if error.line else ""
-        raise SettingsError(f"{path}: {what}{where}{error.why}") from None
+        raise SettingsError(f"{path}: {error.what}{where}{error.why}") from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
+    if len(values := dict(entries)) < len(entries):
+        raise SettingsError(f"{path}: an option is given twice, nested and with a dot; keep one")
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def _named(key: str) -> str:
-    """Return a key that options have; any other may be a value in the wrong place."""
-    known = {part for option in options() for part in (*option.key.split("."), option.key.partition(".")[2])}
-    return key if key.replace("_", "-") in known else "a key"
-
-
-def _by_key(content: object) -> dict[str, Any]:
+def _entries(content: object, group: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values by key, nested or with dots: both {config: {file: x}} and config.file: x in `web`."""
     if not isinstance(content, dict | None):
-        raise SettingsError("must be a mapping of option groups, such as poll: {interval: 60s}")
-    values: dict[str, Any] = {}
-    for group, members in (content or {}).items():
-        for name, value in _entries(str(group), members):
-            key = name.replace("_", "-")
-            if key in values:
-                raise SettingsError(f"{key} is given twice, in two spellings; keep one")
-            values[key] = value
-    return values
-
-
-def _entries(group: str, members: object) -> Iterator[tuple[str, Any]]:
-    """Yield the values of a group by their names: in `web`, `config: {file: …}` is `web.config.file`."""
-    groups = titles()
-    if group not in groups:
-        outer, _, inner = group.partition(".")
-        nested = f"; write it as {outer}: {{{inner}: ...}}" if outer in groups else ""
-        raise _unknown(group, nested or suggestion(group, groups) or f"; the groups are {', '.join(groups)}")
-    if not isinstance(members, dict | None):
-        raise SettingsError(f"{group}: must be a mapping of options")
-    known = [option.key for option in options() if option.group == group]
-    entries: list[tuple[str, Any]] = []
-    for member, value in (members or {}).items():
-        name = f"{group}.{member}"
-        if isinstance(value, dict) and any(key.startswith(f"{name}.") for key in known):
-            entries += ((f"{name}.{inner}", entry) for inner, entry in value.items())
+        what = f"{group}: must be a mapping of options" if group else "must be a mapping of option groups"
+        raise SettingsError(f"{what}, such as poll: {{interval: 60s}}")
+    known = {option.key for option in options()}
+    for name, value in (content or {}).items():
+        key = f"{group}.{name}" if group else str(name)
+        if elsewhere := _ELSEWHERE.get(key.replace("_", "-")):
+            raise SettingsError(f"{key}: {elsewhere}")
+        if key in known:
+            yield key, value
+        elif any(option.startswith(f"{key}.") for option in known):
+            yield from _entries(value, key)
         else:
-            entries.append((name, value))
-    for name, value in entries:
-        key = name.replace("_", "-")
-        if key in _ELSEWHERE or key not in known:
-            raise _unknown(name, suggestion(key, known))
-        yield name, value
-
-
-def _unknown(name: str, hint: str) -> SettingsError:
-    elsewhere = _ELSEWHERE.get(key := name.replace("_", "-"))
-    return SettingsError(f"{key}: {elsewhere}" if elsewhere else f"unknown key {name}{hint}")
+            raise SettingsError(f"unknown key {key}{suggestion(key, known | titles().keys())}")

@@ -6,7 +6,6 @@ when the file fails, the last good key stays in use and `error` says why.
 """
 
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from exporter.settings.options import Settings, SettingsError
 
 KEY_VARIABLES = ("COHERE_API_KEY", "CO_API_KEY")
 _SENDABLE = re.compile(r"[\x21-\x7e]{0,16384}")
-_NOT_SENDABLE = "cannot be an API key: a key is one line of printable ASCII without blanks"
 # What tools and people write around a key; nobody's key looks so.
 _WRAPPED = (
     (re.compile(r"(['\"]).*\1"), "is in quotes, which would become part of the key; remove them"),
@@ -56,13 +54,11 @@ class ApiKey:
     def _refresh(self, file: Path) -> None:
         try:
             value = _read(file)
-            if self._value and not value:
-                raise ValueError(f"{file} is empty")  # noqa: TRY301 - one place turns refusals into `error`
         except ValueError as error:
             self.error = str(error)
             return
-        self.error = None
-        if value != self._value:
+        self.error = f"{file} is empty" if self._value and not value else None
+        if self.error is None and value != self._value:
             self._value, self._previous = value, self._value
 
 
@@ -73,36 +69,28 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
     base URL is one of Cohere's own hosts; elsewhere no key is right.
     """
     variable = next((name for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
-    origin = settings.origin("cohere.api-key-file")
-    file = settings.cohere.api_key_file
+    file, option = settings.cohere.api_key_file, "--cohere.api-key-file"
     if variable and file:
-        raise SettingsError(f"{variable} and {origin} are both set; keep one")
+        raise SettingsError(f"{variable} and {option} are both set; keep one")
     try:
         key = ApiKey(environ[variable]) if variable else ApiKey(file=file)
     except ValueError as error:
-        raise SettingsError(f"{variable or origin}: {error}") from None
+        raise SettingsError(f"{variable or option}: {error}") from None
     if settings.cohere.hosted and not key.read():
-        raise SettingsError(
-            f"{origin}: {file} is empty"
-            if file
-            else "no API key: set COHERE_API_KEY or --cohere.api-key-file; the subcommand demo needs none"
-        )
+        if file:
+            raise SettingsError(f"{option}: {file} is empty")
+        raise SettingsError(f"no API key: set COHERE_API_KEY or {option}; the subcommand demo needs none")
     return key
 
 
 def _read(file: Path) -> str:
     try:
-        content = read_again(file, _LARGEST)
+        # What is not UTF-8 becomes a character that no key has.
+        return _checked(read_again(file, _LARGEST).decode("utf-8-sig", "replace"))
     except Unreadable as error:
         raise ValueError(f"cannot read {file}: {error}") from None
-    try:
-        return _checked(content.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        utf16 = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-        reason = "is in UTF-16; save it as UTF-8 or ASCII" if utf16 else _NOT_SENDABLE
     except ValueError as error:
-        reason = str(error)
-    raise ValueError(f"the content of {file} {reason}")
+        raise ValueError(f"the content of {file} {error}") from None
 
 
 def _checked(key: str) -> str:
@@ -112,5 +100,5 @@ def _checked(key: str) -> str:
         if wrapped.match(key):
             raise ValueError(reason)
     if not _SENDABLE.fullmatch(key):
-        raise ValueError(_NOT_SENDABLE)
+        raise ValueError("cannot be an API key: a key is one line of printable ASCII without blanks")
     return key

@@ -5,13 +5,11 @@ Group `poll` with field `stale_after` is the flag `--poll.stale-after`, the vari
 are built, know no option that is not declared here, and never hold the API key.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from exporter.runtime.text import printable
 from exporter.settings.durations import format_duration
@@ -135,21 +133,14 @@ class Poll(_Group):
         "How long the last good data is served while polls fail; then it is stale and dropped.",
     )
 
-    @field_validator("idle_interval")
+    @field_validator("idle_interval", "stale_after")
     @classmethod
-    def _is_no_hurry(cls, seconds: float, info: ValidationInfo) -> float:
-        interval = info.data.get("interval", 0)
-        if seconds < interval:
-            raise ValueError(f"must be at least the poll interval ({format_duration(interval)})")
-        return seconds
-
-    @field_validator("stale_after")
-    @classmethod
-    def _outlives_a_poll(cls, seconds: float, info: ValidationInfo) -> float:
-        interval = info.data.get("interval", 0)
+    def _spans_intervals(cls, seconds: float, info: ValidationInfo) -> float:
         # Data is renewed at each poll, and a poll takes its time.
-        if seconds < 2 * interval:
-            raise ValueError(f"must be at least twice the poll interval ({format_duration(2 * interval)})")
+        count, words = (2, "twice the") if info.field_name == "stale_after" else (1, "the")
+        least = count * info.data.get("interval", 0)
+        if seconds < least:
+            raise ValueError(f"must be at least {words} poll interval ({format_duration(least)})")
         return seconds
 
     @property
@@ -240,17 +231,8 @@ class Demo(_Group):
     models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
 
 
-class Settings(BaseSettings):
+class Settings(_Group):
     """Every option, grouped by the prefix of its name; `load` builds it, tests may do so from keywords."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-        enable_decoding=False,  # values are text to be validated, never JSON
-    )
 
     config: Config = Config()
     cohere: Cohere = Cohere()
@@ -261,21 +243,3 @@ class Settings(BaseSettings):
     web: Web = Web()
     log: Log = Log()
     demo: Demo = Demo()
-
-    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
-
-    @classmethod
-    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Build from what is handed in only: `sources` reads the rest, to know who gave which value."""
-        return (sources["init_settings"],)
-
-    @classmethod
-    def build(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
-        """Build from `values` by group; `origins` names, by key, where each came from."""
-        settings = cls(**values)
-        settings._origins = dict(origins)
-        return settings
-
-    def origin(self, key: str) -> str:
-        """Name the option `key` ("web.listen-address") as the user gave it; the flag when nobody did."""
-        return self._origins.get(key, f"--{key}")

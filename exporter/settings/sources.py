@@ -11,23 +11,18 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import EnvSettingsSource
 
 from exporter.refusals import refusal
 from exporter.settings.catalog import options
 from exporter.settings.file import read_file
 from exporter.settings.flags import parse
 from exporter.settings.options import ENV_PREFIX, Settings, SettingsError
-from exporter.settings.subcommands import REAL_API, SUBCOMMANDS, Command, Subcommand
+from exporter.settings.subcommands import SUBCOMMANDS, Command, Subcommand
 from exporter.suggestions import suggestion
 
 _SDK_BASE_URL = "CO_API_URL"
 # What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
-_KUBERNETES = re.compile(
-    r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)=.*"
-    r"|(?:\w+_)?PORT=(?:tcp|udp|sctp)://.*",
-    re.DOTALL,
-)
+_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP|SCTP)|_PORT=(tcp|udp|sctp)://")
 
 
 class _Given(NamedTuple):
@@ -49,7 +44,6 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Command, Sett
     command, flags = parse(argv)
     if not SUBCOMMANDS[command.subcommand].reads:
         return command, Settings()
-    _refuse_in_demo(command, flags)
     given = _environment(environ) | {key: _Given(value, f"--{key}") for key, value in flags.items()}
     if "config.file" in given and (path := given["config.file"].value.strip()):
         given = {key: _Given(value, f"{path}: {key}") for key, value in read_file(path).items()} | given
@@ -59,42 +53,20 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Command, Sett
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with our prefix that are no option, each with a suggestion or "".
-
-    Those that Kubernetes makes of Services are none of ours.
-    """
-    known = {option.variable: option for option in options()}
-    names = sorted(
-        name
-        for name, value in environ.items()
-        if name.startswith(ENV_PREFIX)
-        and value.strip()
-        and name not in known
-        and not _KUBERNETES.fullmatch(f"{name.removeprefix(ENV_PREFIX)}={value}")
-    )
-    return {name: suggestion(name, known, ENV_PREFIX) for name in names}
-
-
-def _refuse_in_demo(command: Command, flags: Mapping[str, Any]) -> None:
-    """Refuse flags that point at an API where the simulated one is asked for.
-
-    Variables and the file may be there for other runs; they are ignored.
-    """
-    for key in REAL_API:
-        if command.simulated and key in flags:
-            raise SettingsError(f"--{key}: cannot be used with the simulated API of {command.words}")
+    """Return the variables with our prefix that are no option, each with a suggestion or ""."""
+    known = {option.variable for option in options()}
+    ours = {name: value for name, value in environ.items() if name.startswith(ENV_PREFIX) and value.strip()}
+    return {
+        name: suggestion(name, known, ENV_PREFIX)
+        for name, value in sorted(ours.items())
+        if name not in known and not _KUBERNETES.search(f"{name}={value}")
+    }
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    declared = [option for option in options() if environ.get(option.variable, "").strip()]
-    source = EnvSettingsSource(Settings)
-    source.env_vars = {option.variable.lower(): environ[option.variable] for option in declared}
-    values = source()
-    url = environ.get(_SDK_BASE_URL, "")
-    given = {"cohere.base-url": _Given(url, _SDK_BASE_URL)} if url.strip() else {}
-    return given | {
-        option.key: _Given(values[option.group][option.name], option.variable) for option in declared
-    }
+    """Return the values of the variables that are not blank; ours win over the one of Cohere's SDK."""
+    variables = [("cohere.base-url", _SDK_BASE_URL), *((option.key, option.variable) for option in options())]
+    return {key: _Given(environ[name], name) for key, name in variables if environ.get(name, "").strip()}
 
 
 def _settings(given: Mapping[str, _Given]) -> Settings:
@@ -102,15 +74,14 @@ def _settings(given: Mapping[str, _Given]) -> Settings:
     for option in options():
         if option.key in given:
             values.setdefault(option.group, {})[option.name] = given[option.key].value
-    origins = {key: origin for key, (_, origin) in given.items()}
     try:
-        return Settings.build(values, origins)
+        return Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_explain(error.errors()[0], origins)) from None
+        raise SettingsError(_explain(error.errors()[0], given)) from None
 
 
-def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
+def _explain(error: ErrorDetails, given: Mapping[str, _Given]) -> str:
     option = next(option for option in options() if (option.group, option.name) == error["loc"][:2])
+    origin = given[option.key].origin if option.key in given else option.flag
     bound = next((bound for bound in error.get("ctx", ()) if bound in option.bounds), None)
-    allowed = f"must be {option.limit(bound)}" if bound else refusal(error)
-    return f"{origins.get(option.key, option.flag)}: {allowed}"
+    return f"{origin}: {f'must be {option.limit(bound)}' if bound else refusal(error)}"
