@@ -28,11 +28,9 @@ class Option(Flag):
     there is none; `bounds` are the limits of a number, by "ge", "gt" and "le".
     """
 
-    group: str
     name: str
     key: str
     variable: str
-    default: str
     bounds: Mapping[str, float]
     declared: FieldInfo
 

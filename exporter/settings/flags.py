@@ -1,4 +1,4 @@
-"""The command line: a subcommand and flags, by a plain parser built from the declared options.
+"""The command line: a subcommand, then flags and operands, by a plain parser built from the declared options.
 
 A flag is spelled out in full and given once. No message repeats what was typed as a value or as a subcommand:
 somebody may type the API key there.
@@ -6,12 +6,12 @@ somebody may type the API key there.
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from exporter import NAME, REVISION, __version__
-from exporter.settings.catalog import Option, options, titles
+from exporter.settings.catalog import options, titles
 from exporter.settings.options import SettingsError
 from exporter.settings.subcommands import REAL_API, SUBCOMMANDS, Command, Flag, Subcommand
 from exporter.suggestions import suggestion
@@ -54,33 +54,78 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
 
     Raises SettingsError; `--help` and `--version` print to standard output and raise SystemExit(0).
     """
+    called = _subcommand(argv[0]) if argv and not argv[0].startswith("-") else None
+    subcommand = called or Subcommand.SERVE
+    row = SUBCOMMANDS[subcommand]
+    accepted = [*row.flags, *(options() if row.reads else ())]
+    given, operands = _given(_parser(called, accepted), argv[1:] if called else argv, accepted)
+    flags = {option.key: given.pop(option.flag) for option in options() if option.flag in given}
+    command = Command(subcommand, tuple(operands), given)
+    _refuse_unknown(operands, [flag.flag for flag in accepted if _is_shown(flag, subcommand)])
+    if called is None and operands and operands[0] in list(Subcommand):
+        raise SettingsError(f"the subcommand {operands[0]} must stand before the flags")
+    _check(command, flags)
+    return command, flags
+
+
+def _subcommand(word: str) -> Subcommand:
+    if word not in list(Subcommand):
+        hint = suggestion(word, Subcommand)
+        raise SettingsError(f"unknown subcommand{hint}; the subcommands are {', '.join(Subcommand)}")
+    return Subcommand(word)
+
+
+def _given(
+    parser: argparse.ArgumentParser, words: Sequence[str], accepted: Sequence[Flag]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the flags, and the words that are neither flag nor value."""
     try:
-        given, rest = _parser(_called(argv)).parse_known_args(argv)
+        values, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         name = (error.argument_name or "").split("/")[0]
-        valued = any(flag.flag == name and flag.metavar for flag in (*_own_flags(), *options()))
-        raise SettingsError(f"{name}: {'needs a value' if valued else 'takes no value'}") from None
-    values = vars(given)
-    flags = {option.key: values.pop(option.flag) for option in options() if option.flag in values}
-    return _command(rest, values), flags
+        is_valued = any(flag.flag == name and flag.metavar for flag in accepted)
+        raise SettingsError(f"{name}: {'needs a value' if is_valued else 'takes no value'}") from None
+    return vars(values), rest
 
 
-def _called(words: Sequence[str]) -> Subcommand | None:
-    """Return the subcommand, whose help `--help` prints; None where there is none yet."""
-    return next((Subcommand(word) for word in words if word in list(Subcommand)), None)
+def _check(command: Command, flags: Collection[str]) -> None:
+    """Raise SettingsError where operands, choices or options do not suit the subcommand."""
+    row = SUBCOMMANDS[command.subcommand]
+    if len(command.operands) not in row.counts:
+        raise SettingsError(f"{command.subcommand} takes {row.operands or 'nothing but flags'}; see --help")
+    for flag in row.flags:
+        choices = flag.metavar.split("|")
+        if len(choices) > 1 and command.flags.get(flag.flag, choices[0]) not in choices:
+            raise SettingsError(f"{flag.flag}: must be {', '.join(choices[:-1])} or {choices[-1]}")
+    for key in REAL_API:
+        if command.simulated and key in flags:
+            raise SettingsError(f"--{key}: cannot be used with the simulated API")
 
 
-def _own_flags() -> Iterator[Flag]:
-    return (flag for row in SUBCOMMANDS.values() for flag in row.flags)
+def _refuse_unknown(words: Sequence[str], known: Sequence[str]) -> None:
+    name = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+    if name is None:
+        return
+    if _KEY_LIKE.search(name):
+        raise SettingsError(
+            "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
+        )
+    shown = f"unknown flag {name}" if _REPEATABLE.fullmatch(name) else "unknown flag"
+    hint = suggestion(name, ["--help", "--version", *known])
+    raise SettingsError(f"{shown}{hint or '; see --help'}")
 
 
-def _parser(called: Subcommand | None) -> argparse.ArgumentParser:
-    """Return a parser of all flags, of which `--help` shows what `called` reads."""
+def _is_shown(flag: Flag, subcommand: Subcommand) -> bool:
+    """Return whether the help of a subcommand has a flag; options that it does not read are not in it."""
+    is_refused = subcommand is Subcommand.DEMO and flag.flag.removeprefix("--") in REAL_API
+    return not flag.group or (flag.group in SUBCOMMANDS[subcommand].reads and not is_refused)
+
+
+def _parser(called: Subcommand | None, flags: Sequence[Flag]) -> argparse.ArgumentParser:
     row = SUBCOMMANDS[called or Subcommand.SERVE]
-    words = f"{called or '[SUBCOMMAND]'} [FLAG ...] {row.operands}".strip()
     parser = argparse.ArgumentParser(
         prog=NAME,
-        usage=f"{NAME} {words}",
+        usage=f"{NAME} {called or '[SUBCOMMAND]'} [FLAG ...] {row.operands}".rstrip(),
         description=f"{called}: {row.meaning}" if called else _DESCRIPTION + "\n".join(_described()),
         epilog=_EPILOG if row.reads else None,
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80, max_help_position=6),
@@ -94,83 +139,27 @@ def _parser(called: Subcommand | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=version, help="Print name, version and revision."
     )
-    _add(parser, f"Flags of {called}", row.flags)
-    own = {flag.flag for flag in row.flags}
-    others = {flag.flag: flag for flag in _own_flags() if flag.flag not in own}
-    hidden: list[Flag] = [*others.values(), *(option for option in options() if not _is_read(option, called))]
-    _add(parser, "", hidden, hidden=True)
-    for group, title in titles().items():
-        read = (option for option in options() if _is_read(option, called))
-        _add(parser, title, [option for option in read if option.group == group])
+    sections = {
+        group: parser.add_argument_group(title)
+        for group, title in {"": f"Flags of {called}", **titles()}.items()
+    }
+    for flag in flags:
+        text = _meaning(flag) if _is_shown(flag, called or Subcommand.SERVE) else argparse.SUPPRESS
+        names = (
+            [flag.flag, flag.flag.replace("--", "--no-")] if flag.group and not flag.metavar else [flag.flag]
+        )
+        how: dict[str, Any] = {"metavar": flag.metavar} if flag.metavar else {"nargs": 0}
+        action = "append" if flag.repeatable else _Once
+        sections[flag.group].add_argument(*names, dest=flag.flag, action=action, help=text, **how)
     return parser
 
 
-def _is_read(option: Option, called: Subcommand | None) -> bool:
-    is_refused = called is Subcommand.DEMO and option.key in REAL_API
-    return option.group in SUBCOMMANDS[called or Subcommand.SERVE].reads and not is_refused
+def _meaning(flag: Flag) -> str:
+    default = f" (default: {flag.default})" if flag.default and flag.metavar else ""
+    return f"{flag.meaning}{default}".replace("%", "%%")
 
 
 def _described() -> list[str]:
     names = {f"{name} {row.operands}".strip(): row.meaning for name, row in SUBCOMMANDS.items()}
     width = max(map(len, names))
     return [f"  {name:{width}}  {meaning}" for name, meaning in names.items()]
-
-
-def _add(parser: argparse.ArgumentParser, title: str, flags: Iterable[Flag], *, hidden: bool = False) -> None:
-    section = parser.add_argument_group(title)
-    for flag in flags:
-        names, meaning = [flag.flag], flag.meaning
-        how: dict[str, Any] = {"metavar": flag.metavar} if flag.metavar else {"nargs": 0}
-        if isinstance(flag, Option) and not flag.metavar:
-            names.append(f"--no-{flag.key}")
-        elif isinstance(flag, Option) and flag.default:
-            meaning += f" (default: {flag.default})"
-        how["action"] = "append" if flag.repeatable else _Once
-        section.add_argument(
-            *names, dest=flag.flag, help=argparse.SUPPRESS if hidden else meaning.replace("%", "%%"), **how
-        )
-
-
-def _command(rest: Sequence[str], own: Mapping[str, Any]) -> Command:
-    """Return the subcommand among the arguments that are no known flags, which may stand anywhere."""
-    for argument in rest:
-        if argument.startswith("-"):
-            _refuse_flag(argument.partition("=")[0], _taken(_called(rest) or Subcommand.SERVE, own))
-    subcommand = _subcommand(rest[0]) if rest else Subcommand.SERVE
-    operands = tuple(rest[1:])
-    row = SUBCOMMANDS[subcommand]
-    if not row.takes(len(operands)):
-        raise SettingsError(f"{subcommand} takes {row.operands or 'nothing but flags'}; see --help")
-    taken = {flag.flag: flag for flag in row.flags}
-    for name, value in own.items():
-        if name not in taken:
-            owner = next(owner for owner, row in SUBCOMMANDS.items() if name in {f.flag for f in row.flags})
-            raise SettingsError(f"{name}: only with {owner}")
-        choices = taken[name].metavar.split("|")
-        if len(choices) > 1 and value not in choices:
-            raise SettingsError(f"{name}: must be {', '.join(choices[:-1])} or {choices[-1]}")
-    return Command(subcommand, operands, own)
-
-
-def _subcommand(word: str) -> Subcommand:
-    if word not in list(Subcommand):
-        hint = suggestion(word, Subcommand)
-        raise SettingsError(f"unknown subcommand{hint}; the subcommands are {', '.join(Subcommand)}")
-    return Subcommand(word)
-
-
-def _taken(subcommand: Subcommand, own: Mapping[str, Any]) -> list[str]:
-    """Return the flags that mean something to a subcommand, given some of its own."""
-    row = SUBCOMMANDS[subcommand]
-    simulated = Command(subcommand, flags=own).simulated
-    read = [option for option in options() if row.reads and (simulated or option.group != "demo")]
-    return ["--help", "--version", *(flag.flag for flag in row.flags), *(option.flag for option in read)]
-
-
-def _refuse_flag(name: str, known: Sequence[str]) -> NoReturn:
-    if _KEY_LIKE.search(name):
-        raise SettingsError(
-            "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
-        )
-    shown = f"unknown flag {name}" if _REPEATABLE.fullmatch(name) else "unknown flag"
-    raise SettingsError(f"{shown}{suggestion(name, known) or '; see --help'}")

@@ -3,9 +3,11 @@
 Flags of this kind are questions asked once, at a terminal; they have no variable and no YAML key.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Subcommand(StrEnum):
@@ -21,32 +23,33 @@ class Subcommand(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A flag and the word for its value: none for a switch, with a `|` in it a choice."""
+    """A flag and the word for its value: none for a switch, with a `|` in it a choice.
+
+    A flag that belongs to a `group` is an option, which also has a variable and a YAML key.
+    """
 
     flag: str
     meaning: str
     metavar: str = ""
     repeatable: bool = False
+    default: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """What a subcommand is for, what it takes beside the options, and the groups of options that it reads.
 
-    `operands` is as `--help` writes them. Options that are not read are still accepted and validated, because
-    they may be in the file that configures `serve`; a subcommand that reads none accepts none.
+    `operands` is as `--help` writes them, and `counts` how many there may be. Options that are not read are
+    still accepted and validated, because they may be in the file that configures `serve`; a subcommand that
+    reads none accepts none.
     """
 
     meaning: str
     flags: Sequence[Flag] = ()
     operands: str = ""
+    counts: Container[int] = (0,)
     reads: Collection[str] = ()
-
-    def takes(self, count: int) -> bool:
-        """Return whether `count` operands are right: in brackets they may be missing, ... is any number."""
-        least = 1 if self.operands and "[" not in self.operands else 0
-        most = 1 if self.operands else 0
-        return least <= count and (count <= most or "..." in self.operands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,12 @@ class Command:
 
     subcommand: Subcommand
     operands: tuple[str, ...] = ()
-    flags: Mapping[str, object] = field(default_factory=dict)
+    flags: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def simulated(self) -> bool:
         """Whether the API is a simulated one inside this process."""
-        return self.subcommand is Subcommand.DEMO or bool(self.flags.get("--demo"))
-
-    @property
-    def words(self) -> str:
-        """What asks for the simulated API."""
-        return "demo" if self.subcommand is Subcommand.DEMO else f"{self.subcommand} --demo"
+        return self.subcommand is Subcommand.DEMO or "--demo" in self.flags
 
 
 # What would point at an API is refused beside a simulated one.
@@ -82,8 +80,9 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
         (
             Flag(
                 "--output",
-                "Print a table that fits the terminal, all columns in full (wide), or JSON (default: table).",
+                "Print a table that fits the terminal, all columns in full (wide), or JSON.",
                 "table|wide|json",
+                default="table",
             ),
             Flag("--config-only", "Validate the configuration and its files; do not call the API."),
             Flag("--demo", "Check the simulated API; needs no key and no network."),
@@ -104,11 +103,13 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             Flag("--demo", "Read the simulated API; needs no key and no network."),
         ),
         operands="[MODEL_ID ...]",
+        counts=range(sys.maxsize),
         reads=(*_API, "demo"),
     ),
     Subcommand.DASHBOARDS: Row(
         "write the Grafana dashboards of this version",
         operands="DIR",
+        counts=(1,),
     ),
     Subcommand.RULES: Row(
         "write the Prometheus rules of this version",
@@ -117,5 +118,6 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
             Flag("--recording", "Write the recording rules instead of the alerts."),
         ),
         operands="[FILE]",
+        counts=(0, 1),
     ),
 }
