@@ -235,6 +235,52 @@ async def test_rows_of_long_before_the_start_are_left_to_the_history_and_not_mis
     assert exposed.missed == 1  # the one without a time
 
 
+@pytest.mark.parametrize("hours", [0.5, 8])
+async def test_rows_that_come_again_are_neither_offered_again_nor_missed(
+    exposed: Exposed, clock: FakeClock, hours: float
+) -> None:
+    """A model may be missing from a list, or run anew while the API still lists its old rows."""
+    before = [StepRow(0, None, {}), *(row(step, clock.time() + step) for step in range(1, 60))]
+    await exposed.arrive(*before)
+    assert exposed.missed == 1
+    await clock.advance(hours * 3600)
+    new = row(1, clock.time())
+    late = row(30, clock.time() - 600)
+    await exposed.arrive(new, *reversed(before), missed=20)
+    await exposed.arrive(late)
+    assert await exposed.numbers() == [30.0, 1.0]
+    assert exposed.missed == 1
+
+
+async def test_the_newest_rows_of_many_models_are_remembered_and_not_of_all_for_ever(
+    exposed: Exposed, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporter.exposition.training_steps.MOST_MODELS", 3)
+
+    def arrive(*numbers: int) -> None:
+        for number in numbers:
+            exposed.steps.offer(StepRows(model=FinetunedModel(id=f"m{number}"), rows=[row(1)]))
+
+    arrive(0, 1, 2)
+    await clock.advance(WINDOW)
+    await exposed.steps.publish()
+    await clock.advance(WINDOW)
+    await exposed.steps.publish()
+    arrive(0, 3, 1)  # the third takes the place of the second
+    await exposed.steps.publish()
+    assert len(await exposed.numbers()) == 2
+
+
+@pytest.mark.parametrize(("hours", "missed"), [(24 * 30, 0), (4.5, 213), (1, 500)])
+async def test_rows_not_read_at_the_start_are_missed_as_far_as_they_were_recent(
+    exposed: Exposed, clock: FakeClock, hours: float, missed: int
+) -> None:
+    ended = clock.time() - hours * 3600
+    rows = [row(number, ended - 5 * number) for number in range(100)]
+    await exposed.arrive(*rows, missed=500)
+    assert exposed.missed == missed
+
+
 async def test_rows_that_are_read_hours_late_are_missed(exposed: Exposed, clock: FakeClock) -> None:
     recorded_at = clock.time()
     await clock.advance(OLDEST)

@@ -6,14 +6,14 @@ two windows, because Prometheus warns of samples that it has stored already. At 
 held. Rows beyond it, the oldest, unless they were served, rows that would be older than `OLDEST` before they
 are no longer offered or are further ahead than `AHEAD`, and rows without a time, or with that of another
 step, are counted as missed; those that were too old when this began are not: an exporter that ran before may
-have offered them.
+have offered them. Nor are rows that come again with a model that was not listed for a while, or runs anew.
 """
 
 import asyncio
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.clock import Clock
@@ -29,6 +29,7 @@ VALUES_LIMIT = 200_000
 # It counts from the newest sample it has, which may be `AHEAD` of now.
 OLDEST = 5 * 3600.0  # seconds
 AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
+MOST_MODELS = 10_000  # whose newest row is remembered
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
 _END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
 _NOTHING = Payload(())
@@ -64,6 +65,7 @@ class StepExposition:
         self._oldest = OLDEST - 2 * window
         self._began = clock.monotonic()
         self._asked_at = -math.inf
+        self._newest: dict[str, tuple[float, float]] = {}  # time and step, by the model's id
         self._worker = worker
         self._on_missed = on_missed
         self._families = [
@@ -80,14 +82,9 @@ class StepExposition:
         """Take the rows of a reading; scrapes show them from the next `publish` on."""
         labels = identity(new.model)
         taken = self._on_offer(labels)
-        began = self._clock.time() - (self._clock.monotonic() - self._began)  # by the clock as it is now
-        too_old = began - self._oldest
-        # Pages may shift while they are read, and have a row twice.
-        distinct = {(row.step, row.at): row for row in new.rows if row.at is None or row.at > too_old}
-        since_began = distinct.values()
-        rows = [row for row in in_time(since_began) if self._is_timely(row) and _time(row) not in taken]
-        repeated = sum(row.at is not None and taken.get(_time(row)) == row.step for row in since_began)
-        missed = new.missed + len(since_began) - len(rows) - repeated
+        distinct, missed = self._since_last(new)
+        rows = [row for row in in_time(distinct) if self._is_timely(row) and _time(row) not in taken]
+        missed += len(distinct) - len(rows)
         for start in range(0, len(rows), _ROWS):
             arrival = _Arrival(labels, rows[start : start + _ROWS])
             self._arrivals.append(arrival)
@@ -126,10 +123,31 @@ class StepExposition:
             arrival.shown_at = min(arrival.shown_at, now)
         self._offered_until = arrivals[-1].shown_at + self._window if arrivals else -math.inf
 
-    def _on_offer(self, labels: str) -> Mapping[int, int]:
-        """Return times and steps of a model on offer; of one time Prometheus keeps the first value."""
+    def _since_last(self, new: StepRows) -> tuple[Sequence[StepRow], int]:
+        """Return each row that was neither taken before nor too old at the start, and how many were not read.
+
+        Among rows that come again is the newest one taken. What was not read is older than what was.
+        """
+        began = self._clock.time() - (self._clock.monotonic() - self._began)  # by the clock as it is now
+        floor = (began - self._oldest, math.inf)
+        times = sorted((row.at, row.step) for row in new.rows if row.at is not None)
+        newest = self._newest.pop(new.model.id, None)
+        is_again = newest in times
+        if newest and is_again:
+            floor = max(floor, newest)
+        if times:
+            self._newest[new.model.id] = max(times[-1], newest or times[-1])
+            if len(self._newest) > MOST_MODELS:
+                del self._newest[next(iter(self._newest))]
+        # Pages may shift while they are read, and have a row twice.
+        distinct = {(row.at, row.step): row for row in new.rows if not (is_again and row.at is None)}
+        since = [row for row in distinct.values() if row.at is None or (row.at, row.step) > floor]
+        return since, int(min(new.missed, _most_between(floor[0], [at for at, _ in times])))
+
+    def _on_offer(self, labels: str) -> Collection[int]:
+        """Return the times of a model on offer; of one time Prometheus keeps the first value."""
         arrivals = (arrival for arrival in self._arrivals if arrival.labels == labels)
-        return {_time(row): row.step for arrival in arrivals for row in arrival.rows}
+        return {_time(row) for arrival in arrivals for row in arrival.rows}
 
     def _is_timely(self, row: StepRow) -> bool:
         return -self._oldest < (row.at or 0.0) - self._clock.time() <= AHEAD
@@ -169,6 +187,14 @@ def in_time(rows: Iterable[StepRow]) -> list[StepRow]:
         if row.at is not None:
             by_time[_time(row)] = row
     return [by_time[at] for at in sorted(by_time)]
+
+
+def _most_between(floor: float, times: Sequence[float]) -> float:
+    """Return how many rows there may have been since `floor` before these, if they came as often."""
+    if not times or times[0] <= floor:
+        return 0.0 if times else math.inf
+    duration = times[-1] - times[0]
+    return (times[0] - floor) * (len(times) - 1) / duration if duration else math.inf
 
 
 def _time(row: StepRow) -> int:
