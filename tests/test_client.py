@@ -23,9 +23,9 @@ from exporter.cohere.client import (
     Cursor,
     StepReading,
 )
+from exporter.cohere.lenient import LABEL_LIMIT
 from exporter.cohere.steps import newest_seen
 from exporter.cohere.transport import Endpoint, Transport
-from exporter.cohere.wire import LABEL_LIMIT
 from exporter.errors import ApiError, Gone, InvalidResponse, PaginationLimitExceeded
 from exporter.model import TrainingProgress
 from tests.clients import open_client

@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from structlog.testing import capture_logs
 
 from exporter.cohere.client import CohereClient
+from exporter.cohere.lenient import LABEL_LIMIT
 from exporter.cohere.transport import Endpoint, Transport
-from exporter.cohere.wire import LABEL_LIMIT, REJECTED_KINDS
+from exporter.cohere.wire import REJECTED_KINDS
 from exporter.errors import REASONS
 from exporter.exposition import Exposition, Format, render
 from exporter.model import Status

@@ -65,7 +65,8 @@ def test_paths_are_relative_to_the_directory_of_the_file(file: Path) -> None:
         "  client_auth_type: RequireAndVerifyClientCert}"
     )
     tls = read(file, text).tls_server_config
-    assert tls.files == (file.parent / "tls/a.pem", Path("/b.key"), file.parent / "../ca.pem")
+    assert (tls.cert_file, tls.key_file) == (file.parent / "tls/a.pem", Path("/b.key"))
+    assert tls.client_ca_file == file.parent / "../ca.pem"
 
 
 def test_every_suite_curve_and_version_of_go_has_its_name(file: Path) -> None:

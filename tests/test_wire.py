@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exporter.cohere.lenient import LABEL_LIMIT
 from exporter.cohere.wire import (
     ITEMS_LIMIT,
-    LABEL_LIMIT,
     REJECTED_KINDS,
     VALUES_LIMIT,
     Page,

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import structlog
 
 from exporter.cohere import steps, wire
+from exporter.cohere.lenient import LABEL_LIMIT
 from exporter.cohere.page_cache import PageCache, Reader
 from exporter.cohere.response import ApiResponse
 from exporter.cohere.transport import Endpoint, Observer, Transport
@@ -442,7 +443,7 @@ def _count_empty(page: wire.Page[StepRow], before: int) -> int:
 
 def _is_whole(model_id: str) -> bool:
     """Return whether the API would know this id, and no other model by it."""
-    return len(model_id) < wire.LABEL_LIMIT and "\ufffd" not in model_id
+    return len(model_id) < LABEL_LIMIT and "\ufffd" not in model_id
 
 
 def _segment(model_id: str) -> str:

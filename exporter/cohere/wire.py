@@ -2,35 +2,21 @@
 
 A part that makes no sense costs that part only and is reported to `reject`; only a response that is not
 readable as a list raises. What is not declared here is never read: `settings.wandb.api_key`, a user's live
-secret, above all. Text is what UTF-8 can carry, cut at `LABEL_LIMIT`; numbers may come as strings, as
-protobuf's JSON mapping allows; zero values may be absent, null or spelled out.
+secret, above all. Fields are read as protobuf's JSON mapping allows them to be written (`lenient`).
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from exporter.cohere.lenient import Enum, Flag, Lenient, Number, Text, Time, clean_text, no_boolean
 from exporter.errors import InvalidResponse
 from exporter.model import FinetunedModel, Status, StepRow
 
-LABEL_LIMIT = 1024
 VALUES_LIMIT = 400_000  # in one page; 10,000 models with every field have 320,000
 STEP_VALUES_LIMIT = 150_000  # in one page of step metrics, of which several are read at once
 ITEMS_LIMIT = 50_000  # in one page
@@ -115,75 +101,6 @@ def _read_int(digits: str) -> int | float:
     return int(digits) if len(digits) < 20 else float(digits)
 
 
-def _or_absent(value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
-    """Take a field that makes no sense for an absent one."""
-    if value is None:
-        return None
-    try:
-        return handler(value)
-    except ValidationError:
-        cast("Callable[[str], None]", info.context)(str(info.field_name))
-        return None
-
-
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a boolean is not a number")  # noqa: TRY004 - pydantic turns a ValueError into its own
-    return value
-
-
-def _no_zero(value: object) -> object:
-    """Take the zero of an enumeration, which is protobuf's "unspecified", for an absent one."""
-    is_zero = value == "" or (value == 0 and not isinstance(value, bool))
-    return None if is_zero else value
-
-
-def _read_flag(value: object) -> bool:
-    """Return a boolean that may be spelled as a number or as text; its zero is false."""
-    if isinstance(value, bool):
-        return value
-    if value in (0, "", "false"):
-        return False
-    if value in (1, "true"):
-        return True
-    raise ValueError("not a boolean")
-
-
-def _one_nan(number: float) -> float:
-    """Return one NaN for all, which compares equal inside containers: a snapshot may hold it unchanged."""
-    return math.nan if math.isnan(number) else number
-
-
-def _clean_text(value: str) -> str:
-    text = value[:LABEL_LIMIT]
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _clean_if_text(value: object) -> object:
-    return _clean_text(value) if isinstance(value, str) else value
-
-
-_datetime = TypeAdapter(datetime)
-
-
-def _read_time(value: object) -> object:
-    """Return Unix seconds, None for what Go and protobuf write for "no time": the years 1 and 1970."""
-    if value == "":
-        return None
-    moment = _datetime.validate_python(_no_boolean(value))
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    seconds = aware.timestamp()
-    return seconds if seconds > 0 else None
-
-
-Lenient = Annotated[T | None, WrapValidator(_or_absent)]
-Text = Lenient[Annotated[str, BeforeValidator(_clean_if_text)]]
-Enum = Annotated[Text, BeforeValidator(_no_zero)]
-Flag = Lenient[Annotated[bool, BeforeValidator(_read_flag)]]
-Number = Annotated[float, BeforeValidator(_no_boolean), AfterValidator(_one_nan)]
-Time = Annotated[float | None, BeforeValidator(_read_time), WrapValidator(_or_absent)]
-
-
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
 
@@ -239,7 +156,7 @@ class _Model(_Wire):
 
 
 class _Row(_Wire):
-    step_number: Annotated[int, BeforeValidator(_no_boolean), Field(ge=0, lt=2**63)] | None = None
+    step_number: Annotated[int, BeforeValidator(no_boolean), Field(ge=0, lt=2**63)] | None = None
     created_at: Time = None
     metrics: Lenient[dict[str, Any]] = None
 
@@ -250,7 +167,7 @@ _number = TypeAdapter(Number)
 def _text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return _clean_text(value) if isinstance(value, str) else ""
+    return clean_text(value) if isinstance(value, str) else ""
 
 
 def _read_model(item: object, reject: Reject) -> FinetunedModel | None:
@@ -309,7 +226,7 @@ def _read_metrics(
         # `step` repeats the row's step_number.
         if key == "step" or value is None:
             continue
-        name = _clean_text(key)
+        name = clean_text(key)
         if only and not only.fullmatch(name):
             continue
         try:

@@ -10,8 +10,7 @@ import base64
 import binascii
 import hashlib
 import secrets
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from exporter.runtime.worker import WorkerThread
 
@@ -19,16 +18,12 @@ _REMEMBERED = 100  # results of each kind; as in the toolkit
 _WAITING = 64
 _SIGNIFICANT = 72  # bytes of a password; bcrypt, and so the toolkit, ignores the rest
 
+CheckPassword = Callable[[bytes, bytes], bool]
+"""Whether a password of at most 72 bytes has this hash, as bcrypt finds out."""
+
 
 class TooManyLogins(Exception):
     """Too many wait for a check already."""
-
-
-class CheckPassword(Protocol):
-    """What bcrypt does."""
-
-    def __call__(self, password: bytes, hashed_password: bytes, /) -> bool:
-        """Return whether a password of at most 72 bytes has this hash."""
 
 
 class BasicAuth:

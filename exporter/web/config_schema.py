@@ -139,11 +139,6 @@ class TlsConfig(_Section):
         return bool(self.model_fields_set)
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files whose content belongs to the configuration."""
-        return tuple(file for file in (self.cert_file, self.key_file, self.client_ca_file) if file)
-
-    @property
     def verifies(self) -> bool:
         """Whether the certificates of clients are verified."""
         return self.client_auth_type in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")

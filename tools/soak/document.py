@@ -44,7 +44,7 @@ ten if asked for.
 Time is virtual: it stands still while code runs and jumps to the next timer when nothing does.
 Deadlines, pauses and time limits of connections all follow it. So an hour of silence costs nothing, a slow
 machine changes nothing but the order of what happens at once, and every rule can be checked to the twentieth
-of a second. Only the web server's tick, ten a second to keep the `Date` header, comes every ten minutes.
+of a second.
 
 Everything is one process, the API and the clients too: what they hold is in the figures of memory, files
 and tasks, and would show if it grew.
