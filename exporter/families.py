@@ -55,20 +55,12 @@ class FleetFamily(_Family[Snapshot]):
 Family: TypeAlias = ModelFamily | FleetFamily
 
 
-def _number(get: Callable[[FinetunedModel], float | None]) -> Callable[[ModelState], Iterable[Sample]]:
-    def samples(state: ModelState) -> Iterable[Sample]:
-        value = get(state.model)
-        return () if value is None else (((), value),)
-
-    return samples
+def _one(value: float | None) -> Iterable[Sample]:
+    return () if value is None else (((), value),)
 
 
-def _progress(get: Callable[[TrainingProgress], float | None]) -> Callable[[ModelState], Iterable[Sample]]:
-    def samples(state: ModelState) -> Iterable[Sample]:
-        value = None if state.progress is None else get(state.progress)
-        return () if value is None else (((), value),)
-
-    return samples
+def _each(values: Mapping[str, float]) -> Iterable[Sample]:
+    return (((name,), value) for name, value in values.items())
 
 
 def _info(state: ModelState) -> Iterable[Sample]:
@@ -88,20 +80,11 @@ def _status(state: ModelState) -> Iterable[Sample]:
         yield (current,), 1.0
 
 
-def _hyperparameters(state: ModelState) -> Iterable[Sample]:
-    for name, value in state.model.hyperparameters.items():
-        yield (name,), value
-
-
-def _by_metric(
-    get: Callable[[TrainingProgress], Mapping[str, float]],
+def _progress(
+    read: Callable[[TrainingProgress], Iterable[Sample]],
 ) -> Callable[[ModelState], Iterable[Sample]]:
-    def samples(state: ModelState) -> Iterable[Sample]:
-        if state.progress is not None:
-            for name, value in get(state.progress).items():
-                yield (name,), value
-
-    return samples
+    """Return the samples of a model whose step metrics have been read; any other has none."""
+    return lambda state: () if state.progress is None else read(state.progress)
 
 
 def bounded_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
@@ -112,11 +95,6 @@ def bounded_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
     if rest := sum(bounded.pop(status) for status in unknown[UNKNOWN_STATUSES_LIMIT:]):
         bounded[OTHER_STATUSES] += rest
     return bounded
-
-
-def _models(snapshot: Snapshot) -> Iterable[Sample]:
-    for status, count in bounded_counts(snapshot.status_counts).items():
-        yield (status,), float(count)
 
 
 _KNOWN_STATUSES = frozenset(Status)
@@ -151,86 +129,86 @@ FAMILIES: tuple[Family, ...] = (
         "cohere_finetuned_model_created_timestamp_seconds",
         "Unix time at which the model was created (created_at).",
         (),
-        _number(lambda model: model.created_at),
+        lambda state: _one(state.model.created_at),
     ),
     ModelFamily(
         "cohere_finetuned_model_updated_timestamp_seconds",
         "Unix time at which the model last changed (updated_at).",
         (),
-        _number(lambda model: model.updated_at),
+        lambda state: _one(state.model.updated_at),
     ),
     ModelFamily(
         "cohere_finetuned_model_completed_timestamp_seconds",
         "Unix time at which training ended (completed_at); deployment may take longer.",
         (),
-        _number(lambda model: model.completed_at),
+        lambda state: _one(state.model.completed_at),
     ),
     ModelFamily(
         "cohere_finetuned_model_last_used_timestamp_seconds",
         "Unix time at which the model was last used (last_used).",
         (),
-        _number(lambda model: model.last_used),
+        lambda state: _one(state.model.last_used),
     ),
     ModelFamily(
         "cohere_finetuned_model_hyperparameter",
         "Value of each numeric hyperparameter (settings.hyperparameters); do not sum.",
         ("hyperparameter",),
-        _hyperparameters,
+        lambda state: _each(state.model.hyperparameters),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_step",
         "Highest evaluated step (step_number of the step metrics).",
         (),
-        _progress(lambda progress: progress.step),
+        _progress(lambda progress: _one(progress.step)),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_step_timestamp_seconds",
         "Unix time at which the highest evaluated step was recorded (created_at of the step metrics).",
         (),
-        _progress(lambda progress: progress.step_at),
+        _progress(lambda progress: _one(progress.step_at)),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric",
         "Latest value of each evaluation metric (metrics; not the training loss), from the highest step that "
         "has it; do not sum.",
         ("metric",),
-        _by_metric(lambda progress: progress.metrics),
+        _progress(lambda progress: _each(progress.metrics)),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric_step",
         "Step that the latest value of each evaluation metric comes from (step_number).",
         ("metric",),
-        _by_metric(lambda progress: progress.metric_steps),
+        _progress(lambda progress: _each(progress.metric_steps)),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric_min",
         "Lowest value of each evaluation metric (metrics) among the steps read of this run.",
         ("metric",),
-        _by_metric(lambda progress: progress.lowest),
+        _progress(lambda progress: _each(progress.lowest)),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metric_max",
         "Highest value of each evaluation metric (metrics) among the steps read of this run.",
         ("metric",),
-        _by_metric(lambda progress: progress.highest),
+        _progress(lambda progress: _each(progress.highest)),
     ),
     ModelFamily(
         "cohere_finetuned_model_training_metrics_non_finite",
         "Number of evaluation metrics (metrics) whose latest value is NaN or infinite.",
         (),
-        _progress(lambda progress: sum(not isfinite(value) for value in progress.metrics.values())),
+        _progress(lambda progress: _one(sum(not isfinite(value) for value in progress.metrics.values()))),
     ),
     FleetFamily(
         "cohere_finetuned_models",
         "Number of models in each status, among all that the API lists.",
         ("status",),
-        _models,
+        lambda snapshot: _each(bounded_counts(snapshot.status_counts)),
     ),
     FleetFamily(
         "cohere_finetuned_models_dropped",
         "Number of models left out by --models.limit.",
         (),
-        lambda snapshot: [((), float(snapshot.dropped))],
+        lambda snapshot: _one(snapshot.dropped),
     ),
 )
 
@@ -238,26 +216,17 @@ PROGRESS_FAMILIES = tuple(family.name for family in FAMILIES if "_training_" in 
 """The families that need a model's step metrics, and so a call for each model."""
 
 
-def _step_metrics(row: StepRow) -> Iterable[Sample]:
-    for name, value in row.metrics.items():
-        yield (name,), value
-
-
-def _step_number(row: StepRow) -> Iterable[Sample]:
-    yield (), float(row.step)
-
-
 STEP_FAMILIES = (
     StepFamily(
         "cohere_finetuned_model_step_metric",
         "Value of an evaluation metric at each training step (metrics), at the time of the step.",
         ("metric",),
-        _step_metrics,
+        lambda row: _each(row.metrics),
     ),
     StepFamily(
         "cohere_finetuned_model_step_number",
         "Number of each training step (step_number), at the time of the step.",
         (),
-        _step_number,
+        lambda row: _one(row.step),
     ),
 )
