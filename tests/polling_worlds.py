@@ -173,7 +173,7 @@ class Trouble:
         return self.with_steps and (self.ids is None or model_id in self.ids)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class World:
     """All that is given: the models, how the API answers, and how the exporter is set up."""
 
@@ -195,11 +195,11 @@ class World:
     lasts: float = 600.0
     most_calls: int = 300  # after which it ends
 
-    def __repr__(self) -> str:
+    def _repr_pretty_(self, printer: Any, _: bool) -> None:
         # Hypothesis warns of an argument that takes more than 30 kB to write, and warnings are errors.
-        fleet = ", ".join(map(repr, self.models[:20])) + ", …" * (len(self.models) > 20)
+        fleet = "".join(f"{model}, " for model in self.models[:20]) + "…" * (len(self.models) > 20)
         others = {name: value for name, value in vars(self).items() if name != "models"}
-        return f"World(models=[{fleet}], **{others})"
+        printer.text(f"World(models=[{fleet}], **{others})")
 
     @property
     def interval(self) -> float:
