@@ -9,7 +9,7 @@ from structlog.typing import EventDict
 
 from exporter.errors import ApiError, ServerError, Timeout, Unauthorized
 from exporter.model import FinetunedModel, Status
-from exporter.polling.changes import MOST_LINES, Changes
+from exporter.polling.changes import MINUTE, MOST_LINES, Changes
 from tests.conftest import FakeClock
 
 A = FinetunedModel(id="a", name="alpha", status=Status.FINETUNING)
@@ -185,11 +185,36 @@ def test_recovery_is_one_line_that_counts_the_failures() -> None:
     assert polled(changes, None) == []
 
 
-def test_failures_are_counted_anew_after_each_recovery() -> None:
-    changes = Changes(FakeClock())
-    for error in (Timeout("t"), None, Timeout("t")):
+@pytest.mark.anyio
+async def test_failures_are_counted_anew_after_each_recovery(clock: FakeClock) -> None:
+    changes = Changes(clock)
+    for error in (Timeout("t"), None):
         polled(changes, error)
+    await clock.advance(MINUTE)
+    polled(changes, Timeout("t"))
     assert polled(changes, None)[0]["failed_polls"] == 1
+
+
+@pytest.mark.parametrize("other", [None, ServerError("s")])
+@pytest.mark.anyio
+async def test_a_failure_that_comes_and_goes_is_logged_once_a_minute(
+    clock: FakeClock, other: ApiError | None
+) -> None:
+    changes, logged = Changes(clock), []
+    for second in range(180):
+        logged += [(second, line["event"]) for line in polled(changes, other if second % 2 else Timeout("t"))]
+        await clock.advance(1.0)
+    again = "poll failed" if other else "poll succeeded again"
+    assert logged == [(60 * m + s, (again if s else "poll failed")) for m in range(3) for s in (0, 1)]
+
+
+@pytest.mark.anyio
+async def test_a_failure_that_lasts_is_logged_however_short_the_good_time_before(clock: FakeClock) -> None:
+    changes, lines = Changes(clock), []
+    for error in (Timeout("t"), None, *[Timeout("t")] * 10):
+        lines += polled(changes, error)
+        await clock.advance(10.0)
+    assert [line["event"] for line in lines] == ["poll failed", "poll succeeded again", "poll failed"]
 
 
 def test_stale_data_is_one_line() -> None:

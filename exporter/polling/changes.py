@@ -1,7 +1,7 @@
 """What changed from one poll to the next, as lines of the log: one for each change, none without one.
 
 A fleet that changes as a whole, as when it goes offline, gets `MOST_LINES` of them a minute and one about the
-rest.
+rest. A failure that comes and goes is logged once a minute.
 """
 
 import math
@@ -22,13 +22,39 @@ _Change: TypeAlias = tuple[str, dict[str, Any]]
 _Models: TypeAlias = Mapping[str, FinetunedModel]
 
 
+class Failures:
+    """Which failures are news: a reason that was not logged within a minute, and has not lasted since."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._logged_at: dict[str, float] = {}
+        self._lasting: set[str] = set()
+
+    def is_news(self, reason: str, *, is_only: bool = False) -> bool:
+        """Take note of a failure, the only one there is or one of several; return whether to log it."""
+        now = self._clock.monotonic()
+        if reason in self._lasting or now < self._logged_at.get(reason, -math.inf) + MINUTE:
+            return False
+        if is_only:
+            self._lasting.clear()
+        self._lasting.add(reason)
+        self._logged_at[reason] = now
+        return True
+
+    def end(self) -> bool:
+        """Take note that all is well, and return whether a failure had been logged."""
+        had_any = bool(self._lasting)
+        self._lasting.clear()
+        return had_any
+
+
 class Changes:
     """Remembers what was last seen and logs what is new."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._models: dict[str, FinetunedModel] | None = None
-        self._failing_with: str | None = None
+        self._failures = Failures(clock)
         self._failed_polls = 0
         self._was_stale = False
         self._begun_at, self._lines_left = -math.inf, MOST_LINES
@@ -61,12 +87,10 @@ class Changes:
 
     def polled(self, error: ApiError | None, *, next_in: float = 0.0) -> None:
         """Log when polling begins to fail, fails in another way, or works again."""
-        reason = error.reason if error else None
-        if error and reason != self._failing_with:
+        if error and self._failures.is_news(error.reason, is_only=True):
             log.error("poll failed", **error.fields(), advice=error.advice, next_poll_seconds=round(next_in))
-        elif reason is None and self._failing_with:
+        elif error is None and self._failures.end():
             log.info("poll succeeded again", failed_polls=self._failed_polls)
-        self._failing_with = reason
         self._failed_polls = self._failed_polls + 1 if error else 0
 
     def aged(self, *, is_stale: bool) -> None:

@@ -18,7 +18,7 @@ from exporter.clock import Clock, Wakeup
 from exporter.cohere.client import Cursor, StepReading
 from exporter.errors import ApiError, Gone, QuotaSpent
 from exporter.model import FinetunedModel, Status, StepRows, TrainingProgress
-from exporter.polling.changes import unexpected
+from exporter.polling.changes import Failures, unexpected
 from exporter.polling.readings import Outage, Run
 
 log = structlog.stdlib.get_logger(__name__)
@@ -74,7 +74,7 @@ class StepMetrics:
         self._in_flight = 0
         self._wakeup = Wakeup(clock)
         self._outage = Outage(clock)
-        self._reported: set[str] = set()  # reasons, since all models could be read
+        self._failures = Failures(clock)
 
     def progress(self, model_id: str) -> TrainingProgress | None:
         """Return the last good values of a model."""
@@ -234,16 +234,14 @@ class StepMetrics:
     # The log.
 
     def _report_failure(self, model_id: str, error: ApiError) -> None:
-        if error.reason not in self._reported:
+        if self._failures.is_news(error.reason):
             log.warning(
                 "step metrics cannot be read; last good values stay",
                 model_id=model_id,
                 **error.fields(),
                 advice=_GONE_ADVICE if isinstance(error, Gone) else error.advice,
             )
-        self._reported.add(error.reason)
 
     def _report_recovery(self) -> None:
-        if self._reported and not any(run.error for run in self._runs.values()):
+        if not any(run.error for run in self._runs.values()) and self._failures.end():
             log.info("step metrics can be read again")
-            self._reported.clear()
