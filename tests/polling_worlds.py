@@ -140,15 +140,6 @@ class Model:
         )
 
 
-class Fleet(list[Model]):
-    """Models, of which the first ones are told apart when an example is printed."""
-
-    SHOWN = 6
-
-    def __repr__(self) -> str:
-        return f"[{', '.join(map(repr, self[: self.SHOWN]))}, … {len(self)} in all]"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
     """What goes wrong with answers: those of the list, or step metrics of `ids`.

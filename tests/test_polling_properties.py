@@ -23,7 +23,6 @@ from tests.leaping import START, UNIX_OFFSET
 from tests.polling_worlds import (
     EPSILON,
     LIST,
-    Fleet,
     Life,
     Look,
     Model,
@@ -143,16 +142,16 @@ def reruns(draw: st.DrawFn) -> list[Run]:
 
 
 @st.composite
-def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) -> Fleet:
+def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) -> list[Model]:
     """Draw models that train, rest, are renamed, go and come back; every other one has another's name."""
     size = draw(st.sampled_from(sizes))
-    kinds = draw(st.lists(runs(interval, lasts), min_size=1, max_size=min(size, Fleet.SHOWN) or 1))
+    kinds = draw(st.lists(runs(interval, lasts), min_size=1, max_size=min(size, 6) or 1))
     at_rest = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
-    models = Fleet()
+    models = []
     for index in range(size):
         away: list[tuple[float, float]] = []
         renamed_at = math.inf
-        if index < Fleet.SHOWN:
+        if index < 6:
             if draw(st.booleans()):
                 begin = draw(moments(0, 60, interval))
                 away = [(begin, begin + draw(st.sampled_from([0.4, 2.0, 1000.0])) * interval)]
