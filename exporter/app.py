@@ -41,8 +41,9 @@ from exporter.runtime.worker import WorkerThread
 from exporter.settings import ApiKey, ListenAddress, Settings, SettingsError
 from exporter.telemetry import Telemetry
 from exporter.web.config_reloader import WebConfigReloader
+from exporter.web.connection import Connection
 from exporter.web.landing import Overview
-from exporter.web.limits import InFlight, Limits
+from exporter.web.limits import Limits
 from exporter.web.policy import enforce
 from exporter.web.recent import Curve, RecentValues
 from exporter.web.server import WebServer, listen
@@ -206,7 +207,7 @@ class Exporter:
             await stack.enter_async_context(self.http)
             polling = asyncio.create_task(self.poller.run(), name="poller")
             stack.push_async_callback(_end, polling)
-            in_flight = InFlight()
+            in_flight = set[Connection]()
             views = create_views(
                 in_flight=in_flight,
                 scrape=self.exposition.chunks,
@@ -308,7 +309,10 @@ def _open_listener(address: ListenAddress, flag: str) -> socket.socket:
 
 
 def _server(
-    view: View, listeners: Sequence[socket.socket], access: WebConfigReloader | None, in_flight: InFlight
+    view: View,
+    listeners: Sequence[socket.socket],
+    access: WebConfigReloader | None,
+    in_flight: set[Connection],
 ) -> WebServer:
     if access is None:
         return WebServer(view, *listeners, in_flight=in_flight)

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from exporter.exposition import Format
+from exporter.web.connection import Connection
 from exporter.web.landing import Overview, content_security_policy
-from exporter.web.limits import LENIENCE, InFlight
+from exporter.web.limits import LENIENCE
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
 from exporter.web.views import View, create_views, route
@@ -37,7 +38,7 @@ class Exporter:
     overviews: int = 0
     overview: Overview = OVERVIEW
     rejected: int = 0
-    in_flight: InFlight = field(default_factory=InFlight)
+    in_flight: set[Connection] = field(default_factory=set)
 
     def app(self, **options: Any) -> View:
         settings: dict[str, Any] = {
@@ -227,7 +228,7 @@ async def test_metrics_may_take_the_place_of_the_landing_page(exporter: Exporter
 class Slow:
     """A response under way that is as far behind as its test says."""
 
-    def __init__(self, in_flight: InFlight, lag: float = 0.0) -> None:
+    def __init__(self, in_flight: set[Connection], lag: float = 0.0) -> None:
         self.lag = lag
         self.aborted = False
         self._in_flight = cast("set[Any]", in_flight)
@@ -312,7 +313,7 @@ def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> View:
             is_healthy=lambda: True,
             is_ready=lambda: True,
             telemetry_path="/metrics",
-            in_flight=InFlight(),
+            in_flight=set(),
             max_requests=1,
         )
     )

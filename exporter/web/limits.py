@@ -1,4 +1,4 @@
-"""What a server grants its clients, and who has to go when there are too many of them.
+"""What a server grants its clients, and when one of them has to go.
 
 Caps and deadlines, no fairness: clients are not told apart by their addresses.
 """
@@ -6,10 +6,6 @@ Caps and deadlines, no fairness: clients are not told apart by their addresses.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from exporter.web.connection import Connection
 
 PACE = 1024 * 1024  # bytes a second; a client that takes less lags behind
 LENIENCE = 0.02  # seconds by which a client may lag although others wait for its place
@@ -28,19 +24,6 @@ class Limits:
     linger_seconds: float = 2.0
     connections: int = 512
     head_bytes: int = 16 * 1024
-
-
-class InFlight(set["Connection"]):
-    """The responses under way: those whose clients have not yet taken all."""
-
-    def admit(self, limit: int) -> bool:
-        """Return whether there is room for one more, if need be that of a client which is too slow."""
-        if limit and len(self) >= limit:
-            slowest = max(self, key=lambda connection: connection.lag)
-            if slowest.lag <= LENIENCE:
-                return False
-            slowest.abort()
-        return True
 
 
 class TokenBucket:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from exporter.web.channel import Channel, EncryptedChannel
 from exporter.web.connection import Connection, Handler
-from exporter.web.limits import InFlight, Limits
+from exporter.web.limits import Limits
 from exporter.web.tls import Tls
 
 _PAUSE = 0.1  # seconds before connections are accepted again where no descriptors were left
@@ -26,8 +26,8 @@ _STALLED = 30_000  # milliseconds without an acknowledgement or any room, after 
 class WebServer:
     """A server that takes over listening sockets and runs between `start` and `stop`, or as a context.
 
-    `grace` is how many seconds `stop` leaves to the responses under way; `tls` returns how to encrypt a new
-    connection.
+    `in_flight` has the connections whose clients have not yet taken all of a response; `grace` is how many
+    seconds `stop` leaves to the responses under way; `tls` returns how to encrypt a new connection.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class WebServer:
         handler: Handler,
         *listeners: socket.socket,
         limits: Limits | None = None,
-        in_flight: InFlight | None = None,
+        in_flight: set[Connection] | None = None,
         grace: float = 2.0,
         tls: Callable[[], Tls] | None = None,
     ) -> None:
         self.handler = handler
         self.limits = limits or Limits()
-        self.in_flight = InFlight() if in_flight is None else in_flight
+        self.in_flight = set[Connection]() if in_flight is None else in_flight
         self.is_stopping = False
         self.port: int = listeners[0].getsockname()[1] if listeners else 0
         self._listeners = listeners

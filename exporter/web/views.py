@@ -10,8 +10,9 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from exporter.exposition import Format
+from exporter.web.connection import Connection
 from exporter.web.landing import Overview, content_security_policy, render
-from exporter.web.limits import InFlight, TokenBucket
+from exporter.web.limits import LENIENCE, TokenBucket
 from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
 
@@ -34,7 +35,7 @@ def create_views(
     is_healthy: Callable[[], bool],
     is_ready: Callable[[], bool],
     telemetry_path: str,
-    in_flight: InFlight,
+    in_flight: set[Connection],
     max_requests: int,
     on_rejected: Callable[[], None] = lambda: None,
 ) -> dict[str, View]:
@@ -45,7 +46,7 @@ def create_views(
     `in_flight` (0: no limit) evicts a slow one, or gets 503 and `on_rejected` is called. A `telemetry_path`
     of `/` takes the landing page's place.
     """
-    admit = partial(in_flight.admit, max_requests)
+    admit = partial(_admit, in_flight, max_requests)
     views: dict[str, View] = {
         "/": LandingView(overview),
         telemetry_path: MetricsView(scrape, admit, on_rejected),
@@ -55,6 +56,16 @@ def create_views(
     if scrape_steps:
         views[f"{telemetry_path.rstrip('/')}/steps"] = MetricsView(scrape_steps, admit, on_rejected)
     return views
+
+
+def _admit(in_flight: set[Connection], limit: int) -> bool:
+    """Return whether there is room for one more response, if need be that of a client which is too slow."""
+    if limit and len(in_flight) >= limit:
+        slowest = max(in_flight, key=lambda connection: connection.lag)
+        if slowest.lag <= LENIENCE:
+            return False
+        slowest.abort()
+    return True
 
 
 def route(views: Mapping[str, View]) -> View:
