@@ -92,8 +92,7 @@ class Poller:
             on_rows=on_rows,
             on_failure=self._training_metrics_failed,
         )
-        self._is_refused = False  # so that another key may help
-        self._refused, self._aged = Wakeup(clock), Wakeup(clock)
+        self._changed = Wakeup(clock)  # how polling or step metrics fare
         self._exported: Sequence[FinetunedModel] = ()
         self._fleet = Snapshot(states=(), status_counts={})  # as listed last, but for the states
         self._publishing = asyncio.Lock()
@@ -123,8 +122,7 @@ class Poller:
     async def poll(self) -> PollOutcome:
         """Poll once; a failure is the outcome, never an exception."""
         self._look_at_key()
-        self.schedule.began()
-        began = self._clock.monotonic()
+        began = self.schedule.began()
         error: ApiError | None = None
         try:
             await self._list(began)
@@ -158,7 +156,7 @@ class Poller:
             self.step_metrics.pause()
         self._observer.poll_ended(self.outcome)
         self._changes.polled(error, next_in=self.schedule.next_at - self._clock.monotonic())
-        self._aged.call()
+        self._changed.call()
         return self.outcome
 
     async def finish(self) -> None:
@@ -206,10 +204,10 @@ class Poller:
 
     async def _wait_for_next(self, *, has_failed: bool) -> None:
         """Wait; a new key ends every pause, and after a failed poll the wait."""
-        self._is_refused = has_failed or any(one.reason in _OF_THE_KEY for one in self.step_metrics.errors)
         while (left := self.schedule.next_at - self._clock.monotonic()) > 0:
-            await self._refused.wait(min(left, KEY_CHECK_INTERVAL) if self._is_refused else left)
-            if self._is_refused and self._look_at_key():
+            may_help = has_failed or any(one.reason in _OF_THE_KEY for one in self.step_metrics.errors)
+            await self._changed.wait(min(left, KEY_CHECK_INTERVAL) if may_help else left)
+            if may_help and self._look_at_key():
                 if has_failed:
                     log.info("the API key has changed; polling at once")
                     return
@@ -217,9 +215,7 @@ class Poller:
 
     def _training_metrics_failed(self, reason: str) -> None:
         self._observer.training_metrics_failed(reason)
-        if reason in _OF_THE_KEY and not self._is_refused:
-            self._is_refused = True
-            self._refused.call()
+        self._changed.call()
 
     def _look_at_key(self) -> bool:
         """Return whether the key has changed since the last look; a new one ends every pause."""
@@ -233,7 +229,7 @@ class Poller:
     async def _watch_age(self) -> None:
         """Log that the list has grown too old at that moment, be it between polls or during one."""
         while True:
-            await self._aged.wait(self.schedule.freshness.left)
+            await self._changed.wait(self.schedule.freshness.left)
             listed_at = self._fleet.listed_at
             self._changes.aged(
                 is_stale=listed_at is not None and not self.schedule.freshness.is_fresh(listed_at)

@@ -15,7 +15,7 @@ from exporter.cohere.client import Cursor, StepReading
 from exporter.cohere.steps import newest_seen
 from exporter.errors import ApiError, Forbidden, PaymentRequired, RateLimited, Unauthorized
 from exporter.model import FinetunedModel, Status, TrainingProgress
-from exporter.polling.schedule import PAUSES, Backoff, asked_to_wait, doubled
+from exporter.polling.schedule import PAUSES, Backoff, doubled
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -102,6 +102,9 @@ class Run:
 
         Between readings at rest there is a `least_gap`.
         """
+        if reading.progress is None and self.progress:
+            self.back_off(interval)  # the API had rows of this run
+            return False
         is_news = reading.progress != self.progress or bool(reading.rows)  # late ones change no progress
         if not self.is_training:
             if is_news and self.is_read:
@@ -127,12 +130,12 @@ class Run:
             # Thousands may rest for good.
             self.cursor = replace(self.cursor, seen=newest_seen(self.cursor.seen))
 
-    def back_off(self, now: float, interval: float) -> None:
+    def back_off(self, interval: float, *, not_before: float = -math.inf) -> None:
         """Plan to try again; what is known stays."""
         longest = LONGEST_BACKOFF if self.is_training else LONGEST_BACKOFF_AT_REST
         pause = doubled(min(interval, FIRST_BACKOFF), self.failures, max(longest, interval))
         self.failures += 1
-        self.due_at = max(self.asked_at + pause, now + asked_to_wait(self.error))
+        self.due_at = max(self.asked_at + pause, not_before)
 
 
 class Outage:

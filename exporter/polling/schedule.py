@@ -162,11 +162,12 @@ class PollSchedule:
         """The seconds from the start of a poll to that of the next."""
         return max(self._last_interval, self._clock.monotonic() - self._began)
 
-    def began(self) -> None:
-        """Take note that a poll begins."""
+    def began(self) -> float:
+        """Take note that a poll begins; return when, on the monotonic clock."""
         self._began = self._clock.monotonic()
         self._next_at = self._began + self.regular
         self._allowance.list_began(lambda: self.freshness.goes_on(self._began))
+        return self._began
 
     def listed(self, statuses: Iterable[str], *, pages: int, readings: int) -> int | None:
         """Take note of the statuses of a good list, and of the models to be read in each interval.

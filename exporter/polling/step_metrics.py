@@ -20,6 +20,7 @@ from exporter.errors import ApiError, Gone, QuotaSpent
 from exporter.model import FinetunedModel, Status, StepRows, TrainingProgress
 from exporter.polling.changes import Failures, unexpected
 from exporter.polling.readings import Outage, Run
+from exporter.polling.schedule import asked_to_wait
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -181,34 +182,27 @@ class StepMetrics:
 
     async def _read(self, run: Run) -> None:
         try:
-            self._succeeded(run, await self._ask(run))
+            reading = await self._api.training_steps(
+                run.model.id, run.progress, run.cursor, is_whole=run.wants_all
+            )
+            self._outage.end()
+            self._learn(run, reading)
         except ApiError as error:
             self._failed(run, error.without_traceback())
         except Exception as bug:  # noqa: BLE001 - whatever one model's metrics hold, the others are read
             self._failed(run, unexpected("unexpected error in step metrics", bug, model_id=run.model.id))
+        run.reading = None
         self._queue(run)
 
-    async def _ask(self, run: Run) -> StepReading:
-        try:
-            return await self._api.training_steps(
-                run.model.id, run.progress, run.cursor, is_whole=run.wants_all
-            )
-        finally:
-            run.reading = None
-
-    def _succeeded(self, run: Run, reading: StepReading) -> None:
-        self._outage.end()
-        run.error = None
-        if reading.progress is None and run.progress:
-            run.back_off(self._clock.monotonic(), self._interval)  # the API had rows of this run
-        else:
-            self._learn(run, reading)
-
     def _learn(self, run: Run, reading: StepReading) -> None:
+        run.error = None
         if reading.rows or reading.missed:
             self._on_rows(
                 StepRows(
-                    model=run.model, rows=reading.rows, missed=reading.missed, is_new_run=reading.is_new_run
+                    model=run.model,
+                    rows=reading.rows,
+                    missed=reading.missed,
+                    is_new_run=reading.is_new_run,
                 )
             )
         if run.learn(reading, self._interval, self._least_gap):
@@ -223,13 +217,12 @@ class StepMetrics:
         self._on_failure(error.reason)
         log.debug("step metrics cannot be read", model_id=run.model.id, **error.fields())
         if isinstance(error, Gone) and not run.progress:
-            run.error = None
             self._learn(run, StepReading(None, []))  # the API has none, or none yet
             return
         run.error = error
         self._report_failure(run.model.id, error)
         self._outage.failed(run.model.id, error, self._interval, is_first=not run.failures)
-        run.back_off(self._clock.monotonic(), self._interval)
+        run.back_off(self._interval, not_before=self._clock.monotonic() + asked_to_wait(error))
 
     # The log.
 
