@@ -39,7 +39,7 @@ class Run:
     model: FinetunedModel
     progress: TrainingProgress | None = None
     cursor: Cursor | None = None
-    is_read: bool = False  # to the last page, at least once
+    is_read: bool = False  # to the end, or no further; otherwise the next reading goes on
     rested_at: float = -math.inf
     asked_at: float = -math.inf
     due_at: float = math.inf

@@ -142,12 +142,13 @@ class PollSchedule:
         allowance: RequestAllowance,
     ) -> None:
         self._clock = clock
-        self._setting = self._busy_setting = interval
+        self._setting = interval
         self._idle_setting = interval if idle_interval is None else idle_interval
         self._quota = quota
         self._allowance = allowance
         self._backoff = Backoff()
-        self._readings, self._is_busy = 0, False
+        self._readings = 0
+        self._is_busy: bool | None = None  # None: nothing was listed yet
         self._began = self._next_at = clock.monotonic()
         self.regular = self._last_interval = self._interval()
         self.freshness = Freshness(clock, interval=self.regular, setting=stale_after)
@@ -177,7 +178,6 @@ class PollSchedule:
         self._quota.listed(pages)
         self._readings = readings
         self._is_busy = any(status in UNDER_WAY for status in statuses)
-        self._setting = self._busy_setting if self._is_busy else self._idle_setting
         self.regular = self._interval()
         self.freshness.listed(self._began, self.regular)
         return self._quota.readings(self.regular)
@@ -203,7 +203,7 @@ class PollSchedule:
     def _interval(self) -> float:
         """Return the interval by what the limits allow now."""
         return max(
-            self._setting,
-            self._quota.interval(self._readings, is_busy=self._is_busy),
+            self._idle_setting if self._is_busy is False else self._setting,
+            self._quota.interval(self._readings, is_busy=bool(self._is_busy)),
             self._allowance.least_interval(self._readings),
         )
