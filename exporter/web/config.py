@@ -1,20 +1,22 @@
 """The web configuration file, read: text → `WebConfig`, or one line on what is wrong and where.
 
 The line gives the file, the number of the line and the key, and repeats neither a value nor a name of the
-user's choosing: in the wrong place, each may be a secret.
+user's choosing: in the wrong place, each may be a secret. YAML is read as Go's strict decoder reads it:
+scalars stay the text they are (`0755: yes` would be 493 and True to PyYAML), and the schema decides what they
+mean.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from exporter.refusals import refusal
 from exporter.runtime.reload import ReadFile, ReloadError, read_file
-from exporter.runtime.yaml import NotYaml
+from exporter.runtime.yaml import NotYaml, UniqueKeyLoader, parse_yaml
 from exporter.suggestions import suggestion
 from exporter.web.config_schema import HttpConfig, RateLimit, TlsConfig, WebConfig
-from exporter.web.strict_yaml import parse
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "tls_server_config": TlsConfig,
@@ -27,8 +29,8 @@ def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
     """Read the file; an empty one asks for nothing. Raise ReloadError."""
     content = read(path)
     try:
-        document = parse(content.decode("utf-8"))
-        values = {} if document.content is None else document.content
+        values, root = parse_yaml(content.decode("utf-8"), _TextLoader)
+        values = {} if values is None else values
         return WebConfig.model_validate(values, context={"directory": path.parent})
     except NotYaml as error:
         raise ReloadError(_message(path, error.line, str(error))) from None
@@ -43,7 +45,41 @@ def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
             else refusal(first)
         )
         said = f"{keys}: {refused}" if keys else refused
-        raise ReloadError(_message(path, document.line(first["loc"]), said)) from None
+        raise ReloadError(_message(path, _line(root, first["loc"]), said)) from None
+
+
+class _TextLoader(UniqueKeyLoader):
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        """Refuse half of a surrogate pair, which only an escape can write: no UTF-8 has it."""
+        text: str = super().construct_scalar(node)
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise yaml.MarkedYAMLError(problem_mark=node.start_mark)
+        return text
+
+
+for _tag in ("int", "float", "bool", "timestamp", "binary", "value"):
+    _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _TextLoader.construct_scalar)
+
+
+def _line(node: yaml.Node | None, path: Sequence[Hashable]) -> int | None:
+    """Return the line of a value by its keys and indices; of what holds it when it is not found."""
+    line = None
+    for step in path:
+        found = _child(node, step)
+        if found is None:
+            break
+        line, node = found
+    return line
+
+
+def _child(node: yaml.Node | None, step: Hashable) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == step:
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step].start_mark.line + 1, node.value[step]
+    return None
 
 
 def _message(path: Path, line: int | None, said: str) -> str:
