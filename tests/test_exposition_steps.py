@@ -425,6 +425,20 @@ async def test_1_000_models_in_training_are_bounded_together(exposed: Exposed) -
     assert len(numbers) + exposed.missed == 110_000
 
 
+@pytest.mark.parametrize(
+    ("name", "metric", "rows"), [("m", "f1", 500), ("n" * 1024, "f1", 100), ("m", "ü" * 1024, 100)]
+)
+async def test_long_names_take_the_place_of_values(
+    exposed: Exposed, monkeypatch: pytest.MonkeyPatch, name: str, metric: str, rows: int
+) -> None:
+    monkeypatch.setattr("exporter.exposition.training_steps.VALUES_LIMIT", 2_000)
+    for number in range(10):
+        model = FinetunedModel(id=f"m{number}", name=name)
+        await exposed.arrive(*(row(step, **{metric: 0.5}) for step in range(50)), model=model)
+    assert len(await exposed.numbers()) == rows
+    assert exposed.missed == 500 - rows
+
+
 async def test_excluded_families_are_not_shown(clock: FakeClock) -> None:
     exposed = Exposed(clock, exclude=".*_step_number")
     await exposed.arrive(row(1))

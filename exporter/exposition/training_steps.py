@@ -12,7 +12,7 @@ have offered them. Nor are rows that come again with a model that was not listed
 import asyncio
 import math
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ VALUES_LIMIT = 200_000
 OLDEST = 5 * 3600.0  # seconds
 AHEAD = 600.0  # seconds; Prometheus takes nothing of a later time
 MOST_MODELS = 10_000  # whose newest row is remembered
+_LONG = 128  # bytes; most names of models and metrics are shorter
 _ROWS = 500  # of one arrival; what is dropped beyond the limit is dropped by as many
 _END = {Format.TEXT: b"", Format.OPENMETRICS: b"# EOF\n"}
 _NOTHING = Payload(())
@@ -37,7 +38,10 @@ _NOTHING = Payload(())
 
 @dataclass(slots=True, eq=False)
 class _Arrival:
-    """Rows of one model that arrived together; `size` counts their values, the step's number included."""
+    """Rows of one model that arrived together.
+
+    `size` counts their values, the step's number included; each `_LONG` bytes of its names are one more.
+    """
 
     labels: str
     rows: Sequence[StepRow]
@@ -45,7 +49,10 @@ class _Arrival:
 
     @property
     def size(self) -> int:
-        return sum(1 + len(row.metrics) for row in self.rows)
+        one = 1 + len(self.labels.encode()) // _LONG
+        names = Counter(name for row in self.rows for name in row.metrics)
+        metrics = sum(count * (one + len(name.encode()) // _LONG) for name, count in names.items())
+        return one * len(self.rows) + metrics
 
 
 class StepExposition:
