@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import structlog
 
 from exporter import __version__
-from exporter.app import Exporter, open_listeners, open_probe_listener
+from exporter.app import Exporter
 from exporter.check import ApiAddress, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.demo import simulated_api
 from exporter.errors import ApiError
 from exporter.history import History, parse_labels, parse_time, write_history
+from exporter.listeners import open_listeners, open_probe_listener
 from exporter.model import FinetunedModel, Snapshot
 from exporter.reloads import LOOPBACK, warn_of_access
 from exporter.rules import RulesError, render, render_recording
