@@ -3,29 +3,25 @@
 import asyncio
 import logging
 import os
-import shlex
 import shutil
 import sys
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 
 from exporter import __version__
 from exporter.app import Exporter
+from exporter.backfill import history
 from exporter.check import ApiAddress, document, failure, failure_document, table
 from exporter.clock import Clock, SystemClock
 from exporter.demo import simulated_api
-from exporter.errors import ApiError
-from exporter.history import History, parse_labels, parse_time, write_history
 from exporter.listeners import open_listeners, open_probe_listener
-from exporter.model import FinetunedModel, Snapshot
+from exporter.model import Snapshot
 from exporter.reloads import LOOPBACK, warn_of_access
 from exporter.rules import RulesError, render, render_recording
-from exporter.runtime.files import replacing
 from exporter.runtime.service_manager import ServiceManager
 from exporter.runtime.signals import stop_signal
 from exporter.runtime.streams import print_error, print_result
@@ -76,7 +72,6 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
 
 async def check(settings: Settings, key: ApiKey, command: Command, *, clock: Clock | None = None) -> int:
     """Poll once and print what was found, or what is wrong and what to do about it."""
-    _log_to_debug_only(settings)
     if command.flags.get("--config-only"):
         return await _check_config(settings, key)
     return await _check(settings, key, command, clock or SystemClock())
@@ -122,91 +117,6 @@ async def _check(settings: Settings, key: ApiKey, command: Command, clock: Clock
     return code
 
 
-def _log_to_debug_only(settings: Settings) -> None:
-    if settings.log.level != "debug":
-        logging.disable()  # what is wrong is printed, in more words
-
-
-def _wanted_history(command: Command) -> dict[str, Any]:
-    flag = "--label"
-    try:
-        labels = parse_labels(cast("list[str]", command.flags.get(flag, ())))
-        flag = "--since"
-        since = command.flags.get(flag)
-        return {"labels": labels} | ({} if since is None else {"since": parse_time(str(since))})
-    except ValueError as error:
-        raise SettingsError(f"{flag}: {error}") from None
-
-
-async def history(settings: Settings, key: ApiKey, command: Command) -> int:
-    """Write every training step of the models as OpenMetrics; 1 when one of them could not be read."""
-    _log_to_debug_only(settings)
-    wanted = {**_wanted_history(command), "metric_limit": settings.training.metric_limit}
-    output = command.flags.get("--output")
-    exporter = Exporter(settings, key, clock=SystemClock(), simulated=command.simulated)
-    address = ApiAddress(settings.cohere.base_url, command.simulated)
-    async with exporter.http:
-        try:
-            listed = (await exporter.client.list_models()).models
-        except ApiError as error:
-            print_error(f"cannot list the models of {address}: {error.message}\n  what to do: {error.advice}")
-            return 1
-        models = [model for model in listed if not command.operands or model.id in command.operands]
-        unknown = set(command.operands) - {model.id for model in models}
-        for model_id in sorted(unknown):
-            print_error(f"{address} lists no model {model_id}")
-        try:
-            done = await _written(exporter, models, output, wanted, unknown)
-        except OSError as error:
-            print_error(f"the history cannot be written: {error.strerror or error}")
-            return 1
-    for model_id, count in done.left_out.items():
-        print_error(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
-    for model_id, count in done.left_out_metrics.items():
-        print_error(f"{count} metrics of {model_id} are left out by --training.metric-limit")
-    for model_id, failure_ in done.errors.items():
-        print_error(f"the steps of {model_id} could not be read: {failure_.message}")
-    if done.ended_by:
-        advice = f"what to do: {done.ended_by.advice}"
-        print_error(f"the history is not complete: {done.ended_by.message}\n  {advice}")
-        print_error(f"not read; name these models to go on: {shlex.join(done.unread)}")
-    kept = f"; {output} is left as it was" if output and _is_in_vain(done, unknown) else ""
-    print_error(f"{chr(13) if sys.stderr.isatty() else ''}{done.rows} steps of {done.models} models{kept}")
-    return int(_is_incomplete(done, unknown))
-
-
-class _InVain(Exception):
-    """Nothing was read that is worth a file."""
-
-
-def _is_in_vain(done: History, unknown: Collection[str]) -> bool:
-    return not done.rows and _is_incomplete(done, unknown)
-
-
-def _is_incomplete(done: History, unknown: Collection[str]) -> bool:
-    return bool(done.errors or done.ended_by or unknown)
-
-
-async def _written(
-    exporter: Exporter,
-    models: Sequence[FinetunedModel],
-    output: object,
-    wanted: dict[str, Any],
-    unknown: Collection[str],
-) -> History:
-    def progress(done: History) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{done.read} of {len(models)} models, {done.rows} steps\x1b[K")
-
-    opened = replacing(Path(str(output))) if output else nullcontext(sys.stdout.buffer)
-    with suppress(_InVain), opened as stream:
-        done = await write_history(exporter.client, models, stream, progress=progress, **wanted)
-        stream.flush()
-        if _is_in_vain(done, unknown):
-            raise _InVain  # so that a file stays as it was
-    return done
-
-
 def dashboards(command: Command) -> int:
     """Write the Grafana dashboards, and print the names of the files."""
     folder = Path(command.operands[0])
@@ -222,7 +132,7 @@ def rules(command: Command) -> int:
     given = command.flags.get("--values")
     rendered = render_recording if command.flags.get("--recording") else render
     try:
-        content = rendered(read_values(Path(str(given))) if given else {})
+        content = rendered(read_values(Path(given)) if given else {})
     except RulesError as error:
         raise SettingsError(f"--values: {error}" if given else str(error)) from None
     if not command.operands:
@@ -241,10 +151,13 @@ _COMMANDS = {
     Subcommand.CHECK: check,
     Subcommand.HISTORY: history,
 }
+_PRINTING = (Subcommand.CHECK, Subcommand.HISTORY)
 
 
 async def run(settings: Settings, key: ApiKey, command: Command) -> int:
     """Do what a subcommand does, asking a simulated API inside this process where that is wanted."""
+    if command.subcommand in _PRINTING and settings.log.level != "debug":
+        logging.disable()  # what is wrong is printed, in more words
     async with simulated_api(settings, key) if command.simulated else nullcontext(settings) as pointed:
         return await _COMMANDS[command.subcommand](pointed, key, command)
 
