@@ -445,6 +445,30 @@ class TestTrainingSteps:
         assert found == list(range(3000))
         assert len(api.requests) == (60 if page_size else 4)
 
+    @pytest.mark.parametrize("new", [0, 1, 30])
+    @pytest.mark.parametrize("page_size", [0, 10])
+    async def test_of_a_long_run_are_found_again_from_the_start_where_the_token_is_worth_nothing(
+        self, new: int, page_size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, Bounds(2, 10**6, 10**6))
+        rows = steps(*range(75))
+        async with a_client(sized(rows, default=10, most=10), page_size=page_size) as (client, api):
+            reading = await client.training_steps("m")
+            while not reading.is_complete:
+                reading = await client.training_steps("m", reading.progress, reading.cursor)
+            assert reading.cursor is not None
+            rows += steps(*range(75, 75 + new))
+            found = []
+            cursor: Cursor | None = replace(reading.cursor, token="1000")
+            begun = len(api.requests)
+            while cursor:
+                reading = await client.training_steps("m", reading.progress, cursor)
+                found += [row.step for row in reading.rows]
+                cursor = None if reading.is_complete else reading.cursor
+        assert found == [*range(75, 75 + new)]
+        assert not reading.is_new_run
+        assert len(api.requests) - begun < 20
+
     @pytest.mark.parametrize("step", [1, -1], ids=["oldest first", "newest first"])
     @pytest.mark.parametrize(
         ("most", "options", "calls"),

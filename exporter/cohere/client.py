@@ -32,6 +32,7 @@ MOST_NAMES = 20  # of metrics in a line of the log
 
 MODELS_PATH = "/v1/finetuning/finetuned-models"
 LARGE_PAGE = 1000  # steps asked for per page where the API's own page does not hold a run
+MOST_SKIPPED = 1000  # pages of rows that are known, on the way to new ones
 CIRCLE = 10  # pages in a row without a new model, or a step; fewer may come of a list that shifts
 P = TypeVar("P")
 _READ_IN_THREAD = 256 << 10  # bytes; about 10 ms of reading
@@ -240,9 +241,13 @@ class CohereClient:
                     if not token and page_size == self._page_size and await self._follow_larger(chain):
                         return
         except _BeyondBounds:
-            if not chain.may_end_here():
+            if chain.may_end_here():
+                chain.is_cut_off = True
+            elif chain.may_skip():
+                chain.skip()
+                await self._follow(chain, page_size, chain.next_token)
+            else:
                 raise
-            chain.is_cut_off = True
         except QuotaSpent as error:
             if error.status is not None or not chain.cursors or not (token or chain.may_end_here()):
                 raise
@@ -385,6 +390,15 @@ class _StepChain:
     def may_end_here(self) -> bool:
         """Return whether what was read brought anything new, or shows that there is nothing new."""
         return steps.is_descending(self.rows) or bool(self.news())
+
+    def may_skip(self) -> bool:
+        """Return whether all these rows are known, as where a long run begins."""
+        is_known = self.known is not None and not self.wants_all
+        return is_known and steps.is_ascending(self.rows) and self.pages < MOST_SKIPPED
+
+    def skip(self) -> None:
+        """Hold only as many of the rows as show the order."""
+        self.rows = self.rows[-2:]
 
     def reading(self, limit: int) -> StepReading:
         """Return what the rows come to; nothing of the metrics that `limit` leaves out is in it."""
