@@ -122,6 +122,13 @@ def test_settings_are_frozen_and_know_nothing_else() -> None:
         Settings(poll={"pause": "5s"})
 
 
+def test_settings_built_by_hand_do_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHERE_EXPORTER_POLL_INTERVAL", "7s")
+
+    assert Settings().poll.interval == 60
+    assert settings().poll.interval == 60
+
+
 # Where it comes from
 
 

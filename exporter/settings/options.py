@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.runtime.text import printable
 from exporter.settings.durations import format_duration
@@ -231,8 +232,17 @@ class Demo(_Group):
     models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
 
 
-class Settings(_Group):
+class Settings(BaseSettings):
     """Every option, grouped by the prefix of its name; `load` builds it, tests may do so from keywords."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        enable_decoding=False,  # values are text to be validated, never JSON
+    )
 
     config: Config = Config()
     cohere: Cohere = Cohere()
@@ -243,3 +253,8 @@ class Settings(_Group):
     web: Web = Web()
     log: Log = Log()
     demo: Demo = Demo()
+
+    @classmethod
+    def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Build from what is handed in only: `sources` reads the rest, to know who gave which value."""
+        return (sources["init_settings"],)

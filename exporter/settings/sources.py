@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource
 
 from exporter.refusals import refusal
 from exporter.settings.catalog import options
@@ -64,18 +65,24 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, _Given]:
-    """Return the values of the variables that are not blank; ours win over the one of Cohere's SDK."""
-    variables = [("cohere.base-url", _SDK_BASE_URL), *((option.key, option.variable) for option in options())]
-    return {key: _Given(environ[name], name) for key, name in variables if environ.get(name, "").strip()}
+    """Return the values of the declared variables that are not blank; ours win over that of Cohere's SDK."""
+    declared = [option for option in options() if environ.get(option.variable, "").strip()]
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {option.variable.lower(): environ[option.variable] for option in declared}
+    values = source()
+    url = environ.get(_SDK_BASE_URL, "")
+    return ({"cohere.base-url": _Given(url, _SDK_BASE_URL)} if url.strip() else {}) | {
+        option.key: _Given(values[option.group][option.name], option.variable) for option in declared
+    }
 
 
 def _settings(given: Mapping[str, _Given]) -> Settings:
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, Any] = {}
     for option in options():
         if option.key in given:
             values.setdefault(option.group, {})[option.name] = given[option.key].value
     try:
-        return Settings.model_validate(values)
+        return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_explain(error.errors()[0], given)) from None
 

@@ -14,7 +14,7 @@ from tools.benchmarks.processes import run as run_command
 from tools.benchmarks.results import Figure, Goal, Result
 
 NAME = "start"
-_IMPORTS = "httptools, httpx, prometheus_client, pydantic, structlog, tenacity, yaml"
+_IMPORTS = "httptools, httpx, prometheus_client, pydantic_settings, structlog, tenacity, yaml"
 
 
 def run() -> Iterator[Result]:
