@@ -3,11 +3,12 @@
 import asyncio
 import ssl
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 
-from exporter.cohere.client_tls import TlsContexts
+from exporter.cohere.client_tls import TlsContexts, TlsFiles
 from exporter.cohere.pool import RenewedPool
 from exporter.runtime.reload import ReadFile
 
@@ -63,7 +64,7 @@ class World:
     def __init__(self, *, renewed_on_failure: bool = True) -> None:
         self.pools: list[Pool] = []
         self.file = File()
-        self.tls = TlsContexts([self.file], on_reload=lambda *_: None)
+        self.tls = TlsContexts([cast("TlsFiles", self.file)], on_reload=lambda *_: None)
         self.renewed = RenewedPool(self._open, self.tls, renewed_on_failure=renewed_on_failure)
 
     def _open(self, context: ssl.SSLContext) -> Pool:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import certifi
 import structlog
@@ -35,22 +34,12 @@ _SYSTEM_BUNDLES = (
 _STRICT_ONLY = range(79, 95)
 
 
-class TlsFiles(Protocol):
-    """Files that make up a part of a context."""
-
-    @property
-    def name(self) -> str:
-        """What the reloads of these files are counted under."""
-        ...
-
-    def load(self, context: ssl.SSLContext, read: ReadFile) -> None:
-        """Load the files into a context; raise ReloadError, which names the file and who named it."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Authorities:
-    """The CAs that are trusted: those in `files`, and in whatever files `directories` hold."""
+    """The CAs that are trusted: those in `files`, and in whatever files `directories` hold.
+
+    Reloads are counted under `name`; messages say that the files were named by `origin`.
+    """
 
     origin: str
     files: tuple[Path, ...] = ()
@@ -118,6 +107,9 @@ class ClientCertificate:
 
     def _no_password(self) -> str:
         raise ReloadError(f"{self.origin}: the key in {self.key} is encrypted; give it without a password")
+
+
+TlsFiles = Authorities | ClientCertificate
 
 
 class TlsContexts:

@@ -7,7 +7,7 @@ is refused, or named by `warnings`. A refusal never repeats a value: it may be a
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -97,7 +97,6 @@ def _hash(text: str) -> str:
 
 _File = Annotated[Path | None, BeforeValidator(_path)]
 _Version = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
-_VERSIONS: tuple[str, ...] = get_args(_Version)
 
 
 class _Section(BaseModel):
@@ -177,7 +176,7 @@ class TlsConfig(_Section):
     def _check_versions(self) -> None:
         if self.max_version in ("TLS10", "TLS11"):
             raise ValueError("max_version must be TLS12 or TLS13: older versions are not served")
-        if _VERSIONS.index(self.min_version) > _VERSIONS.index(self.max_version):
+        if self.min_version > self.max_version:  # the names are in the order of the versions
             raise ValueError("min_version is above max_version")
         if self.max_version == "TLS12" and self.cipher_suites and TLS13_SUITES.issuperset(self.cipher_suites):
             raise ValueError("cipher_suites has no suite for TLS12, which max_version requires")
