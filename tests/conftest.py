@@ -5,6 +5,7 @@ import heapq
 import logging
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tests import editions
 # pytest-xdist tells its workers the size of its terminal, to which `check` would fit its table.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
+
+# What `nohup` protects is the run: a process that a test starts must not inherit that SIGHUP is ignored.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # What a file says when all its tests are slow; `make test-fast` then need not import it.
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
