@@ -115,9 +115,9 @@ class Running:
         return [_event(line) for line in self.lines]
 
     async def stop(self, signal_number: int) -> int:
-        """Send a signal and give the exit code, which must come within five seconds."""
+        """Send a signal; return the exit code, which must come within ten seconds: its own limit is four."""
         self.process.send_signal(signal_number)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             return await self.process.wait()
 
 

@@ -68,7 +68,7 @@ class Stage:
         """
         poller = self.exporter.poller
         before = poller.outcome
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):  # only a fault takes so long, on the busiest machine too
             due = poller.next_poll_at or 0.0
             while (outcome := poller.outcome) is before:
                 # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
