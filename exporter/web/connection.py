@@ -38,7 +38,7 @@ Handler = Callable[[Request], Response | Awaitable[Response]]
 _FEW = 4  # responses under way that may fill the kernel's buffers, because it makes them fast
 _DROP = struct.pack("ii", 1, 0)
 _FAILURE = text(500, "Internal Server Error")
-_TLS_NEEDED = text(400, "Client sent an HTTP request to an HTTPS server.", closes=True)
+_TLS_NEEDED = text(400, "Client sent an HTTP request to an HTTPS server.")
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,8 @@ class Connection:
     # SENDING
 
     def _send(self, response: Response, request: Request | None = None) -> None:
-        self._closing |= self._server.is_stopping or response.closes or request is None or request.is_last
+        """Begin to send; after a response to what was no request, the connection ends."""
+        self._closing |= self._server.is_stopping or request is None or request.is_last
         with_body = request is None or request.method != "HEAD"
         self._unsent = response.encode(closing=self._closing, with_body=with_body)
         self._state = State.SENDING

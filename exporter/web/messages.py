@@ -37,23 +37,15 @@ class Request:
 class Response:
     """What answers a request: `chunks` are sent as they are, never copied.
 
-    Content-Length is added to `headers`. After one that `closes`, the connection ends.
+    Content-Length is added to `headers`.
     """
 
-    __slots__ = ("_fields", "chunks", "closes", "headers", "status")
+    __slots__ = ("_fields", "chunks", "headers", "status")
 
-    def __init__(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        chunks: Sequence[bytes] = (),
-        *,
-        closes: bool = False,
-    ) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], chunks: Sequence[bytes] = ()) -> None:
         self.status = status
         self.headers = headers
         self.chunks = chunks
-        self.closes = closes
         self._fields = _fields(headers, chunks)
 
     def encode(self, *, closing: bool, with_body: bool) -> list[bytes]:
@@ -66,15 +58,13 @@ class Response:
         """Return a copy in which `headers` replace those of the same name."""
         replaced = {name.lower() for name in headers}
         kept = {name: value for name, value in self.headers.items() if name.lower() not in replaced}
-        return Response(self.status, {**kept, **headers}, self.chunks, closes=self.closes)
+        return Response(self.status, {**kept, **headers}, self.chunks)
 
 
-def text(
-    status: int, body: str, headers: Mapping[str, str] | None = None, *, closes: bool = False
-) -> Response:
+def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a plain-text response of one line."""
     fields = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
-    return Response(status, fields, (f"{body}\n".encode(),), closes=closes)
+    return Response(status, fields, (f"{body}\n".encode(),))
 
 
 def _fields(headers: Mapping[str, str], chunks: Sequence[bytes]) -> bytes:
@@ -96,7 +86,8 @@ def _date(second: int) -> bytes:
     return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
 
 
-_TOO_LARGE = text(431, "Request Header Fields Too Large", closes=True)
+_BAD_REQUEST = text(400, "Bad Request")
+_TOO_LARGE = text(431, "Request Header Fields Too Large")
 
 
 class RequestParser:
@@ -139,7 +130,7 @@ class RequestParser:
         except httptools.HttpParserUpgrade:
             self._end(None)  # nothing is upgraded, so what follows is not HTTP/1.1
         except httptools.HttpParserError:
-            self._end(text(400, "Bad Request", closes=True))
+            self._end(_BAD_REQUEST)
         if self._size > self._limit:
             self._end(_TOO_LARGE)
         found, self._found = self._found, []
@@ -184,7 +175,7 @@ class RequestParser:
         version = parser.get_http_version()
         where = _split(self._target)
         if where is None or not _is_served(version, headers.get(b"host")):
-            self._end(text(400, "Bad Request", closes=True))
+            self._end(_BAD_REQUEST)
             return
         has_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0") != b""
         is_last = has_body or version == "1.0" or b"upgrade" in headers or not parser.should_keep_alive()
