@@ -28,23 +28,23 @@ class Failures:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._logged_at: dict[str, float] = {}
-        self._lasting: set[str] = set()
+        self.lasting: set[str] = set()  # reasons
 
     def is_news(self, reason: str, *, is_only: bool = False) -> bool:
         """Take note of a failure, the only one there is or one of several; return whether to log it."""
         now = self._clock.monotonic()
-        if reason in self._lasting or now < self._logged_at.get(reason, -math.inf) + MINUTE:
+        if reason in self.lasting or now < self._logged_at.get(reason, -math.inf) + MINUTE:
             return False
         if is_only:
-            self._lasting.clear()
-        self._lasting.add(reason)
+            self.lasting.clear()
+        self.lasting.add(reason)
         self._logged_at[reason] = now
         return True
 
     def end(self) -> bool:
         """Take note that all is well, and return whether a failure had been logged."""
-        had_any = bool(self._lasting)
-        self._lasting.clear()
+        had_any = bool(self.lasting)
+        self.lasting.clear()
         return had_any
 
 

@@ -236,5 +236,7 @@ class StepMetrics:
             )
 
     def _report_recovery(self) -> None:
-        if not any(run.error for run in self._runs.values()) and self._failures.end():
+        # Asked after each reading, so all models are looked through only where one has failed.
+        if self._failures.lasting and not any(run.error for run in self._runs.values()):
+            self._failures.end()
             log.info("step metrics can be read again")
