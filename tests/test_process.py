@@ -116,25 +116,6 @@ async def test_the_console_script_guards_its_start_as_well(tmp_path: Path) -> No
     assert await run(program(str(script)), "demo", environ=environ) == (0, "", "")
 
 
-async def test_a_signal_at_any_moment_of_the_start_ends_the_process_well() -> None:
-    async def after(seconds: float) -> None:
-        async with started("demo") as running:
-            await until(lambda: handles(running.process, TERM))
-            await asyncio.sleep(seconds)  # any moment is as good as another
-            assert await running.stop(TERM) == 0
-        assert not any("Traceback" in line for line in running.lines)
-
-    for pair in ((0.0, 0.3), (0.7, 1.2)):
-        await asyncio.gather(*map(after, pair))
-
-
-def handles(process: Process, number: int) -> bool:
-    """Return whether a process has a handler for a signal."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(caught >> (number - 1) & 1)
-
-
 async def test_a_signal_ends_the_process_whatever_the_api_does() -> None:
     async def phase(number: int, requests: int, fault: dict[str, Any] | None = None) -> None:
         async with simulated_api(jobs=at_rest(3)) as (simulator, api):
