@@ -557,7 +557,7 @@ def measured(reading: Reading) -> dict[str, float]:
 
 TestConversations = Conversations.TestCase
 TestConversations.settings = settings(
-    max_examples=int(os.environ.get("CONVERSATIONS", "40")),
+    max_examples=int(os.environ.get("CONVERSATIONS", "20")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
