@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
+from http.client import responses as reasons
 from typing import NamedTuple
 
 import httpx
@@ -154,10 +154,7 @@ def _phrase(status: int) -> str:
         return "a redirect, which is not followed; give the final address as --cohere.base-url"
     if 200 <= status < 300:
         return "an empty or partial response instead of a complete one"
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "no reason given"
+    return reasons.get(status, "no reason given")
 
 
 def _longest_rest(values: Iterable[str], now: float) -> float | None:

@@ -21,7 +21,7 @@ class Worker(Protocol):
 
 
 class WorkerThread:
-    """An `Worker` with a thread of its own."""
+    """A `Worker` with a thread of its own."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
-from http import HTTPStatus
+from http.client import responses as reasons
 from urllib.parse import unquote
 
 import httptools
@@ -74,11 +74,7 @@ def _fields(headers: Mapping[str, str], chunks: Sequence[bytes]) -> bytes:
 
 @lru_cache(maxsize=64)
 def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Unknown"
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+    return f"HTTP/1.1 {status} {reasons.get(status, 'Unknown')}\r\n".encode()
 
 
 @lru_cache(maxsize=1)
