@@ -16,7 +16,7 @@ _MULTIPROCESS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 def run() -> None:
     """Run the command with the process's own arguments and environment, and end the process."""
     # A check that was broken off has found nothing, and a history has no end; all else has ended well.
-    signals.end_at_once(None if {"check", "history"}.intersection(sys.argv[1:]) else 0)
+    signals.end_at_once(None if {"check", "history"}.intersection(sys.argv[1:2]) else 0)
     for name in _MULTIPROCESS:  # as the library is imported, it looks for them
         os.environ.pop(name, None)
     from exporter import cli  # noqa: PLC0415 - a second's work, in which a signal may come
