@@ -315,16 +315,15 @@ class ScriptedApi(TalkingApi):
         number, run = model.run(now)
         asked = int(request.url.params.get("page_size", 0))
         size = min(asked, self.world.largest_page) or self.world.rows_per_page
-        is_endless = model.endless == "rows"
-        count = start + size if is_endless else run.rows(now)
-        rows = in_order(range(count), "ascending" if is_endless else self.world.order)
+        rows = in_order(range(run.rows(now)), self.world.order)
+        page = range(start, start + size) if model.endless == "rows" else rows[start : start + size]
         said = [
             row_of(
                 run.step(row),
                 {name: Row(model.index, number, name, row).value for name in names_of(row)},
                 created_at=run.recorded_at(row) + START + UNIX_OFFSET,
             )
-            for row in rows[start : start + size]
+            for row in page
         ]
         token = str(start + size) if model.endless else self._token(start + size, len(rows))
         return answer(json.dumps({"step_metrics": said, "next_page_token": token}).encode())

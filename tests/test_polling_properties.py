@@ -54,6 +54,9 @@ INTERVALS = (60, 60, 10, 1, 2, 300, 3600, 21_600)
 FLEETS = (1, 2, 3, 5, 8, *((0, 30, 300, 3000) if NIGHTLY else (0, 20)))
 
 
+AT_REST = Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)
+
+
 def refusal(status: int, reason: str, retry_after: int | None = None) -> Fault:
     headers = () if retry_after is None else (("retry-after", str(retry_after)),)
     return Fault(reason, status, '{"message": "no"}', headers)
@@ -146,7 +149,6 @@ def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) 
     """Draw models that train, rest, are renamed, go and come back; every other one has another's name."""
     size = draw(st.sampled_from(sizes))
     kinds = draw(st.lists(runs(interval, lasts), min_size=1, max_size=min(size, 6) or 1))
-    at_rest = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
     models = []
     for index in range(size):
         away: list[tuple[float, float]] = []
@@ -157,7 +159,7 @@ def fleets(draw: st.DrawFn, interval: float, lasts: float, sizes: Any = FLEETS) 
                 away = [(begin, begin + draw(st.sampled_from([0.4, 2.0, 1000.0])) * interval)]
             if draw(st.booleans()):
                 renamed_at = draw(moments(0, 60, interval))
-        own = kinds[index] if index < len(kinds) else at_rest
+        own = kinds[index] if index < len(kinds) else [AT_REST]
         name = f"name {index // 2}"
         models.append(
             Model(index=index, id=ID.format(index), name=name, runs=own, away=away, renamed_at=renamed_at)
@@ -525,21 +527,20 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
     interval=st.sampled_from([60, 300]),
     size=st.sampled_from([3, 16, *((40,) if NIGHTLY else ())]),
     good=st.integers(1, 7),
-    fault=st.sampled_from(SINGLE),
-    has_no_end=st.booleans(),
+    fault=st.sampled_from([None, *SINGLE]),  # None: pages without end
 )
 def test_any_number_of_models_that_fail_leaves_the_others_read(
-    interval: float, size: int, good: int, fault: Fault, has_no_end: bool
+    interval: float, size: int, good: int, fault: Fault | None
 ) -> None:
     failing = ids_of(*range(max(size - good, 1)))
     models = [
-        replace(model, endless="empty") if has_no_end and model.id in failing else model
+        replace(model, endless="empty") if fault is None and model.id in failing else model
         for model in training(interval, size)
     ]
     world = World(
         models=models,
         flags={"--poll.interval": interval},
-        troubles=[] if has_no_end else [Trouble(with_steps=True, ids=failing, fault=fault)],
+        troubles=[Trouble(with_steps=True, ids=failing, fault=fault)],
         lasts=30 * interval,
         most_calls=10**6,
     )
@@ -580,30 +581,35 @@ def test_no_minute_has_more_requests_than_the_limit(world: World) -> None:
 
 
 @PROPERTY
-@given(world=worlds(troubles=()), endless=ENDLESS)
-def test_a_fleet_at_rest_costs_the_list_alone(world: World, endless: str) -> None:
-    runs = [Run(queued=-1e6, trains=-9e5, rests=-9e5 + 3000, every=50.0)]
-    models = [replace(model, runs=runs, away=(), was_updated=True) for model in world.models]
-    models[:1] = [replace(model, endless=endless) for model in models[:1]]
-    world = replace(world, models=models, most_calls=10 * MOST_CALLS if endless else MOST_CALLS)
-    life = Life(world).live()
+@given(world=worlds(troubles=()))
+def test_a_fleet_at_rest_costs_the_list_alone(world: World) -> None:
+    models = [replace(model, runs=[AT_REST], away=(), was_updated=True) for model in world.models]
+    life = Life(replace(world, models=models)).live()
     lists = max(math.ceil(len(models) / world.page_size), 1)
     chains = Counter(call.model_id for call in life.api.calls if call.is_first)
     larger = world.rows_per_page < 61  # then a reading begins again, to see whether larger pages hold all
-    assert all(chains[model.id] <= 1 + larger for model in models if not model.endless)
-    calls = Counter(call.model_id for call in life.api.calls)
-    assert all(calls[model.id] <= most_of_endless(endless, life) for model in models if model.endless)
-    assert calls[LIST] <= lists * (len(life.polls) + 1)
+    assert all(chains[model.id] <= 1 + larger for model in models)
+    assert len([call for call in life.api.calls if call.model_id == LIST]) <= lists * (len(life.polls) + 1)
 
 
-def most_of_endless(endless: str, life: Life) -> float:
-    """Return the most calls for step metrics without end: a try has a bound, and tries are far apart.
-
-    What brings nothing new is an error: tried after a minute, doubling up to a day. Rows are read on.
-    """
-    if endless == "rows":
-        return 110 * (2 + life.now / min(life.world.interval, 60.0))
-    return 80 + 35 * (math.log2(1 + life.now / min(life.world.interval, 60.0)) + life.now / DAY)
+@settings(PROPERTY, max_examples=50 if NIGHTLY else 6)
+@given(
+    endless=st.sampled_from(["empty", "rows"]),
+    interval=st.sampled_from([60.0, 10.0, 3600.0]),
+    is_training=st.booleans(),
+)
+def test_step_metrics_without_end_are_read_a_bounded_part_at_a_time(
+    endless: str, interval: float, is_training: bool
+) -> None:
+    runs = training(interval, 1)[0].runs if is_training else [AT_REST]
+    model = Model(index=0, id=ID.format(0), name="name", runs=runs, endless=endless)
+    flags = {"--poll.interval": interval, "--cohere.requests-per-minute": 6000}
+    life = Life(World(models=[model], flags=flags, rows_per_page=5, lasts=1800.0, most_calls=300)).live()
+    calls = [call for call in life.api.calls if call.model_id != LIST]
+    pause = min(interval, 60.0)
+    # What brings nothing new is an error, and backs off; rows are read on, in larger pages if there are any.
+    backed_off = 2 + math.log2(1 + life.now / pause) + life.now / (900.0 if is_training else DAY)
+    assert len(calls) <= (50 * backed_off if endless == "empty" else 110 * (2 + life.now / pause))
 
 
 @PROPERTY
