@@ -474,8 +474,10 @@ def test_every_value_does_something(path: str) -> None:
         assert template(changed(EVERYTHING, path, None)).stdout != text_of(EVERYTHING)
 
 
-@pytest.mark.parametrize(("values", "named"), REFUSED)
-def test_values_that_cannot_work_are_refused_by_name(values: dict[str, Any], named: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "values", "named"), [(number, *row) for number, row in enumerate(REFUSED)]
+)
+def test_values_that_cannot_work_are_refused_by_name(number: int, values: dict[str, Any], named: str) -> None:
     given = deepcopy(LEAST)
     for path, value in values.items():
         given[path] = (
@@ -483,14 +485,13 @@ def test_values_that_cannot_work_are_refused_by_name(values: dict[str, Any], nam
             if isinstance(given.get(path), dict) and isinstance(value, dict)
             else value
         )
-    for version in HELMS:
-        done = template(given, version=version)
-        assert done.returncode != 0
-        assert re.search(
-            re.escape(named).replace(r"\.", "[./]"), done.stderr
-        )  # newer Helms write paths with /
-        assert done.stdout == ""
-        assert KEY not in done.stderr
+    # By one Helm each, in turn: they differ in how they write a path, whatever the value is.
+    done = template(given, version=HELMS[number % len(HELMS)])
+    assert done.returncode != 0
+    # Newer Helms write paths with /.
+    assert re.search(re.escape(named).replace(r"\.", "[./]"), done.stderr)
+    assert done.stdout == ""
+    assert KEY not in done.stderr
 
 
 def test_values_reach_the_exporter_as_they_were_given(tmp_path: Path) -> None:
@@ -1011,7 +1012,7 @@ def starts(config: dict[str, Any], folder: Path) -> bool:
 
 
 @given(config=configurations())
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_chart_renders_exactly_when_the_exporter_starts(config: dict[str, Any], tmp_path: Path) -> None:
     values = {**LEAST, "config": config}
     if config.get("cohere", {}).get("api-key-file"):
