@@ -268,7 +268,7 @@ def _option_schema(option: Option) -> dict[str, Any]:
         return {"enum": [*option.metavar.split("|"), None]}
     if not option.metavar:
         return {"type": ["boolean", "null"]}
-    is_integer = option.declared.annotation is int
+    is_integer = option.metavar == "NUMBER" and option.declared.annotation is not float
     number = ["integer" if is_integer else "number"] if option.metavar in _NUMERIC else []
     declared: dict[str, Any] = {"type": [*number, "string", "null"]}
     if pattern := _INTEGER if is_integer else _PATTERNS.get(option.metavar):

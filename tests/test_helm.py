@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from deploy import generate
@@ -1012,6 +1012,7 @@ def starts(config: dict[str, Any], folder: Path) -> bool:
 
 
 @given(config=configurations())
+@example(config={"demo": {"seed": "1.5"}})
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_chart_renders_exactly_when_the_exporter_starts(config: dict[str, Any], tmp_path: Path) -> None:
     values = {**LEAST, "config": config}
