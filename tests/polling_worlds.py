@@ -389,7 +389,7 @@ class Life:
 
     def _build(self) -> Exporter:
         flags = [f"{flag}={value}" for flag, value in self.world.flags.items()]
-        flags += ["--web.disable-exporter-metrics", "--training.steps-window=0"]
+        flags += ["--web.disable-exporter-metrics", "--training.steps-window=0", "--models.limit=0"]
         flags += ["--cohere.base-url=http://api.test"]
 
         def open_http(base_url: httpx.URL, **_: object) -> httpx.AsyncClient:

@@ -527,7 +527,7 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
     interval=st.sampled_from([60, 300]),
     size=st.sampled_from([3, 16, *((40,) if NIGHTLY else ())]),
     good=st.integers(1, 7),
-    fault=st.sampled_from([None, *SINGLE]),  # None: pages without end
+    fault=st.sampled_from([None, *LASTING[:3], *SINGLE]),  # None: pages without end
 )
 def test_any_number_of_models_that_fail_leaves_the_others_read(
     interval: float, size: int, good: int, fault: Fault | None
