@@ -155,7 +155,7 @@ async def stands(running: Running, scraper: Scraper, attacks: str) -> dict[str, 
         await until_served(scraper)
         # Among scrapers that are as quick as it is, more than may scrape at once, it is one of many.
         await scraper.scrape(SCRAPES, refusable=attacks == "scrape")
-    await until(lambda: descriptors(running) <= before, 15)
+    await until(lambda: descriptors(running) <= before, 30)
     await scraper.scrape(1)
     assert running.lines[lines:] == []
     for name, tally in tallies.items():

@@ -77,7 +77,7 @@ async def ends_well(running: Running, number: int) -> None:
 
 
 async def has_ended_well(running: Running) -> None:
-    await until(lambda: any('"stopping"' in line for line in running.lines), seconds=5)
+    await until(lambda: any('"stopping"' in line for line in running.lines))
     assert running.events[-1]["msg"] == "stopping", running.lines[-3:]
     assert not any("Traceback" in line for line in running.lines)
 
