@@ -24,8 +24,9 @@ from exporter.families import PROGRESS_FAMILIES, STEP_FAMILIES
 from exporter.listeners import browser_url
 from exporter.model import Snapshot, StepRows
 from exporter.polling.allowance import RequestAllowance
+from exporter.polling.budget_file import BudgetFile
 from exporter.polling.poller import Poller
-from exporter.polling.quota import BudgetFile, Quota
+from exporter.polling.quota import Quota
 from exporter.polling.schedule import PollSchedule
 from exporter.reloads import Reloads
 from exporter.runtime.reload import ReloadError

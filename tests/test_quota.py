@@ -15,7 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from exporter.errors import QuotaSpent
-from exporter.polling.quota import MONTH, NOT_READ, NOT_WRITTEN, BudgetFile, Quota
+from exporter.polling.budget_file import NOT_READ, NOT_WRITTEN, BudgetFile
+from exporter.polling.quota import MONTH, Quota
 from tests.conftest import FakeClock
 from tests.programs import ROOT
 
@@ -435,7 +436,8 @@ CALLER = """
 import asyncio, sys
 from pathlib import Path, PosixPath
 from exporter.clock import SystemClock
-from exporter.polling.quota import BudgetFile, Quota
+from exporter.polling.budget_file import BudgetFile
+from exporter.polling.quota import Quota
 async def main():
     quota = Quota(100, SystemClock(), BudgetFile(Path(sys.argv[1]), lambda: sys.exit("cannot be saved")))
     while True:

@@ -9,21 +9,13 @@ them.
 
 import asyncio
 import errno
-import json
 import math
-import os
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
-
-import structlog
 
 from exporter.clock import Clock
 from exporter.errors import QuotaSpent
-from exporter.runtime.files import read_again
-
-log = structlog.stdlib.get_logger(__name__)
+from exporter.polling.budget_file import NOT_READ, NOT_WRITTEN, BudgetFile
 
 HOUR = 3_600.0
 MONTH = 31 * 86_400.0  # the longest, so that the quota of a shorter month lasts too
@@ -34,61 +26,8 @@ KEPT_FROM_FURTHER_PAGES = 0.25  # of the quota: step metrics beyond their first 
 TOO_LONG_ADVICE = (
     "Raise --cohere.page-size, so that a list takes fewer calls, or raise --cohere.calls-per-month."
 )
-NOT_READ = "budget file cannot be read; calls made before are not counted"
-NOT_WRITTEN = "budget file cannot be written; a restart will forget calls"
 LONGEST_WAIT = 5.0  # seconds for the file, at the start and with each call
 EARLIEST = 1.7e9  # 2023: a clock that says less was never set
-_LARGEST_FILE = 1 << 20
-
-
-class BudgetFile:
-    """Remembers when spent calls come back, in Unix seconds, and the pages of the list; counts errors.
-
-    The pages count only for the `page_size` they were counted with.
-    """
-
-    def __init__(self, path: Path, on_failure: Callable[[], None], page_size: int = 0) -> None:
-        self._path = path
-        self._on_failure = on_failure
-        self._page_size = page_size
-        self._error = ""
-
-    def load(self) -> tuple[dict[float, int], int]:
-        """Return the calls, and the pages of the list; nothing where the file is missing or corrupt."""
-        try:
-            if not self._path.exists():
-                return {}, 1
-            content = json.loads(read_again(self._path, _LARGEST_FILE))
-            pages = int(content["pages"]) if content.get("page_size", 0) == self._page_size else 1
-            return {float(at): int(calls) for at, calls in content["calls"].items()}, pages
-        except Exception as error:  # noqa: BLE001 - whatever the file holds
-            self.failed(NOT_READ, error)
-            return {}, 1
-
-    def save(self, calls: dict[float, int], pages: int) -> bool:
-        """Replace the file atomically and return whether it is; a failure is logged once and counted."""
-        new = self._path.with_name(f".{self._path.name}.new")
-        try:
-            spent = {str(at): count for at, count in calls.items()}
-            content = {"calls": spent, "pages": pages, "page_size": self._page_size}
-            with new.open("w", encoding="ascii") as stream:
-                json.dump(content, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(self._path)
-        except OSError as error:
-            self.failed(NOT_WRITTEN, error)
-            return False
-        self._error = ""
-        return True
-
-    def failed(self, words: str, error: Exception) -> None:
-        """Count a failure, and log the first of its kind."""
-        self._on_failure()
-        if words != self._error:
-            reason = error.strerror if isinstance(error, OSError) else repr(error)
-            log.warning(words, file=str(self._path), error=reason)
-        self._error = words
 
 
 class Quota:
