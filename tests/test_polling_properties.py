@@ -525,7 +525,7 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
 @settings(PROPERTY, max_examples=100 if NIGHTLY else 8)
 @given(
     interval=st.sampled_from([60, 300]),
-    size=st.sampled_from([3, 16, *((40,) if NIGHTLY else ())]),
+    size=st.sampled_from([3, 16]),  # of more it takes longer until all that are refused are known
     good=st.integers(1, 7),
     fault=st.sampled_from([None, *LASTING[:3], *SINGLE]),  # None: pages without end
 )
@@ -577,7 +577,7 @@ def test_no_minute_has_more_requests_than_the_limit(world: World) -> None:
     life = Life(world).live()
     limit = int(world.flags["--cohere.requests-per-minute"])
     times = [call.at for call in life.api.calls]
-    assert all(later - at >= 60 for at, later in zip(times, times[limit:], strict=False))
+    assert all(later - at >= 60 - EPSILON for at, later in zip(times, times[limit:], strict=False))
 
 
 @PROPERTY
@@ -633,7 +633,7 @@ def test_no_month_has_more_calls_than_the_quota_over_any_number_of_starts(
         flags = {"--cohere.calls-per-month": quota, "--cohere.budget-file": f"{folder}/budget"}
         life = Life(replace(with_flags(world, **flags), restarts=restarts)).live()
     times = [call.at for call in life.api.calls]
-    assert all(later - at >= MONTH for at, later in zip(times, times[quota:], strict=False))
+    assert all(later - at >= MONTH - EPSILON for at, later in zip(times, times[quota:], strict=False))
 
 
 @PROPERTY
