@@ -130,6 +130,7 @@ class Stage:
     async def check(self) -> Checked:
         """Run `check` as a user would, who does not wait."""
         out, err = io.StringIO(), io.StringIO()
+        logging.disable()  # as the command line does
         try:
             with redirect_stdout(out), redirect_stderr(err):
                 code = await commands.check(
