@@ -530,4 +530,7 @@ def texts_held_by(exporter: Exporter) -> set[str]:
     return found
 
 
-NOT_OF_THE_EXPORTER = type | ModuleType | FunctionType | Life | ScriptedApi | LeapingLoop
+# What a world consists of is seen by the frames of its API, which the end of a world cuts short.
+NOT_OF_THE_EXPORTER = (
+    type | ModuleType | FunctionType | Life | ScriptedApi | LeapingLoop | World | Model | Trouble | Call
+)
