@@ -36,11 +36,13 @@ class Value:
     def __init__(self, file: Path, clock: FakeClock) -> None:
         self.reads = 0
         self.reports: list[str | None] = []
-        self._file = file
+        self.seconds = 0.0  # that reading takes
+        self._file, self._clock = file, clock
         self.reloader = Reloader(self._read, self.reports.append, clock.monotonic)
 
     def _read(self, read: ReadFile) -> str:
         self.reads += 1
+        self._clock.now += self.seconds
         text = read(self._file).decode()
         if text == "bad":
             raise ReloadError("it is bad")
@@ -92,6 +94,16 @@ async def test_a_failure_is_tried_again_each_second_and_not_at_each_request(
     await clock.advance(RETRY_DELAY)
     value.reloader.current()
     assert value.reads == 3
+
+
+async def test_what_takes_long_to_read_takes_a_small_part_of_the_time(file: Path, clock: FakeClock) -> None:
+    value = Value(file, clock)
+    value.seconds = 7.0
+    write(file, "bad")
+    for _ in range(700):
+        value.reloader.current()
+        await clock.advance(1.0)
+    assert 4 <= value.reads <= 6
 
 
 async def test_a_moment_without_descriptors_loses_no_change(file: Path, clock: FakeClock) -> None:

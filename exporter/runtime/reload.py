@@ -15,7 +15,7 @@ from exporter.runtime.text import printable
 
 T = TypeVar("T")
 ReadFile = Callable[[Path], bytes]
-RETRY_DELAY = 1.0  # seconds
+RETRY_DELAY = 1.0  # seconds; longer for what takes long to read
 _LARGEST = 16 << 20  # bytes
 _Stamp = tuple[int, ...] | None
 
@@ -53,10 +53,13 @@ class Reloader(Generic[T]):
         """Return the value in force, which costs microseconds while no file changes; never raise."""
         if not self._is_due():
             return self.value
+        began = self._monotonic()
         try:
             self.value = self._load()
         except ReloadError as error:
-            self._retry_at = self._monotonic() + RETRY_DELAY
+            now = self._monotonic()
+            # What takes long to read, as a large file does, must not take all the time of others.
+            self._retry_at = now + RETRY_DELAY * max(1.0, 20.0 * (now - began))
             if str(error) != self._error:
                 self._error = str(error)
                 self._on_reload(self._error)

@@ -18,6 +18,7 @@ from exporter.runtime.yaml import NotYaml, UniqueKeyLoader, parse_yaml
 from exporter.suggestions import suggestion
 from exporter.web.config_schema import HttpConfig, RateLimit, TlsConfig, WebConfig
 
+_LARGEST = 1 << 20  # bytes: parsing takes seconds each MiB, and a hundred MiB of memory
 _SECTIONS: dict[str, type[BaseModel]] = {
     "tls_server_config": TlsConfig,
     "http_server_config": HttpConfig,
@@ -28,6 +29,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
     """Read the file; an empty one asks for nothing. Raise ReloadError."""
     content = read(path)
+    if len(content) > _LARGEST:
+        raise ReloadError(f"cannot read {path}: larger than {_LARGEST >> 10} KiB")
     try:
         values, root = parse_yaml(content.decode("utf-8"), _TextLoader)
         values = {} if values is None else values
