@@ -142,8 +142,8 @@ class StepExposition:
         is_again = newest in times
         if newest and is_again:
             floor = max(floor, newest)
-        if times:
-            self._newest[new.model.id] = max(times[-1], newest or times[-1])
+        if known := [*times[-1:], *([newest] if newest else [])]:
+            self._newest[new.model.id] = max(known)
             if len(self._newest) > MOST_MODELS:
                 del self._newest[next(iter(self._newest))]
         # Pages may shift while they are read, and have a row twice.
