@@ -88,6 +88,19 @@ def test_an_empty_value_is_a_value() -> None:
         (["--models=3"], "unknown flag --models; did you mean --models.limit?"),
         (["demo", "--models=3"], "unknown flag --models; did you mean --demo.models?"),
         (["check", "--demo", "--models=3"], "unknown flag --models; did you mean --demo.models?"),
+        (["check", "--poll.intervall=5s"], "unknown flag --poll.intervall; did you mean --poll.interval?"),
+        (
+            ["check", "--config-only", "--web.config.flie=x"],
+            "unknown flag --web.config.flie; did you mean --web.config.file?",
+        ),
+        (
+            ["history", "--poll.stale-aftr=3m"],
+            "unknown flag --poll.stale-aftr; did you mean --poll.stale-after?",
+        ),
+        (
+            ["demo", "--cohere.base-urlx=x"],
+            "unknown flag --cohere.base-urlx; did you mean --cohere.base-url?",
+        ),
         (["--poll=5s"], "unknown flag --poll; see --help"),
         (["check", "--outptu=json"], "unknown flag --outptu; did you mean --output?"),
         (["rules", "--outptu=x"], "unknown flag --outptu; see --help"),
