@@ -26,6 +26,21 @@ def test_a_subcommand_stands_before_the_flags(subcommand: Subcommand) -> None:
     assert refusal(*flags, subcommand) == f"the subcommand {subcommand} must stand before the flags"
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--demo check",
+        "--output=json check",
+        "--output json check",
+        "--config-only check",
+        "--log.level=x check --demo",
+    ],
+)
+def test_a_subcommand_stands_before_its_own_flags(argv: str) -> None:
+    assert refusal(*argv.split()) == "the subcommand check must stand before the flags"
+    assert refusal("--nonsense", *argv.split()) == "unknown flag --nonsense; see --help"
+
+
 @pytest.mark.parametrize("option", [option for option in options() if option.metavar], ids=lambda o: o.key)
 def test_every_option_is_a_flag(option: Option) -> None:
     value = ["x"] if option.repeatable else "x"

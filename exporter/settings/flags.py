@@ -61,10 +61,10 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     given, operands = _given(_parser(called, accepted), argv[1:] if called else argv, accepted)
     flags = {option.key: given.pop(option.flag) for option in options() if option.flag in given}
     command = Command(subcommand, tuple(operands), given)
+    if called is None:
+        _refuse_late(operands)
     # What is said of the simulated fleet helps nobody who has none: --models means --models.limit to serve.
     _refuse_unknown(operands, [flag.flag for flag in accepted if flag.group != "demo" or "demo" in row.reads])
-    if called is None and operands and operands[0] in list(Subcommand):
-        raise SettingsError(f"the subcommand {operands[0]} must stand before the flags")
     _check(command, flags)
     return command, flags
 
@@ -103,9 +103,21 @@ def _check(command: Command, flags: Collection[str]) -> None:
             raise SettingsError(f"--{key}: cannot be used with the simulated API")
 
 
+def _refuse_late(words: Sequence[str]) -> None:
+    """Raise SettingsError for a subcommand that stands after flags, be they everybody's or its own."""
+    unknown = _unknown(words)
+    for word in (word for word in words if word in list(Subcommand)):
+        own = [flag.flag for flag in SUBCOMMANDS[Subcommand(word)].flags]
+        if unknown is None or unknown in own:
+            raise SettingsError(f"the subcommand {word} must stand before the flags")
+
+
+def _unknown(words: Sequence[str]) -> str | None:
+    return next((word.partition("=")[0] for word in words if word.startswith("-")), None)
+
+
 def _refuse_unknown(words: Sequence[str], known: Sequence[str]) -> None:
-    name = next((word.partition("=")[0] for word in words if word.startswith("-")), None)
-    if name is None:
+    if (name := _unknown(words)) is None:
         return
     if _KEY_LIKE.search(name):
         raise SettingsError(
