@@ -210,6 +210,9 @@ def test_unknown_variables_of_ours_are_reported_but_not_fatal() -> None:
         "COHERE_EXPORTER_POLL_INTERVALL": "5s",
         "COHERE_EXPORTER_POLL": "{",
         "COHERE_EXPORTER_WEB_PORT": "80",
+        "COHERE_EXPORTER_COHERE_BASE_URLL": "https://x/a_SERVICE_HOST=_PORT=tcp://",
+        "COHERE_EXPORTER_MY_SERVICE_HOSTNAME": "x",
+        "COHERE_EXPORTER_MY_PORT_80_TCP_ADDRESS": "x",
         "COHERE_EXPORTER_LOG_LEVEL": "warn",
         "COHERE_EXPORTER_EMPTY": "",
         "PATH": "/bin",
@@ -217,6 +220,9 @@ def test_unknown_variables_of_ours_are_reported_but_not_fatal() -> None:
 
     assert load([], environ)[1].log.level == "warn"
     assert unknown_variables(environ) == {
+        "COHERE_EXPORTER_COHERE_BASE_URLL": "; did you mean COHERE_EXPORTER_COHERE_BASE_URL?",
+        "COHERE_EXPORTER_MY_PORT_80_TCP_ADDRESS": "",
+        "COHERE_EXPORTER_MY_SERVICE_HOSTNAME": "",
         "COHERE_EXPORTER_POLL": "",
         "COHERE_EXPORTER_POLL_INTERVALL": "; did you mean COHERE_EXPORTER_POLL_INTERVAL?",
         "COHERE_EXPORTER_WEB_PORT": "",

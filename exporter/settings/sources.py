@@ -23,7 +23,11 @@ from exporter.suggestions import suggestion
 
 _SDK_BASE_URL = "CO_API_URL"
 # What Kubernetes makes of a Service; its …_PORT is a URL, so that a guess such as WEB_PORT=80 is not hidden.
-_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP|SCTP)|_PORT=(tcp|udp|sctp)://")
+_KUBERNETES = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)=.*"
+    r"|\w+_PORT=(tcp|udp|sctp)://.*",
+    re.DOTALL,
+)
 
 
 class _Given(NamedTuple):
@@ -60,7 +64,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: suggestion(name, known, ENV_PREFIX)
         for name, value in sorted(ours.items())
-        if name not in known and not _KUBERNETES.search(f"{name}={value}")
+        if name not in known and not _KUBERNETES.fullmatch(f"{name}={value}")
     }
 
 
