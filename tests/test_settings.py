@@ -285,7 +285,7 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ("web: {config: {file: [x]}}", "web.config.file: must be the path of a file"),
         (
             "web: {config: {file: x}, config.file: y}",
-            "an option is given twice, nested and with a dot; keep one",
+            "web.config.file is given twice, nested and with a dot; keep one",
         ),
         ("config: {file: x}", "config.file: cannot be set in the file itself"),
         (

@@ -30,8 +30,11 @@ def read_file(path: str) -> dict[str, Any]:
         raise SettingsError(f"{path}: {error.what}{where}{error.why}") from None
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
-    if len(values := dict(entries)) < len(entries):
-        raise SettingsError(f"{path}: an option is given twice, nested and with a dot; keep one")
+    values: dict[str, Any] = {}
+    for key, value in entries:
+        if key in values:
+            raise SettingsError(f"{path}: {key} is given twice, nested and with a dot; keep one")
+        values[key] = value
     return {key: value for key, value in values.items() if value is not None}
 
 
