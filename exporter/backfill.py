@@ -15,6 +15,7 @@ from exporter.history import History, parse_labels, parse_time, write_history
 from exporter.model import FinetunedModel
 from exporter.runtime.files import replacing
 from exporter.runtime.streams import print_error
+from exporter.runtime.text import printable
 from exporter.settings import ApiKey, Command, Settings, SettingsError
 
 
@@ -36,7 +37,7 @@ async def history(settings: Settings, key: ApiKey, command: Command) -> int:
         models = [model for model in listed if not command.operands or model.id in command.operands]
         unknown = sorted(set(command.operands) - {model.id for model in models})
         for model_id in unknown:
-            print_error(f"{address} lists no model {model_id}")
+            print_error(f"{address} lists no model {printable(model_id)}")
         output = command.flags.get("--output")
         try:
             done = await _written(exporter, models, output, wanted, unknown)
@@ -90,12 +91,14 @@ def _is_incomplete(done: History, unknown: Collection[str]) -> bool:
 
 def _print_what_is_missing(done: History) -> None:
     for model_id, count in done.left_out.items():
-        print_error(f"{count} steps of {model_id} are left out: they have no time, or that of a later step")
+        print_error(
+            f"{count} steps of {printable(model_id)} are left out: they have no time, or that of a later step"
+        )
     for model_id, count in done.left_out_metrics.items():
-        print_error(f"{count} metrics of {model_id} are left out by --training.metric-limit")
+        print_error(f"{count} metrics of {printable(model_id)} are left out by --training.metric-limit")
     for model_id, error in done.errors.items():
-        print_error(f"the steps of {model_id} could not be read: {error.message}")
+        print_error(f"the steps of {printable(model_id)} could not be read: {error.message}")
     if done.ended_by:
         advice = f"what to do: {done.ended_by.advice}"
         print_error(f"the history is not complete: {done.ended_by.message}\n  {advice}")
-        print_error(f"not read; name these models to go on: {shlex.join(done.unread)}")
+        print_error(f"not read; name these models to go on: {printable(shlex.join(done.unread))}")

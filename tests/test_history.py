@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporter.backfill import _print_what_is_missing
 from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
 from exporter.history import LATE, History, parse_labels, parse_time, write_history
 from exporter.model import FinetunedModel, Status, StepRow
@@ -203,6 +204,23 @@ async def test_what_all_models_would_meet_ends_it_with_what_was_read_and_names_t
         "m1/chat",
     ]
     assert (done.ended_by, done.unread) == (error, ["m2", "m3"])
+
+
+def test_ids_do_not_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    wild = "m\x1b[2J\n"
+    error = ServerError("HTTP 500")
+    _print_what_is_missing(
+        History(
+            left_out={wild: 1},
+            left_out_metrics={wild: 1},
+            errors={wild: error},
+            ended_by=error,
+            unread=[wild],
+        )
+    )
+    err = capsys.readouterr().err
+    assert err.count("m?[2J?") == 4
+    assert "\x1b" not in err
 
 
 @pytest.mark.parametrize(
