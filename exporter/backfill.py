@@ -101,4 +101,5 @@ def _print_what_is_missing(done: History) -> None:
     if done.ended_by:
         advice = f"what to do: {done.ended_by.advice}"
         print_error(f"the history is not complete: {done.ended_by.message}\n  {advice}")
+    if done.unread:
         print_error(f"not read; name these models to go on: {printable(shlex.join(done.unread))}")

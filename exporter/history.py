@@ -9,7 +9,7 @@ text; readers such as promtool refuse it without.
 import math
 import re
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,13 +18,13 @@ from typing import BinaryIO, Protocol
 
 from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
 from exporter.exposition.lines import head, identity, label_pairs
-from exporter.families import IDENTITY, STEP_FAMILIES
+from exporter.families import IDENTITY, STEP_FAMILIES, StepFamily
 from exporter.model import FinetunedModel, Status, StepRow
 from exporter.spool import StepSpool, open_spool
 
 LATE = 3600.0  # seconds after the end of a run in which steps of it may be recorded
 _LAST_SECOND = 253_402_300_799.0  # of the year 9999; in milliseconds it is a day of 1978
-_CONCERNS_ALL = (Unauthorized, Forbidden, PaymentRequired, QuotaSpent)
+_CONCERNS_ALL = (Unauthorized, PaymentRequired, QuotaSpent)
 _IN_PROGRESS = frozenset({Status.UNSPECIFIED, Status.QUEUED, Status.FINETUNING})
 _END = b"# EOF\n"
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
@@ -45,7 +45,8 @@ class History:
 
     `left_out` counts the rows of each model that have no time, or that of a later step, and
     `left_out_metrics` the metrics beyond the limit. `ended_by` is the error that all others would meet too,
-    and `unread` are the models that it left.
+    and `unread` are the models that it left. Access may be refused model by model, so that it takes two in a
+    row; they are among `errors`.
     """
 
     read: int = 0
@@ -73,6 +74,7 @@ async def write_history(
     A model that cannot be read is left out. Raise OSError when the text cannot be written.
     """
     history = History()
+    was_forbidden = False  # the model before
     with tempfile.TemporaryFile() as later:
         streams = dict(zip(STEP_FAMILIES, (out, later), strict=True))
         for family, stream in streams.items():
@@ -90,11 +92,14 @@ async def write_history(
                     break
                 except ApiError as error:
                     history.errors[model.id] = error
+                    if was_forbidden and isinstance(error, Forbidden):
+                        history.ended_by, history.unread = error, [each.id for each in models[number + 1 :]]
+                        break
+                    was_forbidden = isinstance(error, Forbidden)
                     continue
+                was_forbidden = False
                 metrics, left_out_metrics = spool.metrics(metric_limit)
-                for family, stream in streams.items():
-                    for lines in spool.lines(family, _labels(model, labels), metrics):
-                        stream.write(lines)
+                _write(spool, streams, _labels(model, labels), metrics)
                 history.models += bool(spool.written)
                 history.rows += spool.written
                 if spool.left_out:
@@ -124,6 +129,14 @@ async def _read(api: StepsApi, model: FinetunedModel, since: float, spool: StepS
         if pages:
             raise
         # Otherwise the API has no steps of it.
+
+
+def _write(
+    spool: StepSpool, streams: Mapping[StepFamily, BinaryIO], labels: str, metrics: Collection[str]
+) -> None:
+    for family, stream in streams.items():
+        for lines in spool.lines(family, labels, metrics):
+            stream.write(lines)
 
 
 def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:

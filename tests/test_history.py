@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter.backfill import _print_what_is_missing
-from exporter.errors import ApiError, Gone, QuotaSpent, ServerError
+from exporter.errors import ApiError, Forbidden, Gone, QuotaSpent, ServerError
 from exporter.history import LATE, History, parse_labels, parse_time, write_history
 from exporter.model import FinetunedModel, Status, StepRow
 from tests.programs import run
@@ -204,6 +204,19 @@ async def test_what_all_models_would_meet_ends_it_with_what_was_read_and_names_t
         "m1/chat",
     ]
     assert (done.ended_by, done.unread) == (error, ["m2", "m3"])
+
+
+@pytest.mark.parametrize(
+    ("refused", "asked", "unread"),
+    [("1", "1234", ""), ("13", "1234", ""), ("12", "12", "34"), ("34", "1234", ""), ("1234", "12", "34")],
+)
+async def test_one_model_that_is_forbidden_costs_that_model_and_two_in_a_row_end_it(
+    refused: str, asked: str, unread: str
+) -> None:
+    api = Api({number: Forbidden("HTTP 403") if number in refused else ROWS["m1"] for number in "1234"})
+    done = await write_history(api, [FinetunedModel(id=number) for number in "1234"], Nowhere(), labels={})
+    assert ("".join(api.asked), "".join(done.unread)) == (asked, unread)
+    assert set(done.errors) == set(refused) & set(asked)
 
 
 def test_ids_do_not_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
