@@ -194,7 +194,7 @@ class Exporter:
         try:
             access = WebConfigReloader(file, on_reload=self._reloads.web_config)
         except ReloadError as error:
-            raise SettingsError(f"--web.config.file: {error}") from None
+            raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
         self._reloads.loaded("web_config")
         return access
 

@@ -1,4 +1,4 @@
-"""The sockets of the pages and the probes. Where one cannot be had, a SettingsError names its flag."""
+"""The sockets of the pages and the probes. Where one cannot be had, a SettingsError names the option."""
 
 import socket
 
@@ -8,20 +8,21 @@ from exporter.web.server import listen
 
 def open_listeners(settings: Settings) -> list[socket.socket]:
     """Return the listening sockets of the pages."""
-    return [_open(address, "--web.listen-address") for address in settings.web.listen_address]
+    origin = settings.origin("web.listen-address")
+    return [_open(address, origin) for address in settings.web.listen_address]
 
 
 def open_probe_listener(settings: Settings) -> socket.socket | None:
     """Return the listening socket of the probes alone, if they are to have one."""
     address = settings.web.probe_address
-    return None if address is None else _open(address, "--web.probe-address")
+    return None if address is None else _open(address, settings.origin("web.probe-address"))
 
 
-def _open(address: ListenAddress, flag: str) -> socket.socket:
+def _open(address: ListenAddress, origin: str) -> socket.socket:
     try:
         return listen(*address)
     except OSError as error:
-        raise SettingsError(f"{flag}: {error.strerror or error}") from None
+        raise SettingsError(f"{origin}: {error.strerror or error}") from None
 
 
 def browser_url(host: str, port: int, scheme: str) -> str:

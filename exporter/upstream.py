@@ -41,7 +41,7 @@ def find_upstream(settings: Settings, environ: Mapping[str, str]) -> Upstream:
     try:
         base_url = parse_base_url(settings.cohere.base_url)
     except ValueError as error:
-        raise SettingsError(f"--cohere.base-url: {error}") from None
+        raise SettingsError(f"{settings.origin('cohere.base-url')}: {error}") from None
     try:
         proxy = proxy_for(base_url, environ)
     except UnusableProxy as error:
@@ -55,7 +55,7 @@ def _tls_files(settings: Settings, environ: Mapping[str, str], *, is_encrypted: 
     """Yield the files that TLS needs; those that are named are checked in any case."""
     cohere = settings.cohere
     if is_encrypted or cohere.ca_file:
-        yield Authorities.find(cohere.ca_file, "--cohere.ca-file", environ)
+        yield Authorities.find(cohere.ca_file, settings.origin("cohere.ca-file"), environ)
     if certificate := cohere.client_cert_file:
         key = cohere.client_key_file or certificate
-        yield ClientCertificate("--cohere.client-cert-file", certificate, key)
+        yield ClientCertificate(settings.origin("cohere.client-cert-file"), certificate, key)

@@ -22,8 +22,8 @@ def test_a_valid_configuration_is_valid_though_nobody_answers() -> None:
     [
         ("poll: {interval: 0s}", "poll.interval: must be at least 1s"),
         ("poll: {intervall: 1m}", "unknown key poll.intervall"),
-        ("cohere: {api-key-file: missing}", "cohere.api-key-file: cannot read missing"),
-        ("web: {config.file: missing}", "web.config.file: "),
+        ("cohere: {api-key-file: missing}", "config.yml: cohere.api-key-file: cannot read missing"),
+        ("web: {config.file: missing}", "config.yml: web.config.file: "),
     ],
 )
 def test_an_invalid_configuration_is_named_in_one_line(content: str, named: str, tmp_path: Path) -> None:
@@ -33,6 +33,21 @@ def test_an_invalid_configuration_is_named_in_one_line(content: str, named: str,
     assert (code, out) == (2, "")
     assert named in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "COHERE_EXPORTER_WEB_CONFIG_FILE",
+        "COHERE_EXPORTER_COHERE_API_KEY_FILE",
+        "COHERE_EXPORTER_COHERE_CA_FILE",
+        "COHERE_EXPORTER_COHERE_CLIENT_CERT_FILE",
+    ],
+)
+def test_a_missing_file_is_named_as_it_was_given(variable: str) -> None:
+    code, _, err = check(**{variable: "/nonexistent"})
+    assert code == 2
+    assert err.startswith(f"cohere-finetune-exporter: {variable}: ")
 
 
 def test_a_proxy_that_cannot_be_used_is_invalid() -> None:

@@ -55,7 +55,7 @@ def test_an_empty_file_is_an_error_on_cohere_s_hosts_only(file: Path) -> None:
 def test_two_sources_of_the_key_are_an_error(variable: str, file: Path) -> None:
     message = refusal(**{variable: KEY, "COHERE_EXPORTER_COHERE_API_KEY_FILE": str(file)})
 
-    assert message == f"{variable} and --cohere.api-key-file are both set; keep one"
+    assert message == f"{variable} and COHERE_EXPORTER_COHERE_API_KEY_FILE are both set; keep one"
 
 
 def test_an_unreadable_file_is_an_error_that_names_option_and_file(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_unreadable_file_is_an_error_that_names_option_and_file(tmp_path: Pat
     config.write_text(f"cohere: {{api-key-file: {missing}}}")
 
     assert refusal(f"--config.file={config}") == (
-        f"--cohere.api-key-file: cannot read {missing}: No such file or directory"
+        f"{config}: cohere.api-key-file: cannot read {missing}: No such file or directory"
     )
     assert refusal(PRIVATE, f"--cohere.api-key-file={tmp_path}").endswith(
         f"cannot read {tmp_path}: Is a directory"

@@ -69,17 +69,17 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
     base URL is one of Cohere's own hosts; elsewhere no key is right.
     """
     variable = next((name for name in KEY_VARIABLES if environ.get(name, "").strip()), None)
-    file, option = settings.cohere.api_key_file, "--cohere.api-key-file"
+    file, origin = settings.cohere.api_key_file, settings.origin("cohere.api-key-file")
     if variable and file:
-        raise SettingsError(f"{variable} and {option} are both set; keep one")
+        raise SettingsError(f"{variable} and {origin} are both set; keep one")
     try:
         key = ApiKey(environ[variable]) if variable else ApiKey(file=file)
     except ValueError as error:
-        raise SettingsError(f"{variable or option}: {error}") from None
+        raise SettingsError(f"{variable or origin}: {error}") from None
     if settings.cohere.hosted and not key.read():
         if file:
-            raise SettingsError(f"{option}: {file} is empty")
-        raise SettingsError(f"no API key: set COHERE_API_KEY or {option}; the subcommand demo needs none")
+            raise SettingsError(f"{origin}: {file} is empty")
+        raise SettingsError(f"no API key: set COHERE_API_KEY or {origin}; the subcommand demo needs none")
     return key
 
 

@@ -5,11 +5,12 @@ Group `poll` with field `stale_after` is the flag `--poll.stale-after`, the vari
 are built, know no option that is not declared here, and never hold the API key.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.runtime.text import printable
@@ -254,7 +255,20 @@ class Settings(BaseSettings):
     log: Log = Log()
     demo: Demo = Demo()
 
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def settings_customise_sources(cls, *_: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
         """Build from what is handed in only: `sources` reads the rest, to know who gave which value."""
         return (sources["init_settings"],)
+
+    @classmethod
+    def build(cls, values: Mapping[str, Any], origins: Mapping[str, str]) -> Self:
+        """Return the settings of `values`, by group; `origins` says what their sources call each key."""
+        settings = cls(**values)
+        settings._origins = origins
+        return settings
+
+    def origin(self, key: str) -> str:
+        """Return what the source of an option calls it; its flag when nobody gave it."""
+        return self._origins.get(key, f"--{key}")

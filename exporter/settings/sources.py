@@ -85,14 +85,15 @@ def _settings(given: Mapping[str, _Given]) -> Settings:
     for option in options():
         if option.key in given:
             values.setdefault(option.group, {})[option.name] = given[option.key].value
+    origins = {key: origin for key, (_, origin) in given.items()}
     try:
-        return Settings(**values)
+        return Settings.build(values, origins)
     except ValidationError as error:
-        raise SettingsError(_explain(error.errors()[0], given)) from None
+        raise SettingsError(_explain(error.errors()[0], origins)) from None
 
 
-def _explain(error: ErrorDetails, given: Mapping[str, _Given]) -> str:
+def _explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     option = next(option for option in options() if (option.group, option.name) == error["loc"][:2])
-    origin = given[option.key].origin if option.key in given else option.flag
     bound = next((bound for bound in error.get("ctx", ()) if bound in option.bounds), None)
-    return f"{origin}: {f'must be {option.limit(bound)}' if bound else refusal(error)}"
+    allowed = f"must be {option.limit(bound)}" if bound else refusal(error)
+    return f"{origins.get(option.key, option.flag)}: {allowed}"
