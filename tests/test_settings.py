@@ -318,6 +318,7 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ),
         ("models: {limit: true}", "models.limit: must be a whole number"),
         ("models: {limit: 1.5}", "models.limit: must be a whole number"),
+        ("demo: {speed: true}", "demo.speed: must be a number"),
         ("models: {limit: [1]}", "models.limit: must be a whole number"),
         (
             "web: {telemetry-path: 1}",

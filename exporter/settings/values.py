@@ -45,6 +45,12 @@ def _integer(value: object) -> int:
     return int(_text(given, "must be a whole number", _INTEGER.fullmatch))
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic collects ValueErrors only
+    return value
+
+
 def _header(value: object) -> str:
     refusal = "must be printable ASCII text (in YAML: in quotes), because it is sent as an HTTP header"
     return _text(value, refusal, lambda text: text and text.isascii() and text.isprintable())
@@ -116,7 +122,7 @@ def _telemetry_path(value: object) -> str:
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(title="DURATION")]
 Integer = Annotated[int, BeforeValidator(_integer), Field(title="NUMBER")]
 OptionalInteger = Annotated[Integer | None, Field(title="NUMBER")]
-Number = Annotated[FiniteFloat, Field(title="NUMBER")]
+Number = Annotated[FiniteFloat, BeforeValidator(_number), Field(title="NUMBER")]
 HeaderText = Annotated[str, PlainValidator(_header), Field(title="TEXT")]
 OptionalFile = Annotated[Annotated[Path, PlainValidator(_file)] | None, Field(title="FILE")]
 OptionalPattern = Annotated[Annotated[re.Pattern[str], PlainValidator(_pattern)] | None, Field(title="REGEX")]
