@@ -34,20 +34,21 @@ a quota, it uses calls that the exporter does not count.)
 - A failure on any page of the list fails the whole poll: `cohere_up` is 0,
   `cohere_exporter_poll_failures_total` increments for the reason, and the last good data is served until it
   is older than `--poll.stale-after` and the backoff in force. Stale data is dropped rather than served as
-  current, and stays dropped until a poll succeeds. The log has one
-  line, `poll failed`, and another only when the reason changes or the data becomes stale; the landing page
-  says the same.
+  current, and stays dropped until a poll succeeds. The log has one line, `poll failed`, and another only when
+  the reason changes or the data becomes stale; the landing page says the same.
 - A failure on step metrics affects only that model: `cohere_up` stays 1,
   `cohere_exporter_training_metrics_failures_total` increments for the reason, and the model keeps its last
   good values. The log has one line, `step metrics cannot be read`. A 404 or 410 for a model without step
   metrics means that it has none yet: it is counted but not logged.
+- A failure that comes and goes is logged at most once a minute for one reason; the counters have every one.
 - `check` exits with 1 and prints the same message, the reason and what to do. When only step metrics fail, it
   prints the models and the failure, and exits with 0.
 - Transient failures (a lost connection, a timeout, 408, 409, 429, 5xx) are retried twice within a poll,
   unless the API asks for more than 30 seconds or the quota has no calls to spare; failures that waiting does
   not fix [back off exponentially](configuration.md#backoff).
 - Once the cause is gone, the next poll recovers, without a restart; after a long failure it may be one
-  backoff away, and step metrics of a model up to nine polls. The log says so in one line.
+  backoff away, and step metrics of a model up to nine polls. The log says so in one line, if it
+  had told of the failure.
 - When the response had a complete head, the log line has the API's `x-debug-trace-id` as `trace_id`.
 - No secret appears in any of these: neither the API key nor `settings.wandb.api_key`.
 
