@@ -503,6 +503,18 @@ class TestTrainingSteps:
                 _ = [page async for page in client.all_steps("m")]
         assert len(api.requests) == 30
 
+    @pytest.mark.parametrize("pages", [1, 3])
+    async def test_that_come_again_with_ever_new_tokens_end_as_a_circle(self, pages: int) -> None:
+        def handle(_: httpx.Request) -> httpx.Response:
+            token = str(len(api.requests))
+            page = steps(len(api.requests) % pages)
+            return reply(body=encode({"step_metrics": page, "next_page_token": token}))
+
+        async with a_client(handle) as (client, api):
+            with pytest.raises(PaginationLimitExceeded, match="circle: 10 pages without a new step"):
+                _ = [page async for page in client.all_steps("m")]
+        assert len(api.requests) == pages + CIRCLE
+
     @pytest.mark.parametrize("more", [[], steps(4, 5)])
     async def test_go_on_at_the_next_page_where_they_were_cut_off(self, more: list[dict[str, Any]]) -> None:
         known = TrainingProgress(step=3)

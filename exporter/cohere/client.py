@@ -184,11 +184,19 @@ class CohereClient:
         Some may come twice: the list of pages may shift, and all begin again where a large page is refused.
         """
         for size in dict.fromkeys((self._large_page or self._page_size, self._page_size)):
-            empty = 0  # pages in a row
+            empty = repeated = 0  # pages in a row
+            seen: set[int] = set()  # hashes, since pages would not fit into memory
             try:
                 async with aclosing(self._step_pages(model_id, size, bounds=BOUNDS_OF_ALL_STEPS)) as pages:
                     async for page, _ in pages:
                         empty = _count_empty(page, empty)
+                        brought = hash(tuple((row.step, row.at) for row in page.items))
+                        repeated = repeated + 1 if page.items and brought in seen else 0
+                        if repeated == CIRCLE:
+                            raise PaginationLimitExceeded(
+                                f"the list goes in a circle: {CIRCLE} pages without a new step"
+                            )
+                        seen.add(brought)
                         yield page.items
             except InvalidResponse as error:
                 if size == self._page_size or isinstance(error, PaginationLimitExceeded):
