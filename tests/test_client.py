@@ -649,6 +649,26 @@ class TestTrainingSteps:
                 assert len(reading.rows) == 120
             assert len(api.requests) <= 8
 
+    @pytest.mark.parametrize("is_history", [False, True])
+    async def test_of_one_model_refused_in_any_size_leave_those_of_others_large(
+        self, is_history: bool
+    ) -> None:
+        good = sized(steps(*range(120)), default=50)
+
+        async def read(model_id: str) -> int:
+            if is_history:
+                return sum([len(page) async for page in client.all_steps(model_id)])
+            return len((await client.training_steps(model_id)).rows)
+
+        async with a_client(
+            lambda request: reply(400) if is_below(request.url.path, "", "bad") else good(request),
+            saves_calls=True,
+        ) as (client, api):
+            with pytest.raises(InvalidResponse):
+                await read("bad")
+            assert await read("good") == 120
+        assert len(api.requests) == 3
+
     async def test_of_one_model_in_pages_that_are_no_larger_leave_those_of_others_large(self) -> None:
         """The API may end a page by its bytes."""
         narrow, wide = (sized(steps(*range(120, 0, -1)), default=50, most=most) for most in (1000, 50))

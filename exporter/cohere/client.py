@@ -183,12 +183,14 @@ class CohereClient:
 
         Some may come twice: the list of pages may shift, and all begin again where a large page is refused.
         """
+        refusal: InvalidResponse | None = None
         for size in dict.fromkeys((self._large_page or self._page_size, self._page_size)):
             empty = repeated = 0  # pages in a row
             seen: set[int] = set()  # hashes, since pages would not fit into memory
             try:
                 async with aclosing(self._step_pages(model_id, size, bounds=BOUNDS_OF_ALL_STEPS)) as pages:
                     async for page, _ in pages:
+                        self._took_smaller(refusal)
                         empty = _count_empty(page, empty)
                         brought = hash(tuple((row.step, row.at) for row in page.items))
                         repeated = repeated + 1 if page.items and brought in seen else 0
@@ -201,7 +203,7 @@ class CohereClient:
             except InvalidResponse as error:
                 if size == self._page_size or isinstance(error, PaginationLimitExceeded):
                     raise
-                self._refused_larger(error)
+                refusal = error
             else:
                 return
 
@@ -233,7 +235,7 @@ class CohereClient:
         except InvalidResponse as error:
             if not size or size != self._large_page:
                 raise
-            self._refused_larger(error)
+            chain.refusal = error
             chain.rows.clear()
             await self._follow(chain, self._page_size)
 
@@ -243,6 +245,7 @@ class CohereClient:
         try:
             async with aclosing(pages):
                 async for page, at in pages:
+                    self._took_smaller(chain.refusal)
                     chain.take(page, Cursor(at, page_size))
                     if chain.is_done:
                         return
@@ -269,13 +272,14 @@ class CohereClient:
         try:
             await self._follow(larger, self._large_page)
         except InvalidResponse as error:
-            self._refused_larger(error)
+            self._took_smaller(error)
             return False
         chain.become(larger)
         return True
 
-    def _refused_larger(self, error: InvalidResponse) -> None:
-        if error.status is not None:
+    def _took_smaller(self, refusal: InvalidResponse | None) -> None:
+        """Ask for no more large pages if the API refused one of a model whose smaller page it gave."""
+        if refusal and refusal.status is not None:
             self._large_page = 0
 
     def _step_pages(
@@ -360,6 +364,7 @@ class _StepChain:
         self.pages = self.empty_pages = 0  # the latter in a row
         self.rows: list[StepRow] = []
         self.cursors: list[Cursor] = []
+        self.refusal: InvalidResponse | None = None  # of a large page
         self.is_cut_off = False
         self.is_done = False
         self.is_at_end = False
