@@ -31,6 +31,10 @@ _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own_labels)}
 
 
+class _CutOff(QuotaSpent):
+    """The quota has no call for a further page of a model; it may have some for the first of others."""
+
+
 class StepsApi(Protocol):
     """What is asked of the API."""
 
@@ -46,7 +50,7 @@ class History:
     `left_out` counts the rows of each model that have no time, or that of a later step, and
     `left_out_metrics` the metrics beyond the limit. `ended_by` is the error that all others would meet too,
     and `unread` are the models that it left. Access may be refused model by model, so that it takes two in a
-    row; they are among `errors`.
+    row; they are among `errors`. A quota that is short of a further page of a model leaves that model only.
     """
 
     read: int = 0
@@ -57,6 +61,10 @@ class History:
     errors: dict[str, ApiError] = field(default_factory=dict)
     ended_by: ApiError | None = None
     unread: list[str] = field(default_factory=list)
+
+    def end(self, error: ApiError, others: Sequence[FinetunedModel]) -> None:
+        """Leave the others; a model that was cut off comes after them, or it might take their calls again."""
+        self.ended_by, self.unread = error, [*(model.id for model in others), *self.unread]
 
 
 async def write_history(
@@ -87,13 +95,18 @@ async def write_history(
             with open_spool() as spool:
                 try:
                     await _read(api, model, since, spool)
+                except _CutOff as error:
+                    history.ended_by = error
+                    history.unread.append(model.id)
+                    was_forbidden = False
+                    continue
                 except _CONCERNS_ALL as error:
-                    history.ended_by, history.unread = error, [each.id for each in models[number:]]
+                    history.end(error, models[number:])
                     break
                 except ApiError as error:
                     history.errors[model.id] = error
                     if was_forbidden and isinstance(error, Forbidden):
-                        history.ended_by, history.unread = error, [each.id for each in models[number + 1 :]]
+                        history.end(error, models[number + 1 :])
                         break
                     was_forbidden = isinstance(error, Forbidden)
                     continue
@@ -125,6 +138,10 @@ async def _read(api: StepsApi, model: FinetunedModel, since: float, spool: StepS
             async for rows in chain:
                 pages += 1
                 spool.add(row for row in rows if row.at is None or row.at > since)
+    except QuotaSpent as error:
+        if pages and error.status is None:
+            raise _CutOff(error.message) from error
+        raise
     except Gone:
         if pages:
             raise

@@ -194,7 +194,7 @@ async def test_a_model_without_steps_is_no_error() -> None:
 
 
 async def test_what_all_models_would_meet_ends_it_with_what_was_read_and_names_the_rest() -> None:
-    error = QuotaSpent("spent")
+    error = QuotaSpent("spent", status=429)
     api = Api({"m1": ROWS["m1"], "m2": ROWS["m2"], "m3": []}, errors={"m2": error})
     out = io.BytesIO()
     done = await write_history(api, [CHAT, RERANK, FinetunedModel(id="m3")], out, labels={})
@@ -217,6 +217,16 @@ async def test_one_model_that_is_forbidden_costs_that_model_and_two_in_a_row_end
     done = await write_history(api, [FinetunedModel(id=number) for number in "1234"], Nowhere(), labels={})
     assert ("".join(api.asked), "".join(done.unread)) == (asked, unread)
     assert set(done.errors) == set(refused) & set(asked)
+
+
+async def test_a_quota_short_of_a_further_page_leaves_out_that_model_only() -> None:
+    spent = QuotaSpent("spent")
+    api = Api({"1": ROWS["m1"], "2": ROWS["m1"], "3": spent, "4": []}, errors={"1": spent})
+    done = await write_history(api, [FinetunedModel(id=number) for number in "123"], Nowhere(), labels={})
+    assert (api.asked, done.models, done.ended_by, done.unread) == (["1", "2", "3"], 1, spent, ["3", "1"])
+    api.answers = {**api.answers, "3": []}
+    done = await write_history(api, [FinetunedModel(id=number) for number in "123"], Nowhere(), labels={})
+    assert (done.models, str(done.ended_by), done.unread) == (1, "spent", ["1"])
 
 
 def test_ids_do_not_act_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
