@@ -68,7 +68,7 @@ class Stage:
         """
         poller = self.exporter.poller
         before = poller.outcome
-        async with asyncio.timeout(120):  # only a fault takes so long, on the busiest machine too
+        async with self._told_within(120):  # only a fault takes so long, on the busiest machine too
             due = poller.next_poll_at or 0.0
             while (outcome := poller.outcome) is before:
                 # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
@@ -86,6 +86,17 @@ class Stage:
             finishing.cancel()
         assert outcome is not None
         return outcome
+
+    @asynccontextmanager
+    async def _told_within(self, seconds: float) -> AsyncIterator[None]:
+        """Fail after so many seconds of real time, and tell what every task was waiting for."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError:
+            tasks = "\n".join(map(_awaited_by, asyncio.all_tasks()))
+            told = f"sleepers: {self.clock.sleeping}\ntasks:\n{tasks}\nlog:\n{self.stream.getvalue()}"
+            raise AssertionError(f"no end after {seconds} s\n{told}") from None
 
     async def _pass_time(self, until: float | None = None) -> None:
         """Wake the next sleeper, unless it sleeps till a second before `until` (Unix time) or longer."""
@@ -143,6 +154,17 @@ class Stage:
         assert WANDB_KEY not in text
         assert "Traceback" not in text
         return Checked(code, out.getvalue(), err.getvalue())
+
+
+def _awaited_by(task: asyncio.Task[Any]) -> str:
+    """Return where a task stands, from the outermost coroutine to what it waits for."""
+    found: list[str] = []
+    awaited: Any = task.get_coro()
+    while awaited:
+        frame = getattr(awaited, "cr_frame", None)
+        found.append(f"{frame.f_code.co_name}:{frame.f_lineno}" if frame else repr(awaited))
+        awaited = getattr(awaited, "cr_await", None)
+    return " > ".join(found)
 
 
 @asynccontextmanager
