@@ -62,6 +62,12 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
+def port() -> Iterator[int]:
+    with port_of_all() as port:
+        yield port
+
+
+@pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     resolver = Resolver(monkeypatch)
     yield resolver
@@ -244,10 +250,10 @@ async def test_http_where_tls_is_spoken_is_told_in_words(trusted: trustme.CA, ro
 
 @pytest.mark.parametrize("old", ["refuses", "resets", "hangs"])
 async def test_an_api_that_moves_is_found_at_its_new_address(
-    old: str, resolver: Resolver, row: Scenario
+    old: str, resolver: Resolver, port: int, row: Scenario
 ) -> None:
     async with (
-        NamedServer(port=port_of_all()) as before,
+        NamedServer(port=port) as before,
         NamedServer(address="127.0.0.2", port=before.port) as after,
         on_stage(before, "--cohere.timeout=500ms") as stage,
     ):
@@ -264,9 +270,9 @@ async def test_an_api_that_moves_is_found_at_its_new_address(
 
 
 async def test_an_address_that_becomes_a_black_hole_costs_what_its_name_takes_to_move(
-    resolver: Resolver, row: Scenario
+    resolver: Resolver, port: int, row: Scenario
 ) -> None:
-    async with NamedServer(port=port_of_all()) as before, on_stage(before, HURRIED) as stage:
+    async with NamedServer(port=port) as before, on_stage(before, HURRIED) as stage:
         witness = await Witness.of(stage, row)
         await before.refuse(Place.LIST)
         with black_hole("127.0.0.1", before.port):
@@ -277,9 +283,9 @@ async def test_an_address_that_becomes_a_black_hole_costs_what_its_name_takes_to
 
 
 async def test_a_name_that_cannot_be_looked_up_fails_the_poll_and_no_more(
-    resolver: Resolver, row: Scenario
+    resolver: Resolver, port: int, row: Scenario
 ) -> None:
-    async with NamedServer(port=port_of_all()) as server, on_stage(server) as stage:
+    async with NamedServer(port=port) as server, on_stage(server) as stage:
         server.faults = dict.fromkeys(Place, parting)
         witness = await Witness.of(stage, row)
         resolver.error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -293,9 +299,9 @@ async def test_a_name_that_cannot_be_looked_up_fails_the_poll_and_no_more(
 
 
 async def test_a_resolver_that_hangs_holds_up_neither_deadline_nor_pages(
-    resolver: Resolver, row: Scenario
+    resolver: Resolver, port: int, row: Scenario
 ) -> None:
-    async with NamedServer(port=port_of_all()) as server, on_stage(server, HURRIED) as stage:
+    async with NamedServer(port=port) as server, on_stage(server, HURRIED) as stage:
         server.faults = dict.fromkeys(Place, parting)
         witness = await Witness.of(stage, row)
         resolver.hangs = hangs = threading.Event()
@@ -308,8 +314,10 @@ async def test_a_resolver_that_hangs_holds_up_neither_deadline_nor_pages(
         await witness.recovers()
 
 
-async def test_an_address_that_is_dead_is_passed_over(resolver: Resolver, row: Scenario) -> None:
-    async with NamedServer(port=port_of_all()) as server, on_stage(server) as stage:
+async def test_an_address_that_is_dead_is_passed_over(
+    resolver: Resolver, port: int, row: Scenario
+) -> None:
+    async with NamedServer(port=port) as server, on_stage(server) as stage:
         server.faults = dict.fromkeys(Place, parting)
         witness = await Witness.of(stage, row)
         resolver.addresses = ["127.0.0.3", "127.0.0.1"]
@@ -337,7 +345,7 @@ async def test_an_api_on_ipv6_alone_is_reached(resolver: Resolver, row: Scenario
 
 
 async def test_a_proxy_that_fails_is_told_with_its_address_and_without_its_password(
-    trusted: trustme.CA, row: Scenario, monkeypatch: pytest.MonkeyPatch
+    trusted: trustme.CA, port: int, row: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = "HTTP/1.1 {} no: " + PROXY_PASSWORD + "\r\nContent-Length: 0\r\n\r\n"
     answers: tuple[Handler, ...] = (
@@ -348,7 +356,7 @@ async def test_a_proxy_that_fails_is_told_with_its_address_and_without_its_passw
     )
     async with NamedServer(tls=certified(trusted, HOST)) as server:
         server.faults = dict.fromkeys(Place, parting)
-        proxy, port = Proxy(server.port), port_of_all()
+        proxy = Proxy(server.port)
         monkeypatch.setenv("HTTPS_PROXY", f"http://somebody:{PROXY_PASSWORD}@127.0.0.1:{port}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         async with on_stage(server) as stage:

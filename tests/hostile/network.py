@@ -59,18 +59,25 @@ class Resolver:
         return [entry for address in self.addresses for entry in self._real(address, port, *args, **kwargs)]
 
 
-def port_of_all() -> int:
-    """Return a port that is free on each address of the loopback that tests use."""
+@contextmanager
+def port_of_all() -> Iterator[int]:
+    """Keep one port on each address of the loopback that tests use from all who ask for any free port.
+
+    Whoever asks for this very port may listen there; until somebody does, connections are refused.
+    """
     while True:
         with ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            port = int(first.getsockname()[1])
+            port = 0
             try:
-                for address in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
-                    stack.enter_context(socket.create_server((address, port)))
+                for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"):
+                    held = stack.enter_context(socket.socket())
+                    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    held.bind((address, port))
+                    port = held.getsockname()[1]
             except OSError:
                 continue
-            return port
+            yield port
+            return
 
 
 @contextmanager
