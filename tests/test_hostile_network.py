@@ -314,9 +314,7 @@ async def test_a_resolver_that_hangs_holds_up_neither_deadline_nor_pages(
         await witness.recovers()
 
 
-async def test_an_address_that_is_dead_is_passed_over(
-    resolver: Resolver, port: int, row: Scenario
-) -> None:
+async def test_an_address_that_is_dead_is_passed_over(resolver: Resolver, port: int, row: Scenario) -> None:
     async with NamedServer(port=port) as server, on_stage(server) as stage:
         server.faults = dict.fromkeys(Place, parting)
         witness = await Witness.of(stage, row)

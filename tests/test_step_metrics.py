@@ -492,9 +492,23 @@ async def test_a_failure_of_everybody_costs_a_handful_of_calls(
 ) -> None:
     world.answers[""] = error
     world.takes[""] = 0.1
-    asked = await world.run(3 * HOUR, *fleet(600, status))
+    asked = await world.run(6 * HOUR, *fleet(100, status))
+    assert max(Counter(at // 60 for at, _ in asked if at > 60).values()) <= 4
     lasting = isinstance(error, Unauthorized | Forbidden | PaymentRequired)
-    assert len(asked) <= (80 if lasting else 200)
+    later = [at for at, _ in asked if at > 2 * HOUR]  # each was tried
+    assert len(later) <= (4 * 18 if lasting else 4 * 240)
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, ServerError("x")])
+@pytest.mark.parametrize("count", [40, 100])
+async def test_the_one_good_model_is_read_once_each_was_tried(
+    world: World, error: Exception, count: int
+) -> None:
+    *failing, good = fleet(count)
+    world.answers.update((model.id, error) for model in failing)
+    asked = await world.run(2 * HOUR, *failing, good)
+    tries_a_pause = 1 if isinstance(error, RateLimited) else 4
+    assert [at for at, model_id in asked if model_id == good.id][0] <= INTERVAL * count / tries_a_pause
 
 
 @pytest.mark.parametrize("error", [Unauthorized("x"), ServerError("x")])

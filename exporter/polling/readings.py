@@ -29,7 +29,7 @@ _RUN_GOES_ON = frozenset({Status.QUEUED, Status.FINETUNING})
 FIRST_PAUSE = 60.0  # after refusals, which do not pass by themselves
 # How many models close it while open, and while probing. Access may be refused model by model.
 _CLOSES = {Unauthorized: (2, 4), Forbidden: (2, 4), PaymentRequired: (2, 4), RateLimited: (2, 1)}
-_OTHERS_CLOSE = (5, 1)
+_OTHERS_CLOSE = (5, 4)
 
 
 @dataclass(slots=True)
@@ -145,10 +145,11 @@ class Outage:
         ────────  ───────────────  ──────────────────────────────────────────────────────────────────────────
         open      as many as may   different models fail with no success between: closed
         closed    none             after a pause, as between lists that fail in this way: probing
-        probing   one at a time    models fail: closed for longer; one succeeds: open
+        probing   one at a time    models fail: closed, for longer if all had failed before; one succeeds: open
 
-    How many models it takes is `_CLOSES`; one that had failed before says nothing about others. A success of
-    a reading that began before opens it, too. `closed_until` is on the monotonic clock.
+    How many models it takes is `_CLOSES`; one that had failed before says nothing about others. So the pauses
+    stay short until each model was tried, since the last one may be the good one. A success of a reading that
+    began before opens it, too. `closed_until` is on the monotonic clock.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -169,6 +170,8 @@ class Outage:
         if now < self.closed_until or (self.is_open and not is_first):
             return
         self._suspects.add(model_id)
+        if is_first:
+            self._backoff = Backoff()
         while_open, while_probing = _CLOSES.get(type(error), _OTHERS_CLOSE)
         if len(self._suspects) < (while_open if self.is_open else while_probing):
             return

@@ -26,6 +26,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 _GONE_ADVICE = "Was the model deleted? The exporter retries with exponential backoff."
 
+_Place = tuple[float, float, str, Run]
+
 
 class StepsApi(Protocol):
     """What is asked of the API."""
@@ -66,8 +68,8 @@ class StepMetrics:
         self._on_rows = on_rows
         self._on_failure = on_failure
         self._runs: dict[str, Run] = {}
-        # Who waits, by whether it is in training: when it is due, when it was last read.
-        self._queues: dict[bool, list[tuple[float, float, str, Run]]] = {True: [], False: []}
+        # Who waits, by whether it is in training and failed last: when it is due, when it was last read.
+        self._queues: dict[tuple[bool, bool], list[_Place]] = {}
         self._last_was_training = False
         self._interval = 0.0
         self._left: float = 0.0  # readings that the quota allows until the next list
@@ -126,7 +128,7 @@ class StepMetrics:
 
     def _line_up(self) -> None:
         """Queue everybody who waits, and nobody else."""
-        self._queues = {True: [], False: []}
+        self._queues = {}
         for run in self._runs.values():
             if run.due_at < math.inf:
                 self._queue(run)
@@ -136,7 +138,7 @@ class StepMetrics:
         """Queue a run that is to be read; while a reading is in flight the next one waits for its end."""
         if run.due_at < math.inf and not run.reading:
             place = run.due_at, run.asked_at, run.model.id, run
-            heapq.heappush(self._queues[run.is_training], place)
+            heapq.heappush(self._queues.setdefault((run.is_training, run.failures > 0), []), place)
 
     async def run(self) -> None:
         """Read what is due, for ever."""
@@ -157,14 +159,19 @@ class StepMetrics:
         """Begin every reading that may begin now; return the seconds until the next may."""
         while self._left >= 1 and self._in_flight < (self._most_in_flight if self._outage.is_open else 1):
             now = self._clock.monotonic()
-            due_at = {kind: queue[0][0] for kind, queue in self._queues.items() if queue}
-            next_at = max(self._outage.closed_until, min(due_at.values(), default=math.inf))
+            queues = [queue for queue in self._queues.values() if queue]
+            next_at = max(self._outage.closed_until, min((queue[0][0] for queue in queues), default=math.inf))
             if next_at > min(now, latest):
                 return next_at - now
-            due = [is_training for is_training, at in due_at.items() if at <= min(now, latest)]
-            is_training = max(due, key=lambda kind: kind is not self._last_was_training)
-            self._begin(heapq.heappop(self._queues[is_training])[-1], readings)
+            due = [queue for queue in queues if queue[0][0] <= min(now, latest)]
+            self._begin(heapq.heappop(min(due, key=self._turn))[-1], readings)
         return math.inf
+
+    def _turn(self, queue: list[_Place]) -> tuple[bool, bool, float]:
+        """Return what is least where the next reading is; of an outage, who never failed says most."""
+        due_at, *_, run = queue[0]
+        is_known_to_fail = not self._outage.is_open and run.failures > 0
+        return is_known_to_fail, run.is_training is self._last_was_training, due_at
 
     def _begin(self, run: Run, readings: asyncio.TaskGroup) -> None:
         run.due_at, run.asked_at = math.inf, self._clock.monotonic()
