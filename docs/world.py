@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from exporter.cohere import client
-from exporter.cohere.client import MODELS_PATH, CohereClient, Cursor, Listing, StepReading
+from exporter.cohere.client import MODELS_PATH, CohereClient, Listing
+from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.errors import QuotaSpent
 from exporter.model import FinetunedModel, Snapshot, Status, StepRows, TrainingProgress

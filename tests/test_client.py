@@ -14,16 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.cohere.client import (
-    BOUNDS,
-    CIRCLE,
-    MODELS_PATH,
-    Bounds,
-    CohereClient,
-    Cursor,
-    StepReading,
-)
+from exporter.cohere.client import MODELS_PATH, CohereClient
 from exporter.cohere.lenient import LABEL_LIMIT
+from exporter.cohere.pagination import BOUNDS, CIRCLE, Bounds
+from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.cohere.steps import newest_seen
 from exporter.cohere.transport import Endpoint, Transport
 from exporter.errors import ApiError, Gone, InvalidResponse, PaginationLimitExceeded

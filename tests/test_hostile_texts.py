@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.cohere.client import BOUNDS, CIRCLE
+from exporter.cohere.pagination import BOUNDS, CIRCLE
 from exporter.cohere.transport import Endpoint
 from exporter.web.search import PAGE_SIZE
 from tests.hostile.answers import READING_FAILURES, StepPages, beside, counted, encode, models, pages_of, told

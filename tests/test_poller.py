@@ -14,7 +14,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from exporter.cohere.client import CohereClient, Cursor, Listing, StepReading
+from exporter.cohere.client import CohereClient, Listing
+from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.cohere.transport import Transport
 from exporter.errors import (
     ApiError,

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
-from exporter.cohere.client import Cursor, StepReading
+from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.errors import (
     ApiError,
     ConnectionFailed,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from exporter.clock import Clock
-from exporter.cohere.client import Cursor, StepReading
+from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.cohere.steps import newest_seen
 from exporter.errors import ApiError, Forbidden, PaymentRequired, RateLimited, Unauthorized
 from exporter.model import FinetunedModel, Status, TrainingProgress

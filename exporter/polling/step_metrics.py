@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from exporter.clock import Clock, Wakeup
-from exporter.cohere.client import Cursor, StepReading
+from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.errors import ApiError, Gone, QuotaSpent
 from exporter.model import FinetunedModel, Status, StepRows, TrainingProgress
 from exporter.polling.changes import Failures, unexpected

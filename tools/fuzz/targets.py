@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import httpx
 
-from exporter.cohere.page_cache import PageCache, Reader
+from exporter.cohere.pagination import PageCache, Reader
 from exporter.cohere.response import error_of, read_body
 from exporter.cohere.steps import is_descending, latest
 from exporter.cohere.wire import REJECTED_KINDS, Page, read_models, read_steps
