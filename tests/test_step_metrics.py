@@ -508,7 +508,7 @@ async def test_the_one_good_model_is_read_once_each_was_tried(
     world.answers.update((model.id, error) for model in failing)
     asked = await world.run(2 * HOUR, *failing, good)
     tries_a_pause = 1 if isinstance(error, RateLimited) else 4
-    assert [at for at, model_id in asked if model_id == good.id][0] <= INTERVAL * count / tries_a_pause
+    assert next(at for at, model_id in asked if model_id == good.id) <= INTERVAL * count / tries_a_pause
 
 
 @pytest.mark.parametrize("error", [Unauthorized("x"), ServerError("x")])

@@ -145,7 +145,7 @@ class Outage:
         ────────  ───────────────  ──────────────────────────────────────────────────────────────────────────
         open      as many as may   different models fail with no success between: closed
         closed    none             after a pause, as between lists that fail in this way: probing
-        probing   one at a time    models fail: closed, for longer if all had failed before; one succeeds: open
+        probing   one at a time    models fail: closed, for longer if all failed before; one succeeds: open
 
     How many models it takes is `_CLOSES`; one that had failed before says nothing about others. So the pauses
     stay short until each model was tried, since the last one may be the good one. A success of a reading that
