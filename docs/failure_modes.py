@@ -9,8 +9,8 @@ _PAGE = """<!-- Written by `make docs`; do not edit. -->
 # Failure modes
 
 What the exporter does when the API fails. The tests reproduce every row of the tables against the whole
-exporter and check what it says here; those of the first two tables on the first page of the list, on a later
-page and on step metrics.
+exporter and check what it says here. Those of the first two tables they play on the first page of the list,
+and one for each reason and each message also on a later page and on step metrics.
 
 ## Why did it stop polling?
 
@@ -69,8 +69,7 @@ It is an `invalid_response`, a failure like any other.
 
 Only that part is lost: `cohere_up` is 1, all other models are unaffected, and
 `cohere_exporter_rejected_items_total` counts the skipped part by `kind`. It is logged only at
-`--log.level=debug`. Where no kind is given, nothing is counted. The tests give every field of the
-specification two dozen values of all types and sizes, according to these rules.
+`--log.level=debug`. Where no kind is given, nothing is counted.
 
 {models}
 

@@ -218,21 +218,6 @@ def test_a_rotation_in_a_moment_without_descriptors_is_made_up_for(
 # What is said of certificates.
 
 
-async def test_a_certificate_that_is_refused_is_told_for_what_it_is(
-    authority: trustme.CA, tmp_path: Path
-) -> None:
-    trusted = bundle(tmp_path / "ca.pem", authority)
-    stranger = trustme.CA()
-    cases = {
-        "its certificate has expired. Renew": server_context(authority, until=datetime.now(UTC) - DAY),
-        "is for another name. Use a name from the certificate": server_context(authority, "gw.example.test"),
-        "signed by a CA that is not trusted here. Give": server_context(stranger),
-    }
-    for says, context in cases.items():
-        async with serving(context) as url:
-            assert says in await ask_once(url, trusted)
-
-
 async def test_a_gateway_that_speaks_http2_only_refuses_the_handshake_and_is_named(
     authority: trustme.CA, tmp_path: Path
 ) -> None:

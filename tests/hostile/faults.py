@@ -26,23 +26,9 @@ async def resets_before_the_head(exchange: Exchange) -> None:
     exchange.reset()
 
 
-async def resets_within_the_head(exchange: Exchange) -> None:
-    """Reset in the middle of a header."""
-    await exchange.send(head(len(exchange.body))[:40])
-    await _taken()
-    exchange.reset()
-
-
 async def closes_within_the_head(exchange: Exchange) -> None:
     """Close in the middle of a header."""
     await exchange.send(head(len(exchange.body))[:40])
-
-
-async def resets_after_the_head(exchange: Exchange) -> None:
-    """Reset before the body's first byte."""
-    await exchange.send(head(len(exchange.body)))
-    await _taken()
-    exchange.reset()
 
 
 async def resets_within_the_body(exchange: Exchange) -> None:
@@ -84,22 +70,10 @@ async def sends_endless_interim_answers(exchange: Exchange) -> None:
     await _for_ever(exchange, b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
 
 
-async def sends_an_endless_chunked_body(exchange: Exchange) -> None:
-    """Send one chunk after the other."""
-    await exchange.send(_chunked_head())
-    await _for_ever(exchange, b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-
-
 async def sends_an_endless_body(exchange: Exchange) -> None:
     """Send a body that has no length and no end."""
     await exchange.send(head(None))
     await _for_ever(exchange, b" " * 65_536)
-
-
-async def announces_more_than_it_sends(exchange: Exchange) -> None:
-    """Announce an exabyte, send a little and wait."""
-    await exchange.send(head(1 << 60) + exchange.body)
-    await exchange.until_gone()
 
 
 async def sends_more_than_it_announces(exchange: Exchange) -> None:
@@ -144,11 +118,11 @@ def encoded(encoding: str, body: bytes | None = None, *, cut: int = 0, more: byt
     return fault
 
 
-def bomb(gigabytes: int, *, status: int = 200) -> Fault:
+def bomb(gigabytes: int) -> Fault:
     """Answer with a small gzip body that would fill the memory."""
 
     async def fault(exchange: Exchange) -> None:
-        await exchange.answer(zeros(gigabytes), status=status, headers={"Content-Encoding": "gzip"})
+        await exchange.answer(zeros(gigabytes), headers={"Content-Encoding": "gzip"})
 
     return fault
 
