@@ -121,9 +121,8 @@ class Account:
         layout = lay_out(self._seed, day)
         for run, (work, number) in enumerate(works()):
             job = self._job(day, run, work, number, layout)
-            yield RepairableJob(
-                job, self._repaired(day, run, job, layout) if (run, 1) in layout.attempts else None
-            )
+            is_repaired = (run, 1) in layout.attempts
+            yield RepairableJob(job, self._repaired(day, run, job, layout) if is_repaired else None)
 
     def _job(self, day: int, run: int, work: Work, number: int, layout: Layout) -> Job:
         count = day * work.runs + number
@@ -169,7 +168,7 @@ class Account:
             curve=attempt.curve,
             recorded=attempt.rows,
             first_row_at=begins + attempt.silence * layout.stretch * self._minute,
-            row_interval=ROW_SECONDS / 60 * layout.stretch * self._minute,
+            row_interval=_ROW * layout.stretch * self._minute,
         )
 
     def _at(self, day: int, minutes: float) -> float:
@@ -180,20 +179,15 @@ def lay_out(seed: int, day: int) -> Layout:
     """Return the day's layout: its turns one after another, stretched so that they fill it."""
     attempts = _attempts(seed, day)
     clock, trains = 0.0, {}
-    for turn in _turns(day):
+    turns = [(run, 0) for run in range(RUNS_PER_DAY)]
+    turns.insert(_broken(day) + 1 + _AGAIN, (_broken(day), 1))
+    for turn in turns:
         begins = clock + 1 + 2 * chance(seed, day, turn, "pause")
         clock = begins + attempts[turn].minutes
         trains[turn] = (begins, clock)
     stretch = BUSY / clock
     trains = {turn: (begins * stretch, ends * stretch) for turn, (begins, ends) in trains.items()}
     return Layout(_created(seed, day, trains), trains, attempts, stretch)
-
-
-def _turns(day: int) -> list[Turn]:
-    turns = [(run, 0) for run in range(RUNS_PER_DAY)]
-    broken = _broken(day)
-    turns.insert(broken + 1 + _AGAIN, (broken, 1))
-    return turns
 
 
 def _broken(day: int) -> int:
