@@ -1,11 +1,13 @@
-"""How bytes get into and out of a client's socket, in clear text or within TLS; nothing here waits.
+"""How bytes get into and out of a client's socket, in clear text or within TLS; no call here waits.
 
 Responses go from shared bytes straight to the kernel, or to OpenSSL, and are never copied for a client.
 """
 
+import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from exporter.web.tls import Tls
@@ -17,6 +19,7 @@ _CHUNKS = 128  # for one system call, which takes 1,024
 _ENCRYPTED = 1024 * 1024  # bytes sent in one turn of the event loop
 _UNSENT = 256 * 1024  # bytes the kernel holds for a slow client
 _UNBOUNDED = 2**31 - 1
+_DROP = struct.pack("ii", 1, 0)
 _WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -35,7 +38,19 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self._is_bounded = False
+        self._loop = asyncio.get_running_loop()
+        self._fd = sock.fileno()
+        self._reading = self._writing = self._is_bounded = False
+
+    def watch(self, on_ready: Callable[[], None], *, reading: bool = False, writing: bool = False) -> None:
+        """Let the event loop call `on_ready` when there is something to read, or room to write."""
+        loop, fd = self._loop, self._fd
+        if reading is not self._reading:
+            self._reading = reading
+            loop.add_reader(fd, on_ready) if reading else loop.remove_reader(fd)
+        if writing is not self._writing:
+            self._writing = writing
+            loop.add_writer(fd, on_ready) if writing else loop.remove_writer(fd)
 
     def receive(self) -> bytes:
         """Return what has come, nothing at the end; raise OSError, as sockets do that would have to wait."""
@@ -54,6 +69,11 @@ class Channel:
             self._is_bounded = bounded
             unsent = _UNSENT if bounded else _UNBOUNDED
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+
+    def drop(self) -> None:
+        """Let the next close drop what the kernel still has to send."""
+        with suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
 
     def end(self) -> None:
         """End the sending half."""

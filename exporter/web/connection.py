@@ -18,13 +18,10 @@ loop. Nothing a client does is worth a line in the log.
 import asyncio
 import logging
 import math
-import socket
 import ssl
-import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from enum import Enum, auto
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from exporter.web.channel import Channel, Chunks, EncryptedChannel, HandshakeFailed, SpokeHttp, rest
@@ -36,22 +33,12 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Request], Response | Awaitable[Response]]
 _FEW = 4  # responses under way that may fill the kernel's buffers, because it makes them fast
-_DROP = struct.pack("ii", 1, 0)
 _FAILURE = text(500, "Internal Server Error")
 _TLS_NEEDED = text(400, "Client sent an HTTP request to an HTTPS server.")
 
 log = logging.getLogger(__name__)
 
-
-class State(Enum):
-    """What a connection waits for."""
-
-    HANDSHAKE = auto()
-    HEAD = auto()
-    HANDLING = auto()
-    SENDING = auto()
-    LINGERING = auto()
-    CLOSED = auto()
+State = Enum("State", "HANDSHAKE HEAD HANDLING SENDING LINGERING CLOSED")  # what is waited for
 
 
 class Connection:
@@ -62,11 +49,10 @@ class Connection:
         self._server = server
         self._limits = limits = server.limits
         self._channel = channel
-        self._fd = channel.sock.fileno()
         self._parser = RequestParser(limits.head_bytes)
         self._requests: deque[Request | Response] = deque()
         self._unsent: Chunks = ()
-        self._closing = self._reading = self._writing = False
+        self._closing = False
         self._lag = 0.0
         self._response_due = math.inf
         self._state = State.HEAD
@@ -99,8 +85,7 @@ class Connection:
     def abort(self) -> None:
         """Close at once; what the kernel still has to send is dropped."""
         if self._state is State.SENDING:
-            with suppress(OSError):
-                self._channel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
+            self._channel.drop()
         self.close()
 
     def close(self) -> None:
@@ -119,15 +104,12 @@ class Connection:
     def _on_ready(self) -> None:
         """Go on, now that the socket may be read from or written to."""
         try:
-            if self._state is State.HEAD:
+            if self._state in (State.HEAD, State.LINGERING):
                 self._read()
             elif self._state is State.SENDING:
                 self._write()
             elif self._state is State.HANDSHAKE:
                 self._shake_hands()
-            elif self._state is State.LINGERING:
-                if not self._channel.receive():
-                    self.close()
             else:  # HANDLING: read it later
                 self._watch()
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -141,20 +123,12 @@ class Connection:
             self.abort()
 
     def _watch(self, *, reading: bool = False, writing: bool = False) -> None:
-        loop, fd = self._loop, self._fd
-        if reading is not self._reading:
-            self._reading = reading
-            loop.add_reader(fd, self._on_ready) if reading else loop.remove_reader(fd)
-        if writing is not self._writing:
-            self._writing = writing
-            loop.add_writer(fd, self._on_ready) if writing else loop.remove_writer(fd)
+        self._channel.watch(self._on_ready, reading=reading, writing=writing)
 
     def _enter(self, state: State, seconds: float) -> None:
         self._state = state
         self.since = now = self._loop.time()
         self.due = now + seconds
-
-    # HANDSHAKE
 
     def _shake_hands(self) -> None:
         if not isinstance(self._channel, EncryptedChannel):
@@ -169,13 +143,14 @@ class Connection:
             self._enter(State.HEAD, self._limits.head_seconds)
             self._watch(reading=True)
 
-    # HEAD
-
     def _read(self) -> None:
         data = self._channel.receive()
         if not data:
             self.close()
-            return
+        elif self._state is State.HEAD:
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         parser = self._parser
         was_within_head = parser.is_within_head
         self._requests.extend(parser.feed(data))
@@ -185,8 +160,6 @@ class Connection:
             self._queue()
         elif parser.is_within_head and not was_within_head:
             self.due = self._loop.time() + self._limits.head_seconds
-
-    # HANDLING
 
     def _queue(self) -> None:
         """Wait for a turn: who sends many requests ahead is to hold up nobody else."""
@@ -221,8 +194,6 @@ class Connection:
         if self._state is State.HANDLING:
             self._send(response, request)
 
-    # SENDING
-
     def _send(self, response: Response, request: Request | None = None) -> None:
         """Begin to send; after a response to what was no request, the connection ends."""
         self._closing |= self._server.is_stopping or request is None or request.is_last
@@ -232,17 +203,12 @@ class Connection:
         try:
             # Much for a few clients, and little for each of many.
             self._channel.bound_kernel(bounded=len(self._server.in_flight) >= _FEW)
+            self._write()
         except OSError:
             self.abort()
-        else:
-            self._write()
 
     def _write(self) -> None:
-        try:
-            sent = self._channel.send(self._unsent)
-        except OSError:
-            self.abort()
-            return
+        sent = self._channel.send(self._unsent)
         self._unsent = rest(self._unsent, sent)
         if not self._unsent:
             self._end_response()
@@ -276,8 +242,6 @@ class Connection:
             limits, is_within_head = self._limits, self._parser.is_within_head
             self._enter(State.HEAD, limits.head_seconds if is_within_head else limits.idle_seconds)
             self._watch(reading=True)
-
-    # LINGERING
 
     def _half_close(self) -> None:
         """End the sending half; a client that is still sending would lose the response to a reset."""
