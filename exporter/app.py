@@ -1,7 +1,6 @@
 """The composition root: builds the parts, joins them, starts and stops them in order.
 
-The only module that sees both the API's side and the pages' side; what the program does with them stands in
-`commands`.
+The only module that sees both the API's side and the pages' side.
 """
 
 import asyncio
@@ -29,9 +28,8 @@ from exporter.polling.poller import Poller
 from exporter.polling.quota import Quota
 from exporter.polling.schedule import PollSchedule
 from exporter.reloads import Reloads
-from exporter.runtime.reload import ReloadError
 from exporter.runtime.worker import WorkerThread
-from exporter.settings import ApiKey, Settings, SettingsError
+from exporter.settings import ApiKey, Settings
 from exporter.telemetry import Telemetry
 from exporter.upstream import find_upstream
 from exporter.web.config_reloader import WebConfigReloader
@@ -43,8 +41,7 @@ from exporter.web.recent import Curve, RecentValues
 from exporter.web.server import WebServer
 from exporter.web.views import PROBES, View, create_views, route
 
-PROBE_CONNECTIONS = 16
-PROBE_IDLE_SECONDS = 30.0
+PROBE_LIMITS = Limits(connections=16, idle_seconds=30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +112,8 @@ class Exporter:
         )
 
     def _open_quota(self) -> Quota:
-        cohere, file = self._settings.cohere, None
-        if cohere.budget_file:
-            file = BudgetFile(cohere.budget_file, self.telemetry.budget_file_failed, cohere.page_size)
+        cohere, failed = self._settings.cohere, self.telemetry.budget_file_failed
+        file = BudgetFile(cohere.budget_file, failed, cohere.page_size) if cohere.budget_file else None
         return Quota(cohere.calls_per_month, self._clock, file)
 
     def _open_client(
@@ -188,15 +184,7 @@ class Exporter:
 
     def open_access(self) -> WebConfigReloader | None:
         """Read the web configuration file, if there is one."""
-        file = self._settings.web.config_file
-        if file is None:
-            return None
-        try:
-            access = WebConfigReloader(file, on_reload=self._reloads.web_config)
-        except ReloadError as error:
-            raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
-        self._reloads.loaded("web_config")
-        return access
+        return self._reloads.open_access()
 
     @asynccontextmanager
     async def running(
@@ -214,8 +202,7 @@ class Exporter:
             views = self._create_views(polling, in_flight)
             if probes is not None:
                 only = route({path: views[path] for path in PROBES})
-                limits = Limits(connections=PROBE_CONNECTIONS, idle_seconds=PROBE_IDLE_SECONDS)
-                await stack.enter_async_context(WebServer(only, probes, limits=limits))
+                await stack.enter_async_context(WebServer(only, probes, limits=PROBE_LIMITS))
             view = route(views) if access is None else enforce(route(views), access.policy)
             tls = access.tls if access is not None and access.encrypted else None
             server = WebServer(view, *listeners, in_flight=in_flight, tls=tls)
@@ -224,7 +211,6 @@ class Exporter:
             yield Running(polling, browser_url(host, server.port, "http" if tls is None else "https"))
 
     def _create_views(self, polling: asyncio.Task[None], in_flight: set[Connection]) -> dict[str, View]:
-        web = self._settings.web
         return create_views(
             in_flight=in_flight,
             scrape=self.exposition.chunks,
@@ -232,8 +218,8 @@ class Exporter:
             overview=self.overview,
             is_healthy=lambda: not polling.done(),
             is_ready=lambda: self.poller.outcome is not None,
-            telemetry_path=web.telemetry_path,
-            max_requests=web.max_requests,
+            telemetry_path=self._settings.web.telemetry_path,
+            max_requests=self._settings.web.max_requests,
             on_rejected=self.telemetry.scrapes_rejected.inc,
         )
 

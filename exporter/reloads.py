@@ -6,8 +6,10 @@ How each was last read is a metric, and a change of that a line of the log.
 import structlog
 
 from exporter.clock import Clock
-from exporter.settings import ApiKey, Settings
+from exporter.runtime.reload import ReloadError
+from exporter.settings import ApiKey, Settings, SettingsError
 from exporter.telemetry import Telemetry
+from exporter.web.config_reloader import WebConfigReloader
 from exporter.web.config_schema import WebConfig
 
 log = structlog.stdlib.get_logger(__name__)
@@ -52,8 +54,19 @@ class Reloads:
         else:
             log.info("certificates for the API reloaded", file=file)
 
-    def web_config(self, result: WebConfig | str) -> None:
-        """Report that the web configuration was read again, or why it could not be."""
+    def open_access(self) -> WebConfigReloader | None:
+        """Read the web configuration file, if there is one."""
+        file = self._settings.web.config_file
+        if file is None:
+            return None
+        try:
+            access = WebConfigReloader(file, on_reload=self._web_config)
+        except ReloadError as error:
+            raise SettingsError(f"{self._settings.origin('web.config.file')}: {error}") from None
+        self.loaded("web_config")
+        return access
+
+    def _web_config(self, result: WebConfig | str) -> None:
         self.loaded("web_config", successful=isinstance(result, WebConfig))
         if isinstance(result, WebConfig):
             log.info("web configuration reloaded")
