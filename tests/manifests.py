@@ -9,7 +9,8 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,36 @@ def kustomized_by(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def with_components(folder: Path, *parts: str) -> str:
-    """Render the base with components, as a kustomization of one's own in `folder`."""
-    shutil.copytree(ROOT / "deploy/kubernetes", folder / "kubernetes")
-    own = folder / "kubernetes/own"
-    own.mkdir()
-    components = [f"../{part}" for part in parts if part != "base"]
-    (own / "kustomization.yaml").write_text(
-        yaml.safe_dump({"resources": ["../base"], "components": components})
-    )
-    return kustomized(own)
+def with_components(
+    folder: Path, combinations: Mapping[str, Iterable[str]]
+) -> dict[str, tuple[Manifest, ...]]:
+    """Render the base with combinations of components, as kustomizations of one's own."""
+    tree = folder / "kubernetes"
+    shutil.copytree(ROOT / "deploy/kubernetes", tree)
+    for name, parts in combinations.items():
+        components = [f"../components/{part}" for part in parts]
+        write_kustomization(tree / name, resources=["../base"], components=components)
+    return together(tree, combinations)
+
+
+def together(tree: Path, folders: Iterable[str]) -> dict[str, tuple[Manifest, ...]]:
+    """Render kustomizations of a tree at once, since the start of kustomize takes most of its time.
+
+    They are kept apart by namespaces, so that of their own is not told.
+    """
+    for folder in folders:
+        write_kustomization(tree / "together" / folder, resources=[f"../../{folder}"], namespace=folder)
+    write_kustomization(tree / "together", resources=list(folders))
+    found: dict[str, list[Manifest]] = {folder: [] for folder in folders}
+    for manifest in deepcopy(parsed(kustomized(tree / "together"))):
+        found[manifest["metadata"].pop("namespace")].append(manifest)
+    return {folder: tuple(manifests) for folder, manifests in found.items()}
+
+
+def write_kustomization(folder: Path, **content: object) -> None:
+    """Write a kustomization into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
 
 
 @cache
@@ -103,12 +124,25 @@ def exporter_of(manifests: Iterable[Manifest]) -> Manifest:
 
 def schema_errors(manifests: Iterable[Manifest], version: str) -> list[str]:
     """Say what the schemas of one Kubernetes refuse, unknown fields too; custom resources are left out."""
-    own = [manifest for manifest in manifests if not _is_custom(manifest)]
+    own = _shortened(manifest for manifest in manifests if not _is_custom(manifest))
     command = program("kubernetes-validate"), "--strict", "-k", version, "-"
-    done = _run(*command, stdin=yaml.safe_dump_all(own))
+    done = _run(*command, stdin=yaml.dump_all(own, Dumper=yaml.CSafeDumper))
     lines = (done.stdout + done.stderr).splitlines()
     assert len(lines) >= len(own) > 0, done
     return [line for line in lines if not line.startswith("INFO")]
+
+
+def _shortened(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Return each manifest once, without the ends of long texts, which only take time to read."""
+    return list({json.dumps(short): short for short in map(_short, manifests)}.values())
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _short(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_short(member) for member in value]
+    return value[:253] if isinstance(value, str) else value  # the longest name that Kubernetes takes
 
 
 def custom_resource_errors(manifests: Iterable[Manifest]) -> list[str]:
@@ -120,18 +154,12 @@ def custom_resource_errors(manifests: Iterable[Manifest]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def policy_findings(files: Iterable[Path]) -> set[str]:
-    """Return what the policy scan finds in manifests: the numbers of the checks."""
-    command = (
-        program("checkov"),
-        "--framework",
-        "kubernetes",
-        "--skip-download",
-        "--quiet",
-        "--output",
-        "json",
-    )
-    done = _run(*command, "--file", *(str(file) for file in files))
+def policy_findings(manifests: Iterable[Manifest], folder: Path) -> set[str]:
+    """Return what the policy scan finds in manifests, written to a folder: the numbers of the checks."""
+    file = folder / "manifests.yml"
+    file.write_text(yaml.safe_dump_all(_shortened(manifests)), encoding="utf-8")
+    options = ("--framework=kubernetes", "--skip-download", "--quiet", "--output=json", f"--file={file}")
+    done = _run(program("checkov"), *options)
     assert done.returncode in (0, 1), done.stderr
     report = json.loads(done.stdout)
     assert report["summary"]["passed"] > 0

@@ -372,7 +372,7 @@ def calls_left(metrics: str) -> float:
 
 def of_an_api(base_url: str, folder: Path) -> list[Manifest]:
     """Return the manifests with a claim for the record of calls, a quota and another address of the API."""
-    manifests = deepcopy(list(parsed(with_components(folder, "components/quota"))))
+    manifests = deepcopy(list(with_components(folder, {"own": ["quota"]})["own"]))
     config = {"cohere": {"base-url": base_url, "calls-per-month": 1_000_000}}  # so that no reading waits
     the("ConfigMap", manifests)["data"]["config.yml"] = yaml.safe_dump(config)
     return manifests

@@ -5,7 +5,8 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ from tests.manifests import (
     schema_errors,
     settings_of,
     the,
+    together,
     volume_at,
+    with_components,
+    write_kustomization,
 )
 from tests.pod_security import pod_security_violations
 from tests.programs import ROOT, program
@@ -55,71 +59,93 @@ COMBINATIONS = {
 }
 every_overlay = pytest.mark.parametrize("overlay", COMBINATIONS)
 Render = Callable[[str], tuple[Manifest, ...]]
+Installed = Mapping[str, tuple[Manifest, ...]]
+ACCOUNTS = ("research", "production")
+
+
+def examples(file: str, containing: str = "") -> list[str]:
+    """Return the page's examples of a file, which name it in their first line."""
+    text = README.read_text(encoding="utf-8")
+    found = re.findall(rf"```yaml\n(# {re.escape(file)}\n.*?)```", text, re.DOTALL)
+    return [example for example in found if containing in example]
+
+
+PATCHES = {f"patch-{number}": text for number, text in enumerate(examples("kustomization.yaml", "patches:"))}
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """Return the manifests of a combination of components, rendered once."""
+    """Return the manifests of a combination of components."""
+    return with_components(tmp_path_factory.mktemp("tree"), COMBINATIONS).__getitem__
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Return the manifests of the folders that are there, and of installations of one's own."""
     tree = tmp_path_factory.mktemp("tree") / "kubernetes"
     shutil.copytree(KUBERNETES, tree)
-    texts: dict[str, str] = {}
-
-    def render(overlay: str) -> tuple[Manifest, ...]:
-        if overlay not in texts:
-            (tree / overlay).mkdir(exist_ok=True)
-            components = [f"../components/{name}" for name in COMBINATIONS[overlay]]
-            content = {"resources": ["../base"], "components": components}
-            (tree / overlay / "kustomization.yaml").write_text(yaml.safe_dump(content))
-            texts[overlay] = kustomized(tree / overlay)
-        return parsed(texts[overlay])
-
-    return render
+    for name in ("own", "all", "another-key", "another-configuration", *PATCHES):
+        copy_example(tree / name, every_component=name in ("all", *PATCHES), more=PATCHES.get(name, ""))
+    (tree / "another-key/api-key").write_text("another-key\n")
+    (tree / "another-configuration/config.yml").write_text("poll: {interval: 2m}\n")
+    copies = [folder.name for folder in tree.iterdir() if (folder / "kustomization.yaml").exists()]
+    return together(tree, [name for name in copies if name not in ("base", "example")])
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """Return a copy of the example in a tree of its own, with a key, as a user makes it."""
-    tree = tmp_path / "project"
-    shutil.copytree(KUBERNETES, tree / "deploy/kubernetes")
-    copied = tree / "deploy/kubernetes/own"
-    (tree / "deploy/kubernetes/example").rename(copied)
-    (copied / "api-key").write_text("a-key\n")
-    return copied
+def copy_example(folder: Path, *, every_component: bool, more: str = "") -> None:
+    """Make an installation of one's own from the example, with a key, as a user makes it."""
+    shutil.copytree(KUBERNETES / "example", folder)
+    (folder / "api-key").write_text("a-key\n")
+    text = (folder / "kustomization.yaml").read_text(encoding="utf-8")
+    text = text.replace("# - ../components/", "- ../components/") if every_component else text
+    (folder / "kustomization.yaml").write_text(text + more, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def two_accounts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a kustomization of two installations in one namespace, with all components."""
+    tree = tmp_path_factory.mktemp("tree") / "kubernetes"
+    shutil.copytree(KUBERNETES, tree)
+    for name in ACCOUNTS:
+        copy_example(tree / name, every_component=True)
+        file = tree / name / "kustomization.yaml"
+        file.write_text(file.read_text(encoding="utf-8").replace("research", name), encoding="utf-8")
+    write_kustomization(tree / "both", resources=[f"../{name}" for name in ACCOUNTS])
+    return tree / "both"
 
 
 # Kubernetes takes them.
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_the_oldest_and_the_newest_kubernetes_know_every_field(rendered: Render, version: str) -> None:
-    assert schema_errors([one for overlay in COMBINATIONS for one in rendered(overlay)], version) == []
-
-
-def test_the_schemas_refuse_a_field_they_do_not_know(rendered: Render) -> None:
-    changed = copy.deepcopy(rendered("plain"))
-    the("Deployment", changed)["spec"]["replica"] = 1
-    (error,) = schema_errors(changed, NEWEST)
-    assert "'replica' was unexpected" in error
+def test_the_oldest_and_the_newest_kubernetes_know_every_field(
+    rendered: Render, installed: Installed, version: str
+) -> None:
+    everything = (*map(rendered, COMBINATIONS), *installed.values())
+    assert schema_errors(chain.from_iterable(everything), version) == []
 
 
 def test_the_operator_knows_every_field_of_its_resources(rendered: Render) -> None:
     assert custom_resource_errors(rendered("everything")) == []
 
 
-@pytest.mark.parametrize(("field", "value"), [("intervall", "30s"), ("interval", "soon")])
-def test_the_operators_schemas_refuse_what_is_wrong(rendered: Render, field: str, value: str) -> None:
+def test_the_schemas_refuse_what_is_wrong(rendered: Render) -> None:
     changed = copy.deepcopy(rendered("everything"))
-    the("ServiceMonitor", changed)["spec"]["endpoints"][0][field] = value
-    (error,) = custom_resource_errors(changed)
-    assert error.startswith(f"/spec/endpoints/0/{field}: ")
+    the("Deployment", changed)["spec"]["replica"] = 1
+    endpoint, _ = the("ServiceMonitor", changed)["spec"]["endpoints"]
+    endpoint |= {"intervall": "30s", "interval": "soon"}
+    (error,) = schema_errors(changed, NEWEST)
+    assert "'replica' was unexpected" in error
+    errors = custom_resource_errors(changed)
+    assert {error.partition(": ")[0] for error in errors} == {
+        f"/spec/endpoints/0/{field}" for field in ("interval", "intervall")
+    }
 
 
 def test_the_policy_scan_finds_what_is_explained_and_nothing_else(tmp_path: Path, rendered: Render) -> None:
-    files = [tmp_path / f"{overlay}.yml" for overlay in COMBINATIONS]
-    for file in files:
-        file.write_text(yaml.safe_dump_all(rendered(file.stem)))
     explained = yaml.safe_load((KUBERNETES / "checkov.yml").read_text())["skip-check"]
-    assert policy_findings(files) == set(explained)
+    everything = chain.from_iterable(map(rendered, COMBINATIONS))
+    assert policy_findings(everything, tmp_path) == set(explained)
 
 
 # Pod Security "restricted".
@@ -192,9 +218,11 @@ def test_no_two_exporters_ever_poll_with_one_key(rendered: Render, overlay: str)
 # The objects fit together.
 
 
-@every_overlay
-def test_the_namespace_is_the_users_choice(rendered: Render, overlay: str) -> None:
-    assert not [manifest for manifest in rendered(overlay) if "namespace" in manifest["metadata"]]
+def test_the_namespace_is_the_users_choice() -> None:
+    files = [file for name in ("base", "components", "demo") for file in (KUBERNETES / name).rglob("*.y*ml")]
+    assert files
+    named = re.compile(r"^(?:metadata:\n(?: .*\n)*?  )?namespace:", re.MULTILINE)
+    assert [file for file in files if named.search(file.read_text(encoding="utf-8"))] == []
 
 
 @every_overlay
@@ -354,34 +382,25 @@ def objects_used(manifests: Iterable[Manifest]) -> set[tuple[str, str]]:
     return {(kind, name) for kind, name in found if name}
 
 
-@pytest.mark.parametrize("components", [{}, {"# - ../components/": "- ../components/"}], ids=["few", "all"])
-def test_two_accounts_share_a_namespace_without_sharing_anything_else(
-    components: dict[str, str], own: Path
-) -> None:
-    for written, wanted in components.items():
-        kustomization = (own / "kustomization.yaml").read_text(encoding="utf-8")
-        (own / "kustomization.yaml").write_text(kustomization.replace(written, wanted))
-    other = own.with_name("other")
-    shutil.copytree(own, other)
-    kustomization = (other / "kustomization.yaml").read_text(encoding="utf-8")
-    (other / "kustomization.yaml").write_text(kustomization.replace("research", "production"))
-    ours, theirs = parsed(kustomized(own)), parsed(kustomized(other))
-
-    def names(manifests: Iterable[Manifest]) -> set[tuple[str, str]]:
-        return {(one["kind"], one["metadata"]["name"]) for one in manifests}
-
-    assert not names(ours) & names(theirs)
+def test_two_accounts_share_a_namespace_without_sharing_anything_else(two_accounts: Path) -> None:
+    manifests = parsed(kustomized(two_accounts))
+    assert {manifest["metadata"]["namespace"] for manifest in manifests} == {"monitoring"}
+    label = "app.kubernetes.io/instance"
+    ours, theirs = (
+        [one for one in manifests if one["metadata"]["labels"][label] == name] for name in ACCOUNTS
+    )
+    assert len(ours) == len(theirs) == len(manifests) / 2
     assert not objects_used(ours) & objects_used(theirs)
-    assert len(objects_used(ours)) == (5 if components else 2)
-    for manifests, others in ((ours, theirs), (theirs, ours)):
+    assert len(objects_used(ours)) == 5
+    for own, others in ((ours, theirs), (theirs, ours)):
         pod = the("Deployment", others)["spec"]["template"]["metadata"]["labels"].items()
         service = the("Service", others)["metadata"]["labels"].items()
-        assert not the("Service", manifests)["spec"]["selector"].items() <= pod
-        assert not the("ServiceMonitor", manifests)["spec"]["selector"]["matchLabels"].items() <= service
-        own_service = the("Service", manifests)["metadata"]["labels"].items()
-        assert the("ServiceMonitor", manifests)["spec"]["selector"]["matchLabels"].items() <= own_service
-        secret = volume_at(manifests, Path("/run/secrets/cohere"))["secret"]["secretName"]
-        assert secret == the("Secret", manifests)["metadata"]["name"]
+        assert not the("Service", own)["spec"]["selector"].items() <= pod
+        assert not the("ServiceMonitor", own)["spec"]["selector"]["matchLabels"].items() <= service
+        own_service = the("Service", own)["metadata"]["labels"].items()
+        assert the("ServiceMonitor", own)["spec"]["selector"]["matchLabels"].items() <= own_service
+        secret = volume_at(own, Path("/run/secrets/cohere"))["secret"]["secretName"]
+        assert secret == the("Secret", own)["metadata"]["name"]
 
 
 def test_a_remote_base_is_used_by_its_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,12 +423,10 @@ def test_a_remote_base_is_used_by_its_tag(tmp_path: Path, monkeypatch: pytest.Mo
     assert {one["kind"] for one in manifests} >= {"Deployment", "ServiceMonitor"}
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="kustomize alone is installed")
-def test_kubectl_renders_the_same(own: Path) -> None:
-    kustomization = own / "kustomization.yaml"
-    kustomization.write_text(kustomization.read_text().replace("# - ../components/", "- ../components/"))
-    by_kubectl = kustomized_by(own, program("kubectl"), "kustomize")
-    assert parsed(by_kubectl) == parsed(kustomized_by(own, program("kustomize"), "build"))
+@pytest.mark.skipif(not all(map(shutil.which, ("kubectl", "kustomize"))), reason="one of them is installed")
+def test_kubectl_renders_the_same(two_accounts: Path) -> None:
+    by_kubectl = kustomized_by(two_accounts, program("kubectl"), "kustomize")
+    assert parsed(by_kubectl) == parsed(kustomized(two_accounts))
 
 
 # Prometheus and Grafana find what is theirs.
@@ -447,8 +464,8 @@ def test_the_scrape_job_for_pods_finds_the_pod(rendered: Render) -> None:
     )
 
 
-def test_rules_and_dashboards_are_installed_once_per_cluster() -> None:
-    manifests = parsed(kustomized(KUBERNETES / "monitoring"))
+def test_rules_and_dashboards_are_installed_once_per_cluster(installed: Installed) -> None:
+    manifests = installed["monitoring"]
     assert {one["kind"] for one in manifests} == {"ConfigMap", "PrometheusRule"}
     for name, file in (("cohere-finetuning", RULES), ("cohere-finetuning-recording", RECORDING)):
         assert named(name, manifests)["spec"] == yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -461,17 +478,15 @@ def test_rules_and_dashboards_are_installed_once_per_cluster() -> None:
     }
 
 
-def test_the_demo_folder_shows_a_demo() -> None:
-    manifests = parsed(kustomized(KUBERNETES / "demo"))
-    assert "demo" in pod_of(manifests)["containers"][0]["args"]
+def test_the_demo_folder_shows_a_demo(installed: Installed) -> None:
+    assert "demo" in pod_of(installed["demo"])["containers"][0]["args"]
 
 
 # An installation of one's own, from the example.
 
 
-def test_the_example_sets_namespace_image_key_and_configuration(own: Path, tmp_path: Path) -> None:
-    manifests = parsed(kustomized(own))
-    assert {manifest["metadata"]["namespace"] for manifest in manifests} == {"monitoring"}
+def test_the_example_sets_image_key_and_configuration(installed: Installed, tmp_path: Path) -> None:
+    manifests = installed["own"]
     (container,) = pod_of(manifests)["containers"]
     assert container["image"] == f"registry.example.com/cohere-finetune-exporter:{__version__}"
     _, settings = settings_of(manifests, tmp_path)
@@ -481,18 +496,13 @@ def test_the_example_sets_namespace_image_key_and_configuration(own: Path, tmp_p
     assert settings.cohere.api_key_file is not None
     mounted = volume_at(manifests, settings.cohere.api_key_file.parent)["secret"]
     assert mounted["secretName"] == secret["metadata"]["name"]
-    assert schema_errors(manifests, NEWEST) == []
 
 
-def test_a_new_configuration_rolls_the_pod_and_a_new_key_does_not(own: Path) -> None:
-    def pod() -> Manifest:
-        return pod_of(parsed(kustomized(own)))
-
-    before = pod()
-    (own / "api-key").write_text("another-key\n")
-    assert pod() == before
-    (own / "config.yml").write_text("poll: {interval: 2m}\n")
-    assert pod() != before
+def test_a_new_configuration_rolls_the_pod_and_a_new_key_does_not(installed: Installed) -> None:
+    before = pod_of(installed["own"])
+    assert the("Secret", installed["another-key"]) != the("Secret", installed["own"])
+    assert pod_of(installed["another-key"]) == before
+    assert pod_of(installed["another-configuration"]) != before
 
 
 def test_git_never_sees_the_key_of_an_installation() -> None:
@@ -539,18 +549,11 @@ def test_requests_and_limits_are_those_that_the_pages_speak_of(rendered: Render)
     assert "\n## What it needs\n" in image_page, "where the other pages lead"
 
 
-def test_what_is_left_of_an_installation_is_found_by_the_label_on_the_page(own: Path) -> None:
+def test_what_is_left_of_an_installation_is_found_by_the_label_on_the_page(installed: Installed) -> None:
     (label,) = re.findall(r"delete configmap .*--selector (\S+)", README.read_text())
     name, _, value = label.partition("=")
-    config = the("ConfigMap", parsed(kustomized(own)))
+    config = the("ConfigMap", installed["own"])
     assert config["metadata"]["labels"][name] == value
-
-
-def examples(file: str, containing: str = "") -> list[str]:
-    """Return the page's examples of a file, which name it in their first line."""
-    text = README.read_text(encoding="utf-8")
-    found = re.findall(rf"```yaml\n(# {re.escape(file)}\n.*?)```", text, re.DOTALL)
-    return [example for example in found if containing in example]
 
 
 def test_the_options_on_the_page_exist(tmp_path: Path) -> None:
@@ -560,17 +563,12 @@ def test_the_options_on_the_page_exist(tmp_path: Path) -> None:
     assert settings.cohere.calls_per_month == 1000
 
 
-@pytest.mark.parametrize("text", examples("kustomization.yaml", "patches:"))
-def test_the_patches_on_the_page_apply(text: str, own: Path, tmp_path: Path) -> None:
-    kustomization = own / "kustomization.yaml"
-    kustomization.write_text(kustomization.read_text().replace("# - ../components/", "- ../components/"))
-    before = kustomized(own)
-    kustomization.write_text(kustomization.read_text() + text)
-    assert kustomized(own) != before
-    manifests = parsed(kustomized(own))
+@pytest.mark.parametrize("name", PATCHES)
+def test_the_patches_on_the_page_apply(name: str, installed: Installed, tmp_path: Path) -> None:
+    manifests = installed[name]
+    assert manifests != installed["all"]
     settings_of(manifests, tmp_path)
     assert list(pod_security_violations(pod_of(manifests))) == []
-    assert schema_errors(manifests, OLDEST) == []
     for endpoint in the("ServiceMonitor", manifests)["spec"]["endpoints"]:
         if name := endpoint.get("tlsConfig", {}).get("serverName"):
             assert name == f"{the('Service', manifests)['metadata']['name']}.monitoring.svc"

@@ -14,7 +14,7 @@ import pytest
 from tests.certificates import HASH, PASSWORD, Authority
 from tests.conftest import until
 from tests.editions import every_edition_at_night
-from tests.manifests import Manifest, exporter_of, parsed, with_components
+from tests.manifests import Manifest, exporter_of, with_components
 from tests.monitoring import scraping, target
 from tests.programs import Running, called, eventually, exporter
 from tests.test_helm import LEAST, render
@@ -95,7 +95,7 @@ def by_helm(folder: Path) -> tuple[Manifest, ...]:
 
 
 def by_kustomize(folder: Path) -> tuple[Manifest, ...]:
-    return parsed(with_components(folder, "components/tls"))
+    return with_components(folder, {"own": ["tls"]})["own"]
 
 
 async def test_the_kubelet_may_probe_a_pod_whose_pages_want_tls_and_a_password(
