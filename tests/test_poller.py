@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -174,9 +175,10 @@ class World:
                 await task
 
     async def pauses(self, seconds: float) -> list[float]:
-        """Let the loop run for so long and give the seconds from the start of each poll to the next."""
-        async with self.running():
-            await self.clock.advance(seconds)
+        """Let the loop run for so long with one key; return the seconds between the starts of polls."""
+        with patch("exporter.polling.poller.KEY_CHECK_INTERVAL", INTERVAL):
+            async with self.running():
+                await self.clock.advance(seconds)
         return [later - earlier for earlier, later in pairwise(self.api.listed_at)]
 
 
@@ -581,27 +583,14 @@ async def test_step_metrics_that_come_late_make_an_old_list_no_younger(clock: Fa
     await asyncio.wait({running})
 
 
-async def test_families_stay_while_the_list_works_and_step_metrics_are_refused(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("exporter.polling.poller.KEY_CHECK_INTERVAL", INTERVAL)
+async def test_families_stay_while_the_list_works_and_step_metrics_are_refused(clock: FakeClock) -> None:
     world = World(clock, model("a"))
     world.api.progress["a"] = Unauthorized("HTTP 401: not for this endpoint", status=401)
     pauses = await world.pauses(2 * 3600)
     assert max(pauses) <= world.poller.schedule.freshness.stale_after
 
 
-@pytest.mark.parametrize(
-    "bug",
-    [
-        ValueError("x"),
-        KeyError("x"),
-        RecursionError(),
-        ExceptionGroup("x", [OSError()]),
-        AssertionError(),
-        MemoryError(),
-    ],
-)
+@pytest.mark.parametrize("bug", [ValueError("x"), RecursionError(), ExceptionGroup("x", [OSError()])])
 async def test_a_bug_in_the_api_s_answer_does_not_end_the_loop(clock: FakeClock, bug: Exception) -> None:
     world = World(clock, model("a"))
     world.api.list_error = bug
@@ -712,19 +701,15 @@ async def test_what_passes_by_itself_does_not_lengthen_the_pause(world: World, e
     ],
 )
 async def test_what_time_does_not_mend_doubles_the_pause_up_to_its_longest(
-    world: World, error: ApiError, longest: float, monkeypatch: pytest.MonkeyPatch
+    world: World, error: ApiError, longest: float
 ) -> None:
-    monkeypatch.setattr("exporter.polling.poller.KEY_CHECK_INTERVAL", INTERVAL)
     world.api.list_error = error
-    pauses = await world.pauses(10 * 3600)
+    pauses = await world.pauses(4 * 3600)
     assert pauses == pytest.approx([min(60.0 * 2**n, longest) for n in range(len(pauses))])
     assert pauses[-1] == pytest.approx(longest)
 
 
-async def test_a_pause_is_never_shorter_than_the_interval(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("exporter.polling.poller.KEY_CHECK_INTERVAL", INTERVAL)
+async def test_a_pause_is_never_shorter_than_the_interval(clock: FakeClock) -> None:
     world = World(clock, interval=7200.0)
     world.api.list_error = Unauthorized("x")
     assert await world.pauses(5 * 7200) == pytest.approx([7200.0] * 4)
@@ -733,7 +718,7 @@ async def test_a_pause_is_never_shorter_than_the_interval(
 async def test_success_ends_the_long_pauses(world: World) -> None:
     world.api.list_error = Forbidden("x")
     async with world.running():
-        await world.clock.advance(4000)
+        await world.clock.advance(1900)
         world.api.list_error = None
         await world.clock.advance(901)
         polls = len(world.api.listed_at)
@@ -744,7 +729,7 @@ async def test_success_ends_the_long_pauses(world: World) -> None:
 async def test_a_refusal_after_an_outage_pauses_like_a_first_refusal(world: World) -> None:
     world.api.list_error = ConnectionFailed("x")
     async with world.running():
-        await world.clock.advance(20 * INTERVAL)
+        await world.clock.advance(5 * INTERVAL)
         world.api.list_error = Gone("HTTP 404: the load balancer knows no backend yet")
         await world.clock.advance(INTERVAL)
         world.api.list_error = None
@@ -801,9 +786,8 @@ async def test_a_changed_key_does_not_hurry_polls_that_go_well(world: World) -> 
     ("retry_after", "pause"), [(5.0, 60.0), (200.0, 200.0), (3600.0, 3600.0), (1e9, 3600.0), (None, 60.0)]
 )
 async def test_retry_after_is_respected_up_to_an_hour(
-    world: World, retry_after: float | None, pause: float, monkeypatch: pytest.MonkeyPatch
+    world: World, retry_after: float | None, pause: float
 ) -> None:
-    monkeypatch.setattr("exporter.polling.poller.KEY_CHECK_INTERVAL", 20.0)
     world.api.list_error = RateLimited("x", retry_after=retry_after)
     assert (await world.pauses(8000))[0] == pytest.approx(pause)
 
