@@ -31,19 +31,23 @@ def open_streams() -> None:
 
 def print_result(text: str) -> int:
     """Print a text on standard output; return 0, or 1 when it cannot be written."""
-    try:
-        sys.stdout.write(f"{text}\n")
-    except OSError as error:
-        return _unwritten(error)
-    return flush()
+    return _print(f"{text}\n")
 
 
 def flush() -> int:
     """Flush standard output; return 0, or 1 when it cannot be written."""
+    return _print("")
+
+
+def _print(text: str) -> int:
     try:
+        sys.stdout.write(text)
         sys.stdout.flush()
+    except BrokenPipeError:
+        return 0  # whoever read it has seen enough
     except OSError as error:
-        return _unwritten(error)
+        print_error(f"cannot write to standard output: {error.strerror}")
+        return 1
     return 0
 
 
@@ -51,13 +55,6 @@ def print_error(text: str) -> None:
     """Print a text on standard error, if it can be written."""
     with suppress(OSError):
         sys.stderr.write(f"{text}\n")
-
-
-def _unwritten(error: OSError) -> int:
-    if isinstance(error, BrokenPipeError):
-        return 0  # whoever read it has seen enough
-    print_error(f"cannot write to standard output: {error.strerror}")
-    return 1
 
 
 class NonBlockingStream:

@@ -63,14 +63,12 @@ def content_security_policy() -> str:
 def render(overview: Overview, query: str = "") -> bytes:
     """Return the page as HTML; `query` is what follows the `?` of its URL."""
     outcome = overview.outcome
-    kind, mark = (
-        ("waiting", "…") if outcome is None else ("failing", "!") if outcome.reason else ("working", "✓")
-    )
+    kind, mark, headline = _state(outcome)
     revision = f", revision <code>{escape(overview.revision)}</code>" if overview.revision else ""
     page = Template(_resource("landing.html")).substitute(
         style=_resource("landing.css"),
         name=escape(overview.name),
-        headline=_headline(outcome),
+        headline=headline,
         kind=kind,
         mark=mark,
         simulated=_simulated(overview),
@@ -97,10 +95,11 @@ def _simulated(overview: Overview) -> str:
     )
 
 
-def _headline(outcome: PollOutcome | None) -> str:
+def _state(outcome: PollOutcome | None) -> tuple[str, str, str]:
     if outcome is None:
-        return "Waiting for the first poll"
-    return "The last poll failed" if outcome.reason else "The last poll succeeded"
+        return "waiting", "…", "Waiting for the first poll"
+    failed = "failing", "!", "The last poll failed"
+    return failed if outcome.reason else ("working", "✓", "The last poll succeeded")
 
 
 def _failure(outcome: PollOutcome | None) -> str:

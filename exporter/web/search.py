@@ -1,7 +1,7 @@
 """Which models the landing page shows: those of a search and a status, a page at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 from urllib.parse import parse_qs, urlencode
 
@@ -57,8 +57,7 @@ class Selection:
 
     def query(self, page: int) -> str:
         """Return the URL's query for another page of the same selection."""
-        turned = replace(self, page=page)
-        given = {"q": turned.text, "status": turned.status, "page": turned.page}
+        given = {"q": self.text, "status": self.status, "page": page}
         return urlencode({name: value for name, value in given.items() if value}, errors="replace")
 
 
