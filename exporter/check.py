@@ -17,7 +17,16 @@ from exporter.columns import Column, fit, join, lines, shorten
 from exporter.families import bounded_counts
 from exporter.model import ModelState, PollOutcome, Snapshot
 from exporter.runtime.text import printable
-from exporter.triage import Tone, by_urgency, loss_of, score_of, short_status, statuses_by_urgency, tone
+from exporter.triage import (
+    Tone,
+    base_of,
+    by_urgency,
+    loss_of,
+    score_of,
+    short_status,
+    statuses_by_urgency,
+    tone,
+)
 
 _PAINTS = {Tone.ALARM: "1;31", Tone.BUSY: "36", Tone.WARN: "33", Tone.GOOD: "32", Tone.QUIET: "2"}
 LONGEST_STATUS = 40  # columns in the line that counts the models
@@ -129,18 +138,13 @@ def _columns(states: Sequence[ModelState], now: float, max_width: int | None) ->
         _column("STEP", [str(latest.step) if latest else "" for latest in progress], 6),
         *shown,
         _column("AGE", ages, 3),
-        _column("BASE MODEL", [_base_model(state) for state in states], 2, least=14),
+        _column("BASE MODEL", [base_of(model) for model in models], 2, least=14),
         _column("ID", [model.id for model in models], 1),
     ]
 
 
 def _column(header: str, cells: Sequence[str], priority: int, least: int | None = None) -> Column:
     return Column(header, [printable(cell) or "-" for cell in cells], priority, least)
-
-
-def _base_model(state: ModelState) -> str:
-    model = state.model
-    return " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type
 
 
 def _written(metrics: Mapping[str, float], names: Sequence[str]) -> str:

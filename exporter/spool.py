@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-from exporter.cohere.metric_limit import select
-from exporter.exposition.formats import Format
-from exporter.exposition.lines import milliseconds, step_lines
+from exporter.cohere.steps import select
+from exporter.exposition.lines import Format, milliseconds, step_lines
 from exporter.families import StepFamily
 from exporter.model import StepRow
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-from exporter.model import ModelState, Status
+from exporter.model import FinetunedModel, ModelState, Status
 
 # As the dashboards and rules tell them apart.
 _LOSS_LIKE = re.compile(r".*(loss|entropy|perplexity|error).*", re.IGNORECASE)
@@ -41,6 +41,11 @@ _TONES: Mapping[str, Tone] = {
 def tone(status: str) -> Tone:
     """Return the tone of a status; one that is not known yet is quiet."""
     return _TONES.get(status, Tone.QUIET)
+
+
+def base_of(model: FinetunedModel) -> str:
+    """Return the base model of a model and its version, or at least its type."""
+    return " ".join(filter(None, (model.base_model, model.base_model_version))) or model.base_type
 
 
 def short_status(status: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from exporter.cohere.metric_limit import select
+from exporter.cohere.steps import select
 from exporter.model import TrainingProgress
 from tests.test_client import progress, steps
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.model import FinetunedModel, ModelState, Snapshot, Status, StepRow, StepRows
 from exporter.web.recent import LENGTH, Curve, RecentValues
-from exporter.web.sparkline import sparkline
+from exporter.web.table import sparkline
 
 
 def rows(*points: tuple[int, float], metric: str = "loss") -> list[StepRow]:

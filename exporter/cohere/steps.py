@@ -3,16 +3,16 @@
 The order of rows and pages proves nothing: the latest value is the one on the highest step that has it, and
 among rows of one step the one recorded last; a row may come later than newer ones. Rows belong to the run
 that is known when the newest row known is among them; when it should be and is not, a run has begun anew and
-inherits nothing.
+inherits nothing. A metric that is kept once stays, so that no series ends because another begins.
 """
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 
-from exporter.cohere.metric_limit import select
 from exporter.model import StepRow, TrainingProgress
 
 MOST_SEEN = 1000  # rows of a run that are known apart, the newest; as many as a large page has
@@ -55,6 +55,21 @@ def latest(
         highest={name: highest[name] for name in kept if name in highest},
         dropped=max(len(metrics) - len(kept), known.dropped),
     )
+
+
+def select(
+    names: Collection[str], rows: Iterable[Iterable[str]], kept: Collection[str], limit: int
+) -> list[str]:
+    """Return at most `limit` (0: all) of `names`, sorted: first those `kept` before, then the headline ones.
+
+    `rows` are the names on each row. A headline metric is on most rows and has a short name (`loss`,
+    `macro_f1` before `f1/class_07`).
+    """
+    if not limit or len(names) <= limit:
+        return sorted(names)
+    counts = Counter(name for row in rows for name in row)
+    ranked = sorted(names, key=lambda name: (name not in kept, -counts[name], len(name), name))
+    return sorted(ranked[:limit])
 
 
 def has_newest_of(known: TrainingProgress, rows: Iterable[StepRow]) -> bool:

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from exporter.clock import Clock
-from exporter.exposition.formats import Format
+from exporter.exposition.lines import Format
 from exporter.exposition.payload import Payload
 from exporter.exposition.rendering import Renderer
 from exporter.families import FAMILIES

@@ -6,13 +6,20 @@ formats. The tests hold every line to the library's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from functools import cache
 
 from prometheus_client.utils import floatToGoString
 
-from exporter.exposition.formats import Format
 from exporter.families import IDENTITY, Family, FleetFamily, ModelFamily, StepFamily
 from exporter.model import FinetunedModel, ModelState, Snapshot, StepRow
+
+
+class Format(Enum):
+    """An exposition format; the value is its content type."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def head(family: Family | StepFamily) -> bytes:

@@ -17,8 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from exporter.clock import Clock
-from exporter.exposition.formats import Format
-from exporter.exposition.lines import head, identity, milliseconds, step_lines
+from exporter.exposition.lines import Format, head, identity, milliseconds, step_lines
 from exporter.exposition.payload import Chunk, Payload
 from exporter.families import STEP_FAMILIES
 from exporter.model import StepRow, StepRows

@@ -1,15 +1,16 @@
-"""The landing page's table of models: a row for each, and the way to further pages."""
+"""The landing page's table of models: a row for each with its sparkline, and the way to further pages."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from exporter.model import ModelState
-from exporter.triage import loss_of, score_of, tone
+from exporter.triage import base_of, loss_of, score_of, tone
 from exporter.web.recent import Curve
 from exporter.web.search import PAGE_SIZE, Selection
-from exporter.web.sparkline import sparkline
 from exporter.web.words import age, number, status_words
 
+_WIDTH, _HEIGHT, _MARGIN = 120, 28, 2  # of a sparkline
 _HEADS = ("Status", "Model", "Step", "Loss", "Score", "Created")
 
 
@@ -33,7 +34,7 @@ def models_table(
 def _row(state: ModelState, curve: Curve | None, now: float) -> str:
     model, progress = state.model, state.progress
     metrics = progress.metrics if progress else {}
-    base = " ".join(part for part in (model.base_model, model.base_model_version) if part) or model.base_type
+    base = base_of(model)
     beneath = f'<span class="metric">{escape(base)}</span>' if base else ""
     return (
         f'<tr><td><span class="chip {tone(model.status)}">{status_words(model.status)}</span></td>'
@@ -61,3 +62,33 @@ def _pages(selection: Selection, found: int) -> Iterable[str]:
     ]
     if links:
         yield f'<nav aria-label="More models"><ul>{"".join(links)}</ul></nav>'
+
+
+def sparkline(curve: Curve | None) -> str:
+    """Return the curve as SVG; "" when there are fewer than two numbers. A value that is none is a gap."""
+    finite = [value for value in curve.values if math.isfinite(value)] if curve else []
+    if curve is None or len(finite) < 2:
+        return ""
+    title = f"Steps {curve.steps[0]:,} to {curve.steps[-1]:,}: from {finite[0]:.4g} to {finite[-1]:.4g}"
+    return (
+        f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
+        f'<title>{escape(title)}</title><path d="{_path(curve, min(finite), max(finite))}"/></svg>'
+    )
+
+
+def _path(curve: Curve, lowest: float, highest: float) -> str:
+    """Return the curve's path, a part for each stretch between gaps; one value alone is a dot."""
+    first, length = curve.steps[0], curve.steps[-1] - curve.steps[0]
+    # Halves, because the difference of two numbers may be more than there is room for.
+    half = highest / 2 - lowest / 2
+    parts, is_apart = [], True
+    for step, value in zip(curve.steps, curve.values, strict=True):
+        if not math.isfinite(value):
+            is_apart = True
+            continue
+        x = _MARGIN + (_WIDTH - 2 * _MARGIN) * (step - first) / length
+        share = (value / 2 - lowest / 2) / half if half else 0.5
+        y = _MARGIN + (_HEIGHT - 2 * _MARGIN) * (1 - share)
+        parts.append(f"{'M' if is_apart else 'L'}{x:.0f} {y:.1f}{'h0' if is_apart else ''}")
+        is_apart = False
+    return "".join(parts)
