@@ -50,18 +50,11 @@ async def failure(url: str, proxy: Proxy | None = None) -> ApiError:
         (HEAD + b"X-Gateway : edge\r\n\r\n", InvalidResponse, "a header name with a blank at its end"),
         (HEAD + b"X-Gateway\r\n\r\n", InvalidResponse, "a malformed header line"),
         (HEAD + b" X: y\r\n\r\n", InvalidResponse, "begins with a blank"),
-        (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", InvalidResponse, "several values"),
         (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n", InvalidResponse, "other than chunked"),
         (b"HTTP/1.1 2000 OK\r\n\r\n", InvalidResponse, "a malformed status line"),
         (SETTINGS, ConnectionFailed, "it speaks TLS or HTTP/2 only"),
         (ALERT, ConnectionFailed, "it speaks TLS or HTTP/2 only"),
         (b"220 mail.example.com ESMTP\r\n\r\n", ConnectionFailed, "it does not speak HTTP"),
-        (b"", ConnectionFailed, "it closed the connection without a response"),
-        (
-            HEAD + b"Content-Length: 9\r\n\r\n{}",
-            ConnectionFailed,
-            "it closed the connection within the response",
-        ),
     ],
 )
 async def test_what_is_wrong_is_said_in_words(answer: bytes, kind: type[ApiError], says: str) -> None:
@@ -69,7 +62,6 @@ async def test_what_is_wrong_is_said_in_words(answer: bytes, kind: type[ApiError
         error = await failure(url)
     assert type(error) is kind
     assert says in error.message
-    assert ("lost the connection" in error.message) is (answer == b"" or answer.endswith(b"{}"))
     assert error.advice
 
 

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="memory and sockets are read from /proc"),
 ]
 
-MODELS = 4_000  # an exposition of 10 MB
+MODELS = 1_500  # an exposition of 4 MB
 SCRAPES = 4  # one of each kind
 EVERY = 0.1  # seconds
 PATIENCE = 10.0  # seconds, as Prometheus has; without other load, answers come within one

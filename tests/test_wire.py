@@ -192,12 +192,12 @@ class TestLists:
         assert read_models(body, Rejections()) == Page([], "")
         assert read_steps(body, Rejections()) == Page([], "")
 
-    @pytest.mark.parametrize("nothing", [None, []])
+    @pytest.mark.parametrize("nothing", [None, [], "", {}])
     def test_an_empty_list_may_be_spelled_out(self, nothing: object) -> None:
         assert read_models(encode({"finetuned_models": nothing}), Rejections()) == Page([], "")
         assert read_steps(encode({"step_metrics": nothing}), Rejections()) == Page([], "")
 
-    @pytest.mark.parametrize("nothing", [None, ""])
+    @pytest.mark.parametrize("nothing", [None, "", False, 0, [], {}])
     def test_the_last_page_has_no_token_however_spelled(self, nothing: object) -> None:
         assert read_models(encode({"next_page_token": nothing}), Rejections()).next_token == ""
 
