@@ -116,14 +116,14 @@ class StepExposition:
         if format_ not in self._payloads:
             async with self._rendering:  # from now on `publish` keeps it up to date
                 if format_ not in self._payloads:
-                    self._payloads[format_] = await self._rendered(tuple(self._arrivals), format_)
+                    self._payloads[format_] = await self._worker(self._render, tuple(self._arrivals), format_)
         self._asked_at = self._clock.monotonic()
         payload = self._payloads[format_] if self._clock.monotonic() <= self._offered_until else _NOTHING
         return payload.chunks(_END[format_], gzipped=gzipped)
 
     async def _show(self) -> None:
         revision, arrivals = self._revision, tuple(self._arrivals)
-        self._payloads = {format_: await self._rendered(arrivals, format_) for format_ in self._payloads}
+        self._payloads = {one: await self._worker(self._render, arrivals, one) for one in self._payloads}
         self._shown_revision, now = revision, self._clock.monotonic()
         for arrival in arrivals:
             arrival.shown_at = min(arrival.shown_at, now)
@@ -167,9 +167,6 @@ class StepExposition:
         arrival = self._arrivals.popleft()
         self._size -= arrival.size
         return arrival
-
-    async def _rendered(self, arrivals: Sequence[_Arrival], format_: Format) -> Payload:
-        return await self._worker(self._render, arrivals, format_)
 
     def _render(self, arrivals: Iterable[_Arrival], format_: Format) -> Payload:
         runs: dict[str, list[StepRow]] = {}

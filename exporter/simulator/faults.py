@@ -56,9 +56,10 @@ class Faults:
         """
         if body is None:
             body = {"message": http.client.responses.get(status, "error").lower()}
-        text = body if isinstance(body, str | bytes) else json.dumps(body)
-        content = text.encode() if isinstance(text, str) else text
-        response = Response(status, content, {"content-type": "application/json", **_lowered(headers or {})})
+        if not isinstance(body, bytes):
+            body = (body if isinstance(body, str) else json.dumps(body)).encode()
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        response = Response(status, body, {"content-type": "application/json", **given})
         self._faults.append(Fault(response, endpoint, times))
 
     def hang(self, endpoint: str | None = None, *, times: int | None = None) -> None:
@@ -76,7 +77,3 @@ class Faults:
         if fault.response is None:
             await asyncio.Event().wait()  # until the client gives up
         return fault.response
-
-
-def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
