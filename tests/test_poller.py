@@ -3,10 +3,8 @@
 import asyncio
 import json
 import math
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
@@ -23,34 +21,24 @@ from exporter.errors import (
     ConnectionFailed,
     Forbidden,
     Gone,
-    InvalidResponse,
     PaginationLimitExceeded,
     PaymentRequired,
     QuotaSpent,
     RateLimited,
     ServerError,
-    Timeout,
     Unauthorized,
 )
-from exporter.exposition import Exposition, Format
 from exporter.model import FinetunedModel, PollOutcome, Snapshot, Status, TrainingProgress
 from exporter.polling.poller import Poller
 from exporter.polling.quota import Quota
 from exporter.telemetry import Telemetry
-from tests.conftest import FakeClock, settle, until
+from tests.conftest import FakeClock, settle
 from tests.schedules import allowance_of, schedule_of
 
 pytestmark = pytest.mark.anyio
 
 INTERVAL = 60.0
 STEPS = b'{"step_metrics": [{"step_number": 1}]}'
-EVERYTHING_ELSE = [
-    ServerError("x"),
-    Timeout("x"),
-    ConnectionFailed("x"),
-    InvalidResponse("x"),
-    RateLimited("x"),
-]
 
 
 def model(id_: str, status: str = Status.FINETUNING, **fields: Any) -> FinetunedModel:
@@ -120,7 +108,6 @@ class World:
         self.publish_error: Exception | None = None
         self.publish_takes = 0.0
         self.outcomes: list[PollOutcome] = []
-        self.shown: list[Snapshot] = []  # when each poll ended
         self.failures: list[str] = []
         names = ("interval", "idle_interval", "stale_after", "quota")
         times = {name: options.pop(name) for name in names if name in options}
@@ -143,7 +130,6 @@ class World:
 
     def poll_ended(self, outcome: PollOutcome) -> None:
         self.outcomes.append(outcome)
-        self.shown += self.published[-1:]
 
     def training_metrics_failed(self, reason: str) -> None:
         self.failures.append(reason)
@@ -252,49 +238,10 @@ async def test_a_poll_leaves_no_task_behind(clock: FakeClock) -> None:
 # What it asks for.
 
 
-async def test_calls_are_made_only_for_what_may_have_changed(clock: FakeClock) -> None:
-    training, resting, queued = model("t"), model("r", Status.READY), model("q", Status.QUEUED)
-    world = World(clock, training, resting, queued)
-    await world.poll()
-    assert sorted(world.api.asked) == ["r", "t"]
-    for _ in range(5):
-        await world.poll()
-    # A row may come late: a model that has come to rest is read some more times.
-    assert Counter(world.api.asked) == {"t": 6, "r": 3}
-    world.api.models = [training, replace(resting, updated_at=5.0), queued]
-    await world.poll()
-    assert world.api.asked.count("r") == 4
-    world.api.models = [training, replace(resting, updated_at=5.0, status=Status.PAUSED), queued]
-    await world.poll()
-    assert world.api.asked.count("r") == 5
-    assert "q" not in world.api.asked
-    assert len(world.api.listed_at) == 8
-
-
 async def test_without_progress_only_the_list_is_asked_for(clock: FakeClock) -> None:
     world = World(clock, model("a"), with_progress=False)
     assert [state.progress for state in (await world.poll()).states] == [None]
     assert world.api.asked == []
-
-
-async def test_one_place_is_kept_for_the_list(clock: FakeClock) -> None:
-    world = World(clock, *(model(f"m{n}") for n in range(30)), concurrency=4)
-    world.api.progress_takes = 1.0
-    async with world.running():
-        await clock.advance(20.0)
-    assert len(world.api.asked) == 30
-    assert world.api.most_under_way == 3
-
-
-async def test_readings_go_on_without_a_gap_and_nobody_starves(clock: FakeClock) -> None:
-    world = World(clock, *(model(f"m{n}") for n in range(10)), concurrency=1)
-    world.api.progress_takes = 25.0
-    async with world.running():
-        await clock.advance(20 * INTERVAL)
-    assert [b - a for a, b in pairwise(world.api.asked_at)] == pytest.approx(
-        [25.0] * (len(world.api.asked) - 1)
-    )
-    assert max(Counter(world.api.asked).values()) - min(Counter(world.api.asked).values()) <= 1
 
 
 async def test_a_list_that_takes_longer_than_an_interval_starves_no_step_metrics(clock: FakeClock) -> None:
@@ -318,19 +265,6 @@ async def test_a_list_is_published_at_once_and_step_metrics_follow_together(cloc
         await clock.advance(2.0)
     assert [state.progress for state in world.published[-1].states] == list(world.api.progress.values())
     assert len(world.published) == 2
-
-
-async def test_a_list_that_comes_while_step_metrics_are_published_is_shown_when_its_poll_ends(
-    clock: FakeClock,
-) -> None:
-    world = World(clock, model("a"))
-    world.api.list_takes, world.api.progress_takes = 1.0, INTERVAL - 1.8
-    async with world.running():
-        await clock.advance(10.0)
-        world.api.models = [model("a", Status.FAILED)]
-        world.publish_takes = 3.0
-        await clock.advance(INTERVAL + 10.0)
-    assert [shown.states[0].model.status for shown in world.shown] == [Status.FINETUNING, Status.FAILED]
 
 
 async def test_to_finish_waits_for_what_is_being_published(clock: FakeClock) -> None:
@@ -367,33 +301,6 @@ async def test_an_empty_account_is_a_good_poll(world: World) -> None:
     assert set(snapshot.status_counts.values()) == {0}
 
 
-async def test_a_model_that_left_the_list_leaves_the_snapshot(clock: FakeClock) -> None:
-    world = World(clock, model("a"), model("b"))
-    await world.poll()
-    world.api.models.pop(0)
-    assert [state.model.id for state in (await world.poll()).states] == ["b"]
-
-
-async def test_statuses_are_published_within_two_seconds_though_step_metrics_hang(clock: FakeClock) -> None:
-    world = World(clock, model("a"), model("b", Status.READY))
-    await world.poll()
-    world.api.models = [model("a", Status.FAILED), model("b", Status.READY)]
-    world.api.progress["a"] = TrainingProgress(step=9)
-    world.api.progress_takes = 40.0
-    async with world.running():
-        await clock.advance(1.0 + 2.0)
-        early = world.published[-1]
-        assert {s.model.id: s.model.status for s in early.states} == {
-            "a": "STATUS_FAILED",
-            "b": "STATUS_READY",
-        }
-        assert early.status_counts["STATUS_FAILED"] == 1
-        assert [state.progress for state in early.states] == [TrainingProgress(step=1)] * 2
-        await clock.advance(40.0)
-        late = {state.model.id: state.progress for state in world.published[-1].states}
-        assert late["a"] == TrainingProgress(step=9)
-
-
 async def test_one_slow_model_does_not_keep_back_the_metrics_of_the_others(clock: FakeClock) -> None:
     world = World(clock, model("quick"), model("slow"))
 
@@ -406,22 +313,6 @@ async def test_one_slow_model_does_not_keep_back_the_metrics_of_the_others(clock
         await clock.advance(3.0)
         known = {state.model.id: state.progress for state in world.published[-1].states}
         assert known == {"quick": TrainingProgress(step=7), "slow": None}
-
-
-@pytest.mark.parametrize("error", [ServerError("x"), Gone("x"), RateLimited("x"), ValueError("a bug")])
-async def test_a_model_whose_metrics_fail_keeps_its_last_good_ones(
-    clock: FakeClock, error: Exception
-) -> None:
-    world = World(clock, model("a", created_at=2.0), model("b", created_at=1.0), concurrency=1)
-    await world.poll()
-    world.api.progress = {"a": TrainingProgress(step=2), "b": error}
-    snapshot = await world.poll()
-    assert [state.progress for state in snapshot.states] == [
-        TrainingProgress(step=2),
-        TrainingProgress(step=1),
-    ]
-    assert len(world.failures) == 1
-    assert world.outcomes[-1].reason is None
 
 
 # --models.limit
@@ -471,75 +362,6 @@ async def test_a_list_that_fails_publishes_nothing(clock: FakeClock) -> None:
     assert [outcome.reason for outcome in world.outcomes] == ["server_error"]
 
 
-async def test_a_list_whose_last_page_fails_publishes_nothing(clock: FakeClock) -> None:
-    world = World(clock)
-    second_status = 200
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if "page_token" not in request.url.params:
-            page = b'{"finetuned_models": [{"id": "a"}], "next_page_token": "2"}'
-            return httpx.Response(200, stream=httpx.ByteStream(page))
-        page = b'{"finetuned_models": [{"id": "b"}]}'
-        return httpx.Response(second_status, stream=httpx.ByteStream(page))
-
-    telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[], process_metrics=False)
-    async with httpx.AsyncClient(
-        base_url="http://api.test", transport=httpx.MockTransport(answer), trust_env=False
-    ) as http:
-        transport = Transport(
-            http,
-            key=str,
-            timeout=30.0,
-            allowance=allowance_of(clock, concurrency=2),
-            observer=telemetry,
-            clock=clock,
-        )
-        client = CohereClient(transport, observer=telemetry)
-        poller = Poller(
-            client,
-            publish=world._publish,
-            observer=telemetry,
-            clock=clock,
-            key=str,
-            schedule=schedule_of(clock),
-            with_progress=False,
-        )
-        await poller.poll()
-        assert telemetry.registry.get_sample_value("cohere_up") == 1.0
-        second_status = 400
-        outcome = await poller.poll()
-    assert outcome.reason == "invalid_response"
-    assert [[state.model.id for state in each.states] for each in world.published] == [["a", "b"]]
-    assert telemetry.registry.get_sample_value("cohere_up") == 0.0
-
-
-async def test_families_end_when_the_api_fails_for_long_and_come_back_with_it(clock: FakeClock) -> None:
-    api = Api(clock, model("a", Status.READY))
-    telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[], process_metrics=False)
-    schedule = schedule_of(clock)
-    exposition = Exposition(is_fresh=schedule.freshness.is_fresh)
-    poller = Poller(
-        api, publish=exposition.publish, observer=telemetry, clock=clock, key=str, schedule=schedule
-    )
-
-    def families() -> bytes:
-        return b"".join(exposition.chunks(Format.TEXT))
-
-    await poller.poll()
-    before = families()
-    assert b"cohere_finetuned_model_status{" in before
-    api.list_error = Timeout("x")
-    await clock.advance(5 * INTERVAL - 0.001)
-    assert families() == before
-    await poller.poll()
-    assert families() == before
-    await clock.advance(0.001)
-    assert families() == b""
-    api.list_error = None
-    await poller.poll()
-    assert families() == before
-
-
 async def test_that_data_is_stale_is_logged_once_at_that_moment_during_a_poll_too(clock: FakeClock) -> None:
     world = World(clock, model("a"))
 
@@ -558,36 +380,6 @@ async def test_that_data_is_stale_is_logged_once_at_that_moment_during_a_poll_to
             await clock.advance(1000.0)
             assert len(world.outcomes) == 3
     assert lines() == 1
-
-
-async def test_step_metrics_that_come_late_make_an_old_list_no_younger(clock: FakeClock) -> None:
-    api = Api(clock, model("a"))
-    api.progress_takes = 4 * INTERVAL
-    telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[], process_metrics=False)
-    schedule = schedule_of(clock)
-    exposition = Exposition(is_fresh=schedule.freshness.is_fresh)
-    poller = Poller(
-        api, publish=exposition.publish, observer=telemetry, clock=clock, key=str, schedule=schedule
-    )
-    running = asyncio.create_task(poller.run())
-    await clock.advance(3.0)
-    await until(lambda: exposition.snapshot is not None)
-    whole = Snapshot(states=(), status_counts={})
-    api.list_error = Timeout("x")
-    # The fake clock may have gone on while a thread published, which counts as slow publishing.
-    await clock.advance(4 * INTERVAL + 40.0)
-    await until(lambda: any(state.progress for state in (exposition.snapshot or whole).states))
-    await clock.advance(INTERVAL)
-    assert exposition.snapshot is None, "the end of the readings began a new age"
-    running.cancel()
-    await asyncio.wait({running})
-
-
-async def test_families_stay_while_the_list_works_and_step_metrics_are_refused(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    world.api.progress["a"] = Unauthorized("HTTP 401: not for this endpoint", status=401)
-    pauses = await world.pauses(2 * 3600)
-    assert max(pauses) <= world.poller.schedule.freshness.stale_after
 
 
 @pytest.mark.parametrize("bug", [ValueError("x"), RecursionError(), ExceptionGroup("x", [OSError()])])
@@ -627,25 +419,6 @@ async def test_a_bug_in_publishing_loses_no_reading(clock: FakeClock) -> None:
         assert world.published[-1].states[0].progress == TrainingProgress(step=3)
 
 
-async def test_the_list_goes_on_every_interval_while_step_metrics_hang(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    world.api.progress_takes = 10 * INTERVAL
-    pauses = await world.pauses(5 * INTERVAL)
-    assert pauses == pytest.approx([INTERVAL] * len(pauses))
-    assert len(pauses) >= 4
-    assert len(world.api.asked) == 1, "a second round began beside the first"
-
-
-async def test_the_end_of_the_loop_leaves_no_call_under_way(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    world.api.progress_takes = 10 * INTERVAL
-    async with world.running():
-        await clock.advance(2 * INTERVAL)
-        assert world.api.under_way == 1
-    await settle()
-    assert world.api.under_way == 0
-
-
 # Outcomes.
 
 
@@ -683,12 +456,6 @@ async def test_there_is_no_outcome_before_the_first_poll(world: World) -> None:
 # How long it waits after a failure.
 
 
-@pytest.mark.parametrize("error", EVERYTHING_ELSE)
-async def test_what_passes_by_itself_does_not_lengthen_the_pause(world: World, error: ApiError) -> None:
-    world.api.list_error = error
-    assert await world.pauses(10 * INTERVAL) == pytest.approx([INTERVAL] * 9)
-
-
 @pytest.mark.parametrize(
     ("error", "longest"),
     [
@@ -713,17 +480,6 @@ async def test_a_pause_is_never_shorter_than_the_interval(clock: FakeClock) -> N
     world = World(clock, interval=7200.0)
     world.api.list_error = Unauthorized("x")
     assert await world.pauses(5 * 7200) == pytest.approx([7200.0] * 4)
-
-
-async def test_success_ends_the_long_pauses(world: World) -> None:
-    world.api.list_error = Forbidden("x")
-    async with world.running():
-        await world.clock.advance(1900)
-        world.api.list_error = None
-        await world.clock.advance(901)
-        polls = len(world.api.listed_at)
-        await world.clock.advance(10 * INTERVAL)
-    assert len(world.api.listed_at) == polls + 10
 
 
 async def test_a_refusal_after_an_outage_pauses_like_a_first_refusal(world: World) -> None:
@@ -798,16 +554,6 @@ async def test_retry_after_is_counted_from_the_answer_not_from_the_start_of_the_
     assert (await world.pauses(300))[0] == pytest.approx(85.0)
 
 
-async def test_retry_after_of_step_metrics_is_respected_and_the_list_goes_on(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    world.api.progress["a"] = RateLimited("x", retry_after=200.0)
-    pauses = await world.pauses(700)
-    assert pauses == pytest.approx([INTERVAL] * len(pauses))
-    assert {outcome.reason for outcome in world.outcomes} == {None}
-    assert world.api.asked == ["a"] * 4
-    assert min(later - earlier for earlier, later in pairwise(world.api.asked_at)) >= 199.999
-
-
 # The budget of calls.
 
 
@@ -834,22 +580,6 @@ class Share(Quota):
         return False
 
 
-async def test_a_budget_stretches_interval_and_stale_after(clock: FakeClock) -> None:
-    world = World(clock, model("a"), model("b"), model("c", Status.READY), quota=Share(100.0))
-    world.api.pages = 2
-    assert await world.pauses(5 * 400) == pytest.approx([400.0] * 4)
-    assert world.times == (400.0, 2000.0)
-
-
-async def test_an_interval_changes_with_the_fleet(clock: FakeClock) -> None:
-    world = World(clock, model("a"), quota=Share(100.0))
-    await world.poll()
-    assert world.times == (200.0, 1000.0)
-    world.api.models = [model("a", Status.DEPLOYING_API)]
-    await world.poll()
-    assert world.times == (100.0, 500.0)
-
-
 async def test_only_models_whose_metrics_are_read_count_as_readings(clock: FakeClock) -> None:
     models = (model("a", created_at=2.0), model("b", created_at=1.0))
     limited = World(clock, *models, models_limit=1, quota=Share(100.0))
@@ -867,16 +597,6 @@ async def test_a_poll_reads_no_more_models_than_the_budget_allows(clock: FakeClo
         assert len(world.api.asked) == (5 if allowed is None else allowed)
 
 
-async def test_failing_polls_keep_to_the_budget_as_it_shrinks(clock: FakeClock) -> None:
-    budget = Share(250.0)
-    world = World(clock, quota=budget)
-    world.api.list_error = ServerError("x")
-    assert await world.pauses(1600) == pytest.approx([500.0] * 3)
-    budget.seconds = 500.0
-    assert (await world.pauses(2500))[-1] == pytest.approx(1000.0)
-    assert world.times == (1000.0, 2500.0)
-
-
 async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_not_read(
     clock: FakeClock,
 ) -> None:
@@ -888,12 +608,6 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
 
 
 # Idle fleets.
-
-
-async def test_an_idle_fleet_is_polled_at_the_idle_interval(clock: FakeClock) -> None:
-    world = World(clock, model("a", Status.READY), idle_interval=600.0)
-    assert await world.pauses(3000) == pytest.approx([600.0] * 4)
-    assert world.times == (600.0, 3000.0)
 
 
 async def test_a_training_that_is_seen_is_polled_at_the_interval_until_it_is_over(clock: FakeClock) -> None:
@@ -920,41 +634,6 @@ async def test_a_changed_key_ends_the_pause_of_an_idle_fleet_after_a_failure(clo
         assert len(world.api.listed_at) == 3
 
 
-class Budgeted(Api):
-    """An API that takes each call from a budget."""
-
-    def __init__(self, clock: FakeClock, *models: FinetunedModel, calls: int) -> None:
-        super().__init__(clock, *models)
-        self.quota = Quota(calls, clock)
-
-    async def list_models(self) -> Listing:
-        self.quota.spend(discretionary=False)
-        return await super().list_models()
-
-    async def training_steps(
-        self,
-        model_id: str,
-        known: TrainingProgress | None = None,
-        cursor: Cursor | None = None,
-        *,
-        is_whole: bool = False,
-    ) -> StepReading:
-        self.quota.spend(discretionary=True)
-        return await super().training_steps(model_id, known, cursor, is_whole=is_whole)
-
-
-@pytest.mark.parametrize("resting", [10, 300])
-async def test_the_readings_of_the_first_poll_leave_a_budget_for_the_next(
-    clock: FakeClock, resting: int
-) -> None:
-    api = Budgeted(clock, *(model(f"r{n}", Status.READY) for n in range(resting)), calls=200)
-    world = World(clock, api=api, quota=api.quota)
-    for _ in range(5):
-        await world.poller.poll()
-        await clock.advance(world.poller.schedule.interval)
-    assert [outcome.reason for outcome in world.outcomes] == [None] * 5
-
-
 async def test_the_outcome_of_a_poll_does_not_wait_for_step_metrics(clock: FakeClock) -> None:
     world = World(clock, model("a"))
     world.api.progress_takes = 40.0
@@ -962,15 +641,6 @@ async def test_the_outcome_of_a_poll_does_not_wait_for_step_metrics(clock: FakeC
         await clock.advance(1.0 + 2.0 + 0.1)
         assert [outcome.reason for outcome in world.outcomes] == [None]
         assert world.poller.last_success_at == world.outcomes[0].finished_at
-
-
-async def test_the_next_poll_is_announced(world: World) -> None:
-    async with world.running():
-        await world.clock.advance(1.0)
-        began = world.api.listed_at[0]
-        announced = world.poller.next_poll_at
-        assert announced is not None
-        assert announced - world.clock.time() == pytest.approx(began + INTERVAL - world.clock.monotonic())
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 3.2e7, -3.2e7])

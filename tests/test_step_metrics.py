@@ -26,7 +26,7 @@ from exporter.errors import (
 from exporter.model import FinetunedModel, Status, StepRow, StepRows, TrainingProgress
 from exporter.polling.readings import LONGEST_BACKOFF, REREAD
 from exporter.polling.step_metrics import StepMetrics
-from tests.conftest import FakeClock, settle
+from tests.conftest import FakeClock
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -350,19 +350,6 @@ async def test_a_refused_model_that_left_counts_no_more_towards_a_refusal_of_all
     assert await world.read(model("c"), model("d")) == ["d"], "one model that is listed was refused"
 
 
-async def test_a_model_that_left_is_forgotten_and_its_reading_dropped(world: World) -> None:
-    await world.read(model("a", Status.READY), model("b"))
-    await world.read(model("b"))
-    assert world.metrics.progress("a") is None
-    world.takes["c"] = 10.0
-    running = asyncio.create_task(world.run(INTERVAL, model("c")))
-    await settle()
-    world.listed(model("b"))
-    await world.clock.advance(INTERVAL)
-    await running
-    assert world.metrics.progress("c") is None
-
-
 @pytest.mark.parametrize(
     "statuses",
     [
@@ -478,25 +465,6 @@ async def test_a_model_that_keeps_failing_is_asked_less_and_less_often(world: Wo
     assert gaps == pytest.approx(
         [min(first * 2**n, max(interval, LONGEST_BACKOFF)) for n in range(len(gaps))]
     )
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        *((error, Status.FINETUNING) for error in REFUSALS),
-        *((FAILURES[0], status) for status in (Status.FINETUNING, Status.READY)),
-    ],
-)
-async def test_a_failure_of_everybody_costs_a_handful_of_calls(
-    world: World, error: Exception, status: str
-) -> None:
-    world.answers[""] = error
-    world.takes[""] = 0.1
-    asked = await world.run(6 * HOUR, *fleet(100, status))
-    assert max(Counter(at // 60 for at, _ in asked if at > 60).values()) <= 4
-    lasting = isinstance(error, Unauthorized | Forbidden | PaymentRequired)
-    later = [at for at, _ in asked if at > 2 * HOUR]  # each was tried
-    assert len(later) <= (4 * 18 if lasting else 4 * 240)
 
 
 @pytest.mark.parametrize("error", [*REFUSALS, ServerError("x")])
