@@ -28,28 +28,22 @@ def polled(changes: Changes, error: ApiError | None) -> list[EventDict]:
     return list(lines)
 
 
-def test_the_first_list_is_one_line_whatever_its_length() -> None:
-    assert listed(Changes(FakeClock()), A, B) == [
-        {"log_level": "info", "event": "models listed", "models": 2, "training": 1}
+@pytest.mark.parametrize(("models", "training"), [((A, B), 1), ((), 0)])
+def test_the_first_list_is_one_line_whatever_its_length(
+    models: tuple[FinetunedModel, ...], training: int
+) -> None:
+    assert listed(Changes(FakeClock()), *models) == [
+        {"log_level": "info", "event": "models listed", "models": len(models), "training": training}
     ]
 
 
-def test_an_empty_first_list_is_one_line_too() -> None:
-    assert listed(Changes(FakeClock())) == [
-        {"log_level": "info", "event": "models listed", "models": 0, "training": 0}
-    ]
-
-
-def test_a_list_that_did_not_change_says_nothing() -> None:
+@pytest.mark.parametrize(
+    "second", [(B, A), (replace(A, updated_at=5.0, last_used=6.0), B), (replace(A, name="o"), B)]
+)
+def test_what_is_no_change_of_status_says_nothing(second: tuple[FinetunedModel, ...]) -> None:
     changes = Changes(FakeClock())
     listed(changes, A, B)
-    assert listed(changes, B, A) == []
-
-
-def test_what_is_no_status_says_nothing() -> None:
-    changes = Changes(FakeClock())
-    listed(changes, A)
-    assert listed(changes, replace(A, updated_at=5.0, last_used=6.0)) == []
+    assert listed(changes, *second) == []
 
 
 def test_a_fleet_that_changes_as_a_whole_is_a_hundred_lines_and_one() -> None:
@@ -122,12 +116,6 @@ def test_a_model_that_leaves_is_one_line_and_appears_anew_when_it_returns() -> N
     ]
     assert listed(changes, A) == []
     assert [line["event"] for line in listed(changes, A, B)] == ["model appeared"]
-
-
-def test_a_new_name_is_no_new_model() -> None:
-    changes = Changes(FakeClock())
-    listed(changes, A)
-    assert listed(changes, replace(A, name="omega")) == []
 
 
 def test_several_changes_are_as_many_lines() -> None:

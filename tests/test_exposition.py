@@ -16,7 +16,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import exporter.exposition
 from exporter.exposition import Exposition, Format, SelfMetrics, render
@@ -124,13 +123,6 @@ async def test_what_lives_stands_behind_the_snapshot(clock: FakeClock) -> None:
     assert page(subject, Format.TEXT, b"up 1\n") == page(subject, Format.TEXT) + b"up 1\n"
 
 
-async def test_both_formats_tell_the_same(clock: FakeClock) -> None:
-    subject = exposition(clock)
-    await subject.publish(SNAPSHOT)
-    text = parse_text(page(subject, Format.TEXT).decode())
-    assert {f.name: [(s.labels, s.value) for s in f.samples] for f in text} == samples(subject)
-
-
 async def test_numbers_are_written_as_prometheus_reads_them(clock: FakeClock) -> None:
     subject = exposition(clock)
     metrics = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "tiny": 5e-324, "big": 1.5e300}
@@ -194,16 +186,6 @@ async def test_openmetrics_with_telemetry_is_strictly_valid(clock: FakeClock, li
     assert "cohere_up" in names
     assert whole.count("# EOF") == 1
     assert whole.endswith("# EOF\n")
-
-
-async def test_text_with_telemetry_has_unique_series_and_no_timestamps(clock: FakeClock) -> None:
-    subject = exposition(clock)
-    await subject.publish(SNAPSHOT)
-    whole = page(subject, Format.TEXT, render(telemetry().registry, Format.TEXT)).decode()
-    found = [sample for family in parse_text(whole) for sample in family.samples]
-    series = [(sample.name, frozenset(sample.labels.items())) for sample in found]
-    assert len(series) == len(set(series))
-    assert all(sample.timestamp is None for sample in found)
 
 
 # --metrics.exclude
@@ -449,30 +431,3 @@ async def test_old_data_ends(clock: FakeClock) -> None:
     for format_ in Format:
         assert page(subject, format_, b"live\n") == b"live\n"
         assert inflate(page(subject, format_, b"live\n", gzipped=True)) == b"live\n"
-
-
-async def test_old_data_comes_back_with_the_next_success(clock: FakeClock) -> None:
-    subject = exposition(clock)
-    await subject.publish(SNAPSHOT)
-    whole = page(subject, Format.TEXT)
-    await clock.advance(STALE_AFTER + 1)
-    await subject.publish(replace(fleet(MODEL, progress=PROGRESS), listed_at=clock.monotonic()))
-    assert page(subject, Format.TEXT) == whole
-
-
-async def test_every_success_begins_the_time_anew(clock: FakeClock) -> None:
-    subject = exposition(clock)
-    for _ in range(5):
-        await subject.publish(replace(SNAPSHOT, listed_at=clock.monotonic()))
-        await clock.advance(STALE_AFTER - 0.001)
-    assert subject.snapshot == SNAPSHOT
-
-
-async def test_the_end_follows_the_time_in_force(clock: FakeClock) -> None:
-    in_force = freshness(clock)
-    subject = Exposition(is_fresh=in_force.is_fresh)
-    await subject.publish(SNAPSHOT)
-    await clock.advance(STALE_AFTER)
-    assert subject.snapshot is None
-    in_force.listed(clock.monotonic(), STALE_AFTER)
-    assert subject.snapshot is SNAPSHOT

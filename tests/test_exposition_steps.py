@@ -312,23 +312,6 @@ async def test_no_row_on_offer_is_ever_older_than_prometheus_is_told_to_take(
     assert OLDEST + AHEAD < 6 * 3600
 
 
-@pytest.mark.parametrize("lag", [0, 50, WINDOW, 5 * WINDOW])
-async def test_the_window_runs_from_when_a_row_is_shown(
-    exposed: Exposed, clock: FakeClock, lag: float
-) -> None:
-    exposed.steps.offer(StepRows(model=MODEL, rows=[row(1)]))
-    await clock.advance(lag)
-    assert await exposed.numbers() == []
-    await exposed.steps.publish()
-    seen = 0
-    while await exposed.numbers():
-        seen += 1
-        await clock.advance(WINDOW / 2)
-        await exposed.steps.publish()
-    assert seen == 2
-    assert exposed.missed == 0
-
-
 async def test_rows_of_a_rendering_that_failed_are_shown_by_the_next(clock: FakeClock) -> None:
     errors = [RuntimeError("no memory")]
 

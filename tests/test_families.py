@@ -174,26 +174,6 @@ def test_golden_files_are_written_only_when_asked_for_and_never_in_ci(
     assert is_updating() == updating
 
 
-@pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
-def test_every_sample_has_a_value_for_every_label(row: Family) -> None:
-    for labels, value in samples_of(row, FLEET):
-        assert len(labels) == len(row.labels)
-        assert all(isinstance(label, str) for label in labels)
-        assert isinstance(value, float | int)
-
-
-@pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
-def test_no_series_comes_twice(row: Family) -> None:
-    series = [labels for labels, _ in samples_of(row, FLEET)]
-    assert len(series) == len(set(series))
-
-
-@pytest.mark.parametrize("status", STATUSES)
-def test_a_known_status_is_1_and_the_eight_others_are_0(status: str) -> None:
-    samples = values("cohere_finetuned_model_status", ModelState(FinetunedModel(id="a", status=status)))
-    assert samples == {(known,): float(known == status) for known in STATUSES}
-
-
 def test_a_status_nobody_knows_appears_under_its_own_name() -> None:
     samples = values("cohere_finetuned_model_status", ModelState(SPARE))
     assert samples == {**{(known,): 0.0 for known in STATUSES}, ("STATUS_ARCHIVED",): 1.0}
@@ -255,19 +235,6 @@ def test_models_of_one_name_are_told_apart_by_id() -> None:
 # The checklist for metrics, as far as a machine can tick it off.
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_names_are_prefixed_snake_case_without_the_suffixes_of_other_types(name: str) -> None:
-    assert re.fullmatch(r"cohere(_[a-z][a-z0-9]*)+", name)
-    assert not name.endswith(("_total", "_count", "_sum", "_bucket", "_created"))
-
-
-@pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
-def test_labels_are_snake_case_and_leave_those_of_prometheus_alone(row: Family) -> None:
-    assert len(row.labels) == len(set(row.labels))
-    assert all(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", label) for label in row.labels)
-    assert not {"job", "instance", "env", "cluster", "region", "le", "quantile"} & set(row.labels)
-
-
 @pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
 def test_help_is_one_short_sentence_that_names_the_field(row: Family) -> None:
     assert re.fullmatch(r"[A-Z1].{10,119}\.", row.help)
@@ -285,8 +252,3 @@ def test_times_are_unix_timestamps_in_seconds(row: Family) -> None:
 )
 def test_help_says_where_a_sum_means_nothing(name: str) -> None:
     assert "do not sum" in family(name).help
-
-
-@pytest.mark.parametrize("row", FAMILIES, ids=NAMES)
-def test_no_label_value_is_a_total(row: Family) -> None:
-    assert not any("total" in labels for labels, _ in samples_of(row, FLEET))

@@ -305,11 +305,6 @@ async def test_every_answer_has_its_own_trace_id(api: httpx.AsyncClient, simulat
 # The fleet
 
 
-async def test_every_base_type_is_there(api: httpx.AsyncClient) -> None:
-    types = {model["settings"]["base_model"]["base_type"] for model in await models(api)}
-    assert types == {f"BASE_TYPE_{kind}" for kind in ("GENERATIVE", "CLASSIFICATION", "RERANK", "CHAT")}
-
-
 async def test_a_job_fails_within_the_first_two_minutes(api: httpx.AsyncClient, moment: Moment) -> None:
     before = {model["id"] for model in await models(api) if model.get("status") == "STATUS_FAILED"}
     moment.now += 120
@@ -416,12 +411,6 @@ async def test_a_fleet_at_rest_does_not_change(moment: Moment) -> None:
     listed, *steps = before
     assert {model["status"] for model in listed} == {"STATUS_READY"}
     assert [len(found) for found in steps] == [3] * 40
-
-
-async def test_a_fleet_at_rest_can_be_large(moment: Moment) -> None:
-    async with client(Simulator(moment, jobs=at_rest(10_000))) as api:
-        found = await walk(api, MODELS, "finetuned_models", page_size=1000)
-    assert len({model["id"] for model in found}) == 10_000
 
 
 # The curves

@@ -39,25 +39,6 @@ class TestLatest:
         known = TrainingProgress(step=3, metrics={"loss": 1.0})
         assert latest([], known=known) == known
 
-    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-    def test_the_highest_step_wins_in_any_order(self, order: tuple[int, ...]) -> None:
-        given_rows = [row(0, 10.0, loss=3.0), row(10, 20.0, loss=2.0), row(20, 30.0, loss=1.0)]
-        progress = latest(given_rows[index] for index in order)
-        assert seen(progress) == (20, 30.0, {"loss": 1.0})
-
-    def test_steps_are_numbers_not_text(self) -> None:
-        assert values(latest([row(9, loss=9.0), row(10, loss=10.0)])) == {"loss": 10.0}
-
-    def test_a_metric_is_the_one_on_the_highest_step_that_has_it(self) -> None:
-        progress = latest([row(20, loss=0.1), row(10, loss=0.2, f1=0.8), row(0, loss=0.3, f1=0.7, mrr=0.6)])
-        assert values(progress) == {"loss": 0.1, "f1": 0.8, "mrr": 0.6}
-
-    def test_a_step_without_metrics_is_still_the_step(self) -> None:
-        assert seen(latest([row(5, 50.0), row(4, 40.0, loss=1.0)])) == (5, 50.0, {"loss": 1.0})
-
-    def test_step_0_is_a_step(self) -> None:
-        assert seen(latest([row(0, 10.0, loss=3.0)])) == (0, 10.0, {"loss": 3.0})
-
     def test_what_the_api_measured_as_nan_stays_nan(self) -> None:
         progress = latest([row(1, loss=0.5), row(2, loss=math.nan)])
         assert math.isnan(values(progress)["loss"])

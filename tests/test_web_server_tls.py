@@ -21,7 +21,7 @@ from exporter.web.server import WebServer, listen
 from exporter.web.tls import Tls, open_tls
 from tests.certificates import Authority
 from tests.conftest import settle, until
-from tests.test_web_server import BAD_REQUESTS, GET, LARGE, Connection, Noting, asking, connected, echo, large
+from tests.test_web_server import GET, Connection, connected, echo, large
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -350,18 +350,6 @@ async def test_connections_are_taken_one_by_one_so_that_the_caps_count_in_time(
     assert max(at_once) <= 2
 
 
-async def test_connections_that_are_being_answered_do_not_give_way(authority: Authority) -> None:
-    asked = Noting()
-    async with serving(tls(authority), asked, connections=2, grace=0.1) as server, AsyncExitStack() as stack:
-        context = authority.trusting()
-        for _ in range(2):
-            client = await stack.enter_async_context(encrypted(server, context))
-            await client.send(asking(b"/slow"))
-        await until(lambda: len(asked.paths) == 2)
-        assert await is_refused(server, context)
-        assert server.connections == 2
-
-
 async def test_silent_connections_that_have_shaken_hands_give_way(authority: Authority) -> None:
     async with serving(tls(authority), connections=20) as server, AsyncExitStack() as stack:
         context = authority.trusting()
@@ -382,30 +370,6 @@ async def test_stop_does_not_wait_for_a_handshake(authority: Authority) -> None:
 
 
 # The limits of plain connections hold
-
-
-async def test_a_silent_connection_is_closed(authority: Authority) -> None:
-    async with (
-        serving(tls(authority), head_seconds=0.2) as server,
-        encrypted(server, authority.trusting()) as client,
-    ):
-        assert await client.read_all() == b""
-        await until(lambda: server.connections == 0)
-
-
-async def test_a_client_that_does_not_read_is_dropped_while_others_are_served(authority: Authority) -> None:
-    async with (
-        serving(tls(authority), large, stall_seconds=0.5, head_seconds=60) as server,
-        encrypted(server, authority.trusting()) as stuck,
-    ):
-        await stuck.send(GET)
-        stuck._writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await until(lambda: server.connections == 1)
-        async with encrypted(server, authority.trusting()) as good:
-            await good.send(GET)
-            await good.read_until(b"\r\n\r\n")
-            assert len(await good.read(len(LARGE))) == len(LARGE)
-        await until(lambda: server.connections == 0)
 
 
 async def shake_hands(raw: Connection, context: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
@@ -513,21 +477,6 @@ async def test_nonsense_ends_the_connection_without_a_word_in_the_log(
                     client._writer.write_eof()
                 await client.read_all()
             await until(lambda: server.connections == 0)
-    assert caplog.records == []
-
-
-async def test_a_bad_request_within_tls_is_ended_without_a_word_in_the_log(
-    authority: Authority, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    async with serving(tls(authority), grace=0.2) as server:
-        for request_bytes in BAD_REQUESTS.values():
-            async with encrypted(server, authority.trusting()) as client:
-                with suppress(ConnectionError):
-                    await client.send(request_bytes)
-                received = await client.read_all()
-            await until(lambda: server.connections == 0)
-            assert received.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
     assert caplog.records == []
 
 
