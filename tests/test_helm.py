@@ -287,13 +287,6 @@ def test_a_generated_file_is_as_generated(file: Path, content: str) -> None:
     assert not file.is_symlink()
 
 
-def test_no_file_of_the_chart_leads_out_of_it(tmp_path: Path) -> None:
-    shutil.copytree(CHART, tmp_path / NAME, symlinks=True)
-
-    assert not [path for path in (tmp_path / NAME).rglob("*") if path.is_symlink()]
-    assert text_of(CASES["monitoring"], tmp_path / NAME) == text_of(CASES["monitoring"])
-
-
 def test_the_readme_shows_values_that_work() -> None:
     readme = generate.README.read_text(encoding="utf-8")
     settable = re.findall(r"--set ([^\s`]+)", readme)
@@ -399,6 +392,7 @@ def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> Non
     with tarfile.open(package) as archive:
         members = archive.getmembers()
     assert all(member.isfile() for member in members)
+    assert not [path for path in CHART.rglob("*") if path.is_symlink()]
     assert not [member.name for member in members if "/ci/" in member.name]
     assert text_of(CASES["monitoring"], package) == text_of(CASES["monitoring"])
 
@@ -406,7 +400,7 @@ def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> Non
 # Every case
 
 
-@case
+@pytest.mark.parametrize("values", [LEAST, EVERYTHING], ids=["least", "everything"])
 def test_lint_has_nothing_to_warn_of(values: dict[str, Any]) -> None:
     done = helm("lint", "--strict", str(CHART), values=values)
 
@@ -468,43 +462,29 @@ def test_the_exporter_takes_its_configuration_and_variables(values: dict[str, An
 # Single values
 
 
-VALUE_PATHS = [path for path, _, _ in generate.table() if path not in WITHOUT_EFFECT]
-
-
-@pytest.fixture(scope="module")
-def effects(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Sequence[str]]:
-    """Return what the chart becomes before and after each value, all as parts of one parent chart.
-
-    A newer Helm takes a fifth of the time for that; the dashboards, which no value changes, are empty.
-    """
+def test_every_value_does_something(tmp_path: Path) -> None:
+    """The chart before and after each value is a part of one parent chart, which Helm renders at once."""
     values = {"part-all": EVERYTHING, "part-same": EVERYTHING}
-    for number, path in enumerate(VALUE_PATHS):
+    others = {}
+    for path in (path for path, _, _ in generate.table() if path not in WITHOUT_EFFECT):
+        part, other = f"part-{len(values)}", "part-all"
         if path in ALONE:
-            before = changed(LEAST, BESIDE[path], True) if path in BESIDE else LEAST
-            values |= {
-                f"part-{number}-before": before,
-                f"part-{number}-after": changed(before, path, ALONE[path]),
-            }
+            other = f"{part}-before"
+            values[other] = changed(LEAST, BESIDE[path], True) if path in BESIDE else LEAST
+            values[part] = changed(values[other], path, ALONE[path])
         else:
-            values[f"part-{number}-after"] = changed(EVERYTHING, path, None)
-    parent = parent_chart(tmp_path_factory.mktemp("effects"), {}, values)
+            values[part] = changed(EVERYTHING, path, None)
+        others[path] = part, other
+
+    parent = parent_chart(tmp_path, {}, values)
     for board in (parent / "charts" / NAME / "files/dashboards").iterdir():
-        board.write_text("{}")
+        board.write_text("{}")  # which no value changes
     found = dict.fromkeys(values, "")
     for manifest in text_of(values, parent, version=HELMS[-1]).split("---\n# Source: parent/charts/")[1:]:
         part = manifest.partition("/")[0]
         found[part] += manifest.replace(part, "part").strip()
-    assert found["part-same"] == found["part-all"]
-    return {
-        path: (found.get(f"part-{number}-before", found["part-all"]), found[f"part-{number}-after"])
-        for number, path in enumerate(VALUE_PATHS)
-    }
-
-
-@pytest.mark.parametrize("path", VALUE_PATHS)
-def test_every_value_does_something(path: str, effects: Mapping[str, Sequence[str]]) -> None:
-    before, after = effects[path]
-    assert before != after
+    assert found["part-all"] == found["part-same"]
+    assert [path for path, (part, other) in others.items() if found[part] == found[other]] == []
 
 
 @pytest.mark.parametrize(
@@ -534,15 +514,6 @@ def test_values_reach_the_exporter_as_they_were_given(tmp_path: Path) -> None:
     assert given.poll.interval == 120
     assert given.log.level == "debug"
     assert given.log.format == "json"
-
-
-def test_the_key_is_mounted_where_the_exporter_looks(tmp_path: Path) -> None:
-    manifests = render(LEAST)
-    file = read_settings(manifests, tmp_path).cohere.api_key_file
-    assert file is not None
-
-    source = volume_at(manifests, file.parent)["secret"]
-    assert source == {"secretName": "cohere-api-key", "items": [{"key": "api-key", "path": file.name}]}
 
 
 @pytest.mark.parametrize("name", ["vault", "key-in-variable", "gateway", "demo"])
@@ -809,12 +780,6 @@ def test_steps_that_the_exporter_does_not_serve_are_not_scraped(window: Any, scr
 def egress(**values: Any) -> set[int]:
     policy = the("NetworkPolicy", render({**LEAST, "networkPolicy": {"enabled": True}, **values}))["spec"]
     return {port["port"] for rule in policy["egress"] for port in rule["ports"] if port["protocol"] == "TCP"}
-
-
-def test_nobody_is_shut_out_by_default() -> None:
-    assert not of_kind(render(LEAST), "NetworkPolicy")
-    upgrade = generate.README.read_text(encoding="utf-8").split("## Upgrade")[1].split("\n## ")[0]
-    assert "unless you set `networkPolicy.enabled`" in upgrade
 
 
 GATEWAY = "http://gateway.example.com:8080/cohere"
