@@ -168,7 +168,7 @@ async def of_process(system: System, file: str) -> str:
     return await system.output(f"tr '\\0' '\\n' < /proc/{pid}/{file}")
 
 
-async def test_installed_as_the_readme_tells_it_serves_and_stops(opt: Path) -> None:
+async def test_installed_as_the_readme_tells_it_serves_without_rights_and_stops(opt: Path) -> None:
     async with installed(opt) as system:
         assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
         await system.output(START)
@@ -187,6 +187,7 @@ async def test_installed_as_the_readme_tells_it_serves_and_stops(opt: Path) -> N
         assert "msg=serving" in log
         assert not [line for line in log.splitlines() if re.search(r"level=(warn|err|crit)|Traceback", line)]
         assert KEY not in log
+        await assert_unprivileged(system)
         await system.output(f"systemctl stop {UNIT}")
         assert await properties(system, "Result", "ExecMainStatus") == {
             "Result": "success",
@@ -194,37 +195,33 @@ async def test_installed_as_the_readme_tells_it_serves_and_stops(opt: Path) -> N
         }
 
 
-async def test_the_process_has_no_rights_and_sees_nothing_of_the_host(opt: Path) -> None:
-    async with installed(opt) as system:
-        await system.output(START)
-        await system.until_page("/metrics", "cohere_up 1.0")
-        status = dict(
-            line.split(":\t", 1)
-            for line in (await of_process(system, "status")).splitlines()
-            if ":\t" in line
-        )
-        assert int(status["Uid"].split()[0]) >= 61184  # where systemd's dynamic users begin
-        assert {status[name] for name in status if name.startswith("Cap")} == {"0000000000000000"}
-        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-        pid = (await properties(system, "MainPID"))["MainPID"]
-        # As the service's user, within the service's mounts.
-        user, group = status["Uid"].split()[0], status["Gid"].split()[0]
-        as_user = f"setpriv --reuid={user} --regid={group} --clear-groups"
-        inside = f"nsenter --target={pid} --mount -- {as_user} -- /bin/sh -c"
-        writable = "find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true"
-        found = await system.output(f"{inside} '{writable}'")
-        assert set(found.split()) == {"/tmp", "/var/tmp", "/var/lib/private/cohere-finetune-exporter"}
-        assert "systemd-private" in await system.output(f"grep ' /tmp ' /proc/{pid}/mountinfo")
-        for name in ("ipc", "user", "mnt"):
-            own, first = (f"readlink /proc/{process}/ns/{name}" for process in (pid, "1"))
-            assert await system.output(own) != await system.output(first), name
-        for place in ("/root", "/home"):
-            assert (await system.run(f"{inside} 'ls {place}'"))[0] != 0, place
-        assert not {"kmsg", "mem", "rtc", "fuse"} & set((await system.output(f"{inside} 'ls /dev'")).split())
-        visible = (await system.output(f"{inside} 'ls -d /proc/[0-9]*'")).split()
-        assert visible
-        assert "/proc/1" not in visible
-        assert (await system.run(f"{inside} 'cat {ETC}/api-key'"))[0] != 0
+async def assert_unprivileged(system: System) -> None:
+    """See that the process has no rights and sees nothing of the host."""
+    status = dict(
+        line.split(":\t", 1) for line in (await of_process(system, "status")).splitlines() if ":\t" in line
+    )
+    assert int(status["Uid"].split()[0]) >= 61184  # where systemd's dynamic users begin
+    assert {status[name] for name in status if name.startswith("Cap")} == {"0000000000000000"}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    pid = (await properties(system, "MainPID"))["MainPID"]
+    # As the service's user, within the service's mounts.
+    user, group = status["Uid"].split()[0], status["Gid"].split()[0]
+    as_user = f"setpriv --reuid={user} --regid={group} --clear-groups"
+    inside = f"nsenter --target={pid} --mount -- {as_user} -- /bin/sh -c"
+    writable = "find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true"
+    found = await system.output(f"{inside} '{writable}'")
+    assert set(found.split()) == {"/tmp", "/var/tmp", "/var/lib/private/cohere-finetune-exporter"}
+    assert "systemd-private" in await system.output(f"grep ' /tmp ' /proc/{pid}/mountinfo")
+    for name in ("ipc", "user", "mnt"):
+        own, first = (f"readlink /proc/{process}/ns/{name}" for process in (pid, "1"))
+        assert await system.output(own) != await system.output(first), name
+    for place in ("/root", "/home"):
+        assert (await system.run(f"{inside} 'ls {place}'"))[0] != 0, place
+    assert not {"kmsg", "mem", "rtc", "fuse"} & set((await system.output(f"{inside} 'ls /dev'")).split())
+    visible = (await system.output(f"{inside} 'ls -d /proc/[0-9]*'")).split()
+    assert visible
+    assert "/proc/1" not in visible
+    assert (await system.run(f"{inside} 'cat {ETC}/api-key'"))[0] != 0
 
 
 async def test_a_restart_takes_up_a_new_key_and_remembers_the_calls_made_and_a_drop_in_spares_it(
@@ -281,7 +278,7 @@ async def test_with_the_drop_ins_it_serves_tls_with_files_that_are_roots_alone(
         assert "level=err" not in log
 
 
-async def test_an_empty_key_file_is_no_key_and_the_journal_knows_warnings(opt: Path) -> None:
+async def test_an_empty_key_file_is_no_key_but_a_missing_one_or_a_mistake_fails_the_start(opt: Path) -> None:
     async with installed(opt, key="") as system:
         await system.output(START)
         await system.until_page("/metrics", 'poll_failures_total{reason="unauthorized"} [1-9]')
@@ -295,9 +292,7 @@ async def test_an_empty_key_file_is_no_key_and_the_journal_knows_warnings(opt: P
         assert "level=info" not in warnings
         assert "<3>" not in warnings
 
-
-async def test_a_mistake_or_a_missing_key_fails_the_start_is_named_and_not_tried_again(opt: Path) -> None:
-    async with installed(opt) as system:
+        await system.output(f"systemctl stop {UNIT}")
         await system.output(f"echo 'polling: {{}}' >> {ETC}/config.yml")
         assert (await system.run(START))[0] != 0
         assert await properties(system, "ActiveState", "ExecMainStatus", "NRestarts") == {
@@ -333,8 +328,11 @@ async def test_a_process_that_hangs_or_dies_is_started_again(opt: Path) -> None:
         await system.until_page("/metrics", "cohere_up 1.0")
 
 
-async def test_each_account_has_an_instance(opt: Path) -> None:
-    async with installed(opt) as system:
+async def test_each_account_has_an_instance_and_nothing_is_left_when_all_is_uninstalled(
+    opt: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(opt, tmp_path / "opt", symlinks=True)
+    async with installed(tmp_path / "opt") as system:
         await system.output(INSTALL_INSTANCE, folder="/srv")
         folder = f"{ETC}/research"
         await system.output(f"sed 's/:10220/:10230/' {ETC}/config.yml > {folder}/config.yml")
@@ -350,14 +348,6 @@ async def test_each_account_has_an_instance(opt: Path) -> None:
         )
         assert await system.output("ls -d /var/lib/cohere-finetune-exporter-research")
 
-
-async def test_nothing_is_left_when_it_is_uninstalled_as_the_readme_tells(opt: Path, tmp_path: Path) -> None:
-    shutil.copytree(opt, tmp_path / "opt", symlinks=True)
-    async with installed(tmp_path / "opt") as system:
-        await system.output(INSTALL_INSTANCE, folder="/srv")
-        await system.output(f"sed 's/:10220/:10230/' {ETC}/config.yml > {ETC}/research/config.yml")
-        await system.output(START)
-        await system.output(START_INSTANCE)
         _, upgrade_instances = commands("Upgrade")
         await system.output(upgrade_instances, folder="/srv")
         for uninstall in commands("Uninstall"):
