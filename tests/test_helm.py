@@ -397,6 +397,13 @@ def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> Non
     assert text_of(CASES["monitoring"], package) == text_of(CASES["monitoring"])
 
 
+def test_nothing_is_looked_up_in_the_cluster() -> None:
+    """A lookup fails the installation where the operator is missing, or the right to list its objects."""
+    text = "".join(file.read_text(encoding="utf-8") for file in (CHART / "templates").iterdir())
+    assert not re.search(r"\blookup\b", re.sub(r"(?s){{-?\s*/\*.*?\*/\s*-?}}", "", text))
+    assert {one["apiVersion"] for one in render(LEAST)} == {"v1", "apps/v1"}
+
+
 # Every case
 
 
