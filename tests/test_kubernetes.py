@@ -178,20 +178,6 @@ def test_restricted_is_lost_with_any_of_its_fields(rendered: Render, field: str,
     assert list(pod_security_violations(pod)) == [field]
 
 
-@pytest.mark.parametrize(
-    ("violation", "part"),
-    [
-        ("hostNetwork", {"hostNetwork": True}),
-        ("hostPID", {"hostPID": True}),
-        ("sysctls", {"securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "0"}]}}),
-        ("volume host", {"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}),
-    ],
-)
-def test_restricted_is_lost_with_a_part_of_the_node(rendered: Render, violation: str, part: Manifest) -> None:
-    pod = {**pod_of(rendered("plain")), **part}
-    assert violation in list(pod_security_violations(pod))
-
-
 @every_overlay
 def test_the_pod_has_no_more_than_it_needs(rendered: Render, overlay: str) -> None:
     pod = pod_of(rendered(overlay))
