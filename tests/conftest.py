@@ -29,23 +29,23 @@ _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MUL
 
 # What takes longest begins first, so that no worker is left alone with it at the end.
 _LONGEST = [
-    "test_helm.py",
-    "test_hostile_clients.py",
-    "test_image.py",
-    "test_kubernetes.py",
+    "test_hostile_network.py",
     "test_alerts.py",
-    "test_systemd.py",
+    "test_hostile_clients.py",
     "test_polling_properties.py",
-    "test_process.py",
     "test_dashboards_queries.py",
-    "test_hostile_answers.py",
-    "test_end_to_end.py",
-    "test_conversations.py",
+    "test_systemd.py",
+    "test_image.py",
     "test_training_curves.py",
+    "test_process.py",
+    "test_helm.py",
+    "test_kubernetes.py",
+    "test_end_to_end.py",
     "test_failure_modes.py",
-    "test_hostile_times.py",
-    "test_soak.py",
-    "test_hostile_texts.py",
+    "test_two_accounts.py",
+    "test_scrapers.py",
+    "test_hostile_answers.py",
+    "test_conversations.py",
 ]
 
 # How long an example takes, to make or to run, says nothing on a busy machine.
