@@ -61,27 +61,24 @@ class Stage:
     http: httpx.AsyncClient
     stream: io.StringIO
 
-    async def poll(self, *, longest_wait: float = _LONGEST_RETRY) -> PollOutcome:
-        """Let the next poll begin, and wait until it and its step metrics are done.
-
-        While it lasts, it may wait for `longest_wait` seconds at a time: for a retry, or for the rate limit.
-        """
+    async def poll(self) -> PollOutcome:
+        """Let the next poll begin, and wait until it and its step metrics are done."""
         poller = self.exporter.poller
         before = poller.outcome
         async with self._told_within(120):  # only a fault takes so long, on the busiest machine too
-            due = poller.next_poll_at or 0.0
+            due, idle = poller.next_poll_at or 0.0, 0
             while (outcome := poller.outcome) is before:
                 # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
-                # retries may pass, not its neighbours' hours.
-                now = self.clock.time()
-                begins = max(due, poller.next_poll_at or 0.0)
-                await self._pass_time(until=now + longest_wait if now >= due else begins + 1.5)
+                # retries may pass, not its neighbours' hours. Who went to sleep in the very turn in which
+                # time moved on sleeps a little longer than meant; nothing else happens until then.
+                now, begins = self.clock.time(), max(due, poller.next_poll_at or 0.0)
+                is_due = now >= due or idle >= _MOST_IDLE
+                until = max(now, begins) + _LONGEST_RETRY if is_due else begins + 1.5
+                idle = await self._pass_time(idle, until=until)
             finishing = asyncio.create_task(poller.finish())
             idle = 0
             while not finishing.done() and idle < _MOST_IDLE:
-                before_turn = self.clock.monotonic()
-                await self._pass_time(until=poller.next_poll_at)
-                idle = 0 if self.clock.monotonic() > before_turn else idle + 1
+                idle = await self._pass_time(idle, until=poller.next_poll_at)
             # What waits until after the next poll, as the API asked for, is no part of this one.
             finishing.cancel()
         assert outcome is not None
@@ -98,12 +95,16 @@ class Stage:
             told = f"sleepers: {self.clock.sleeping}\ntasks:\n{tasks}\nlog:\n{self.stream.getvalue()}"
             raise AssertionError(f"no end after {seconds} s\n{told}") from None
 
-    async def _pass_time(self, until: float | None = None) -> None:
-        """Wake the next sleeper, unless it sleeps till a second before `until` (Unix time) or longer."""
-        sleeping = self.clock.sleeping
+    async def _pass_time(self, idle: int, *, until: float | None) -> int:
+        """Wake the next sleeper, unless it sleeps till a second before `until` (Unix time) or longer.
+
+        Return how many turns in a row no time has passed; `idle` is how many it were before.
+        """
+        sleeping, before = self.clock.sleeping, self.clock.monotonic()
         if sleeping and (until is None or self.clock.time() + sleeping[0] < until - 1):
             await self.clock.advance(sleeping[0])
         await asyncio.sleep(0.001)
+        return 0 if self.clock.monotonic() > before else idle + 1
 
     async def page(self, path: str = "/metrics") -> str:
         """Return a page, which must be a good one and hold no secret."""
