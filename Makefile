@@ -22,8 +22,8 @@ test: lint ## lint, then run every test; ARGS adds pytest's flags
 	$(BIN)/python -m pytest $(ARGS)
 
 nightly: $(VENV)/.dev ## live through thousands of random worlds, and what else `make test` leaves out; ARGS adds flags
-	NIGHTLY=1 CONVERSATIONS=1000 $(BIN)/python -m pytest tests/test_polling_properties.py tests/test_conversations.py \
-	    tests/test_soak.py tests/test_benchmarks.py --hypothesis-profile=nightly $(ARGS)
+	NIGHTLY=1 $(BIN)/python -m pytest tests/test_polling_properties.py tests/test_soak.py tests/test_benchmarks.py \
+	    --hypothesis-profile=nightly $(ARGS)
 
 test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
 	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility -m programs $(ARGS)

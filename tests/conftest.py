@@ -45,7 +45,6 @@ _LONGEST = [
     "test_two_accounts.py",
     "test_scrapers.py",
     "test_hostile_answers.py",
-    "test_conversations.py",
 ]
 
 # How long an example takes, to make or to run, says nothing on a busy machine.

@@ -28,7 +28,7 @@ from exporter.exposition import Format
 from exporter.model import ModelState, PollOutcome, Snapshot, Status, TrainingProgress
 from exporter.settings import ApiKey, load
 from tests.leaping import START, UNIX_OFFSET, LeapingLoop, LoopClock, SuspendedClock
-from tests.talking_api import STEPS, Fault, Job, TalkingApi, answer, row_of
+from tests.talking_api import STEPS, Fault, Job, TalkingApi, answer, row_of, token_of
 
 EPSILON = 1e-3
 LIST = ""  # in the place of a model's id
@@ -308,7 +308,7 @@ class ScriptedApi(TalkingApi):
         now = self.now
         return [job_of(model, now) for model in self._models.values() if model.is_there(now)]
 
-    async def _say_steps(self, request: httpx.Request, model_id: str, start: int) -> httpx.Response:
+    def _say_steps(self, request: httpx.Request, model_id: str, start: int) -> httpx.Response:
         model, now = self._models.get(model_id), self.now
         if model is None or not model.is_there(now):
             return answer(b"{}")
@@ -325,7 +325,7 @@ class ScriptedApi(TalkingApi):
             )
             for row in page
         ]
-        token = str(start + size) if model.endless else self._token(start + size, len(rows))
+        token = str(start + size) if model.endless else token_of(start + size, len(rows))
         return answer(json.dumps({"step_metrics": said, "next_page_token": token}).encode())
 
 
@@ -353,6 +353,8 @@ class Life:
     def __init__(self, world: World) -> None:
         self.world = world
         self.loop = LeapingLoop()
+        self.errors: list[Mapping[str, Any]] = []  # that nobody caught
+        self.loop.set_exception_handler(lambda _, context: self.errors.append(context))
         self.clock = SuspendedClock(self.loop) if world.suspends else LoopClock(self.loop)
         self.api = ScriptedApi(world, self.clock)
         self.polls: list[Poll] = []
@@ -377,6 +379,7 @@ class Life:
         self.log = list(lines)
         unexpected = [line for line in lines if "unexpected" in line["event"]]
         assert not unexpected, unexpected
+        assert not self.errors, self.errors
         return self
 
     @contextmanager
