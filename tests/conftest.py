@@ -29,7 +29,6 @@ _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MUL
 
 # What takes longest begins first, so that no worker is left alone with it at the end.
 _LONGEST = [
-    "test_hostile_network.py",
     "test_alerts.py",
     "test_hostile_clients.py",
     "test_polling_properties.py",

@@ -80,6 +80,7 @@ async def assert_checked(stage: Stage, place: Place, mode: Mode, says: str) -> N
     else:
         assert (checked.code, checked.out) == (1, "")
         assert f"reason:     {mode.reason}\n" in checked.err
+        assert "  what to do: " in checked.err
 
 
 def html(text: str) -> str:

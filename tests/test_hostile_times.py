@@ -17,7 +17,7 @@ from tests.conftest import until
 from tests.hostile import faults
 from tests.hostile.scenarios import Scenario, scenario
 from tests.hostile.server import Exchange, Fault, FaultServer, Place, model
-from tests.hostile.stage import HURRIED, INTERVAL, Stage, on_stage
+from tests.hostile.stage import INTERVAL, Stage, on_stage
 from tests.hostile.witness import Witness, models
 from tests.programs import KEY
 
@@ -309,20 +309,6 @@ async def test_a_failure_on_one_model_costs_that_model_alone(row: Scenario) -> N
         witness.saw(row.after)
 
 
-async def test_answers_after_the_deadline_are_nobody_s(row: Scenario) -> None:
-    async with FaultServer() as server, on_stage(server, HURRIED) as stage:
-        witness = await Witness.of(stage, row)
-
-        async def late(exchange: Exchange) -> None:
-            await exchange.until_gone()
-            await faults.says(200, {"finetuned_models": [model("late")]})(exchange)
-
-        server.faults[Place.LATER_PAGE] = late
-        await witness.fails("timeout")
-        await server.heal()
-        await witness.recovers()
-
-
 # Clocks.
 
 
@@ -475,16 +461,3 @@ async def test_a_key_that_is_revoked_before_it_is_renewed_costs_one_poll(
         outcome = await witness.recovers()
         assert outcome.finished_at - before <= 5
         assert witness.told() == ["the API key has changed; polling at once", "poll succeeded again"]
-
-
-async def test_a_wrong_key_for_step_metrics_leaves_the_list_alone(file: Path, row: Scenario) -> None:
-    async with FaultServer() as server, on_stage(server, key=ApiKey(file=file)) as stage:
-        witness = await Witness.of(stage, row)
-        server.faults[Place.STEPS] = takes(NEW_KEY, REFUSED)
-        await witness.works(check=True)
-        assert witness.told() == ["step metrics cannot be read; last good values stay"]
-        await pauses(stage, 3)
-        put(NEW_KEY, file)
-        server.requests.clear()
-        await witness.recovers()
-        assert Place.STEPS in server.requests

@@ -101,13 +101,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         "Within nine polls: `step metrics can be read again`.",
         f"{TIMES}::test_a_failure_on_one_model_costs_that_model_alone",
     ),
-    Scenario(
-        "Responses arrive after the timeout",
-        "`cohere_up 0`, reason `timeout`: `no complete response within` the timeout. *check* exits with 1 "
-        "and says `raise --cohere.timeout`. Late responses are discarded.",
-        "`cohere_up 1`, `poll succeeded again`, no trace of the late response.",
-        f"{TIMES}::test_answers_after_the_deadline_are_nobody_s",
-    ),
     # Clocks.
     Scenario(
         "The wall clock jumps between polls, by a year, forward or back",
@@ -152,14 +145,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         " with 1 and says `Check the key`.",
         "Within a second of the new file: `the API key has changed; polling at once`, `cohere_up 1`.",
         f"{TIMES}::test_a_key_that_is_revoked_before_it_is_renewed_costs_one_poll",
-    ),
-    Scenario(
-        "The key may list models and not read step metrics (401)",
-        "`cohere_up 1`; `step metrics cannot be read; last good values stay`, once; only their "
-        "reads back off. *check* exits with 0 and says `step metrics of 1 model could not be read: HTTP 401: "
-        "invalid api token`.",
-        "With a new key at the next poll: `step metrics can be read again`.",
-        f"{TIMES}::test_a_wrong_key_for_step_metrics_leaves_the_list_alone",
     ),
     # Redirects.
     Scenario(
