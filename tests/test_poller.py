@@ -1,7 +1,6 @@
 """The loop: when it polls, what it asks for, what it publishes, and what it survives."""
 
 import asyncio
-import json
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -9,13 +8,11 @@ from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from exporter.cohere.client import CohereClient, Listing
+from exporter.cohere.client import Listing
 from exporter.cohere.step_reading import Cursor, StepReading
-from exporter.cohere.transport import Transport
 from exporter.errors import (
     ApiError,
     ConnectionFailed,
@@ -31,14 +28,12 @@ from exporter.errors import (
 from exporter.model import FinetunedModel, PollOutcome, Snapshot, Status, TrainingProgress
 from exporter.polling.poller import Poller
 from exporter.polling.quota import Quota
-from exporter.telemetry import Telemetry
 from tests.conftest import FakeClock, settle
-from tests.schedules import allowance_of, schedule_of
+from tests.schedules import schedule_of
 
 pytestmark = pytest.mark.anyio
 
 INTERVAL = 60.0
-STEPS = b'{"step_metrics": [{"step_number": 1}]}'
 
 
 def model(id_: str, status: str = Status.FINETUNING, **fields: Any) -> FinetunedModel:
@@ -658,53 +653,11 @@ async def test_the_next_poll_is_as_far_off_as_before_when_the_wall_clock_jumps(
 # How long it takes.
 
 
-@pytest.mark.parametrize("latency", [0.05, 0.2])
-async def test_a_poll_waits_for_nothing_but_the_answers(clock: FakeClock, latency: float) -> None:
-    pages, trainings, concurrency = 2, 100, 8
-    answered = 0
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal answered
-        await clock.sleep(latency)
-        answered += 1
-        if request.url.path.endswith("training-step-metrics"):
-            return httpx.Response(200, stream=httpx.ByteStream(STEPS))
-        first = "page_token" not in request.url.params
-        numbers = range(50) if first else range(50, trainings)
-        listed = [{"id": f"m{number}", "status": Status.FINETUNING} for number in numbers]
-        more = {"next_page_token": "more"} if first else {}
-        page = json.dumps({"finetuned_models": listed, **more}).encode()
-        return httpx.Response(200, stream=httpx.ByteStream(page))
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://any") as http:
-        telemetry = Telemetry(version="", revision="", endpoints=[], rejected_kinds=[])
-        transport = Transport(
-            http,
-            key=str,
-            timeout=60.0,
-            allowance=allowance_of(clock, concurrency=concurrency),
-            observer=telemetry,
-            clock=clock,
-        )
-        world = World(clock)
-        poller = Poller(
-            CohereClient(transport, observer=telemetry),
-            publish=world._publish,
-            observer=telemetry,
-            clock=clock,
-            key=str,
-            schedule=schedule_of(clock),
-            concurrency=concurrency,
-        )
-
-        async def whole_poll() -> float:
-            await poller.poll()
-            await poller.finish()
-            return clock.monotonic()
-
-        started, poll = clock.monotonic(), asyncio.create_task(whole_poll())
-        while not poll.done():
-            await clock.advance(latency / 10)
-    assert answered == pages + trainings
-    ideal = (pages + math.ceil(trainings / (concurrency - 1))) * latency
-    assert await poll - started == pytest.approx(ideal, rel=0.01)
+async def test_a_poll_waits_for_nothing_but_the_answers(clock: FakeClock) -> None:
+    world = World(clock, *(model(f"m{n}") for n in range(100)), concurrency=8)
+    world.api.list_takes, world.api.progress_takes = 0.4, 0.2
+    started, poll = clock.monotonic(), asyncio.create_task(world.poll())
+    while not poll.done():
+        await clock.advance(0.02)
+    assert len(world.api.asked) == 100
+    assert clock.monotonic() - started == pytest.approx(0.4 + math.ceil(100 / 7) * 0.2, abs=0.03)

@@ -207,8 +207,6 @@ async def served_certificate(running: Running, context: Any) -> dict[str, Any]:
 
 BAD_FILES = {
     "": "bad.yml: No such file or directory",
-    "tls_server_config: {certfile: server.pem}": "unknown key; did you mean cert_file?",
-    "tls_server_config: {cert_file: server.pem}": "line 1: tls_server_config: key_file (or key) is missing",
     "tls_server_config: {cert_file: server.pem, key_file: client.key}": "does not match the certificate",
     f"basic_auth_users: {{{USER}: {PASSWORD}}}": "line 1: basic_auth_users: must be a bcrypt hash",
 }

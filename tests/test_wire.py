@@ -528,10 +528,6 @@ class TestAnything:
     def test_any_json_is_a_page_or_an_invalid_response(self, value: object) -> None:
         read_or_refuse(encode(value))
 
-    @given(st.binary())
-    def test_any_bytes_are_a_page_or_an_invalid_response(self, body: bytes) -> None:
-        read_or_refuse(body)
-
     @given(st.lists(near_valid_models | json_values, max_size=5), st.data())
     def test_no_item_costs_a_good_model(self, odd: list[object], data: st.DataObject) -> None:
         good = SPECIFIED_MODELS["finetuned_models"]
