@@ -23,7 +23,7 @@ test: lint ## lint, then run every test; ARGS adds pytest's flags
 
 nightly: $(VENV)/.dev ## live through thousands of random worlds, and what else `make test` leaves out; ARGS adds flags
 	NIGHTLY=1 $(BIN)/python -m pytest tests/test_polling_properties.py tests/test_soak.py tests/test_benchmarks.py \
-	    --hypothesis-profile=nightly $(ARGS)
+	    --hypothesis-profile=nightly -n auto --dist worksteal $(ARGS)
 
 test-programs: $(VENV)/.dev ## run what other programs take part in, nightly tests included; write docs/compatibility.md
 	NIGHTLY=1 $(BIN)/python -m pytest -p tests.compatibility -m programs $(ARGS)

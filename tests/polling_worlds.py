@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -368,8 +369,13 @@ class Life:
     def now(self) -> float:
         return self.clock.monotonic() - START
 
+    @cached_property
+    def shown(self) -> list[dict[str, ModelState]]:
+        """What each snapshot shows, by the model's id, after the life."""
+        return [{state.model.id: state for state in snapshot.states} for _, snapshot in self.published]
+
     def live(self) -> "Life":
-        """SelfMetrics through the world."""
+        """Live through the world."""
         random.seed(0)  # the jitter of two lives is one
         # A long world need not look at the key each second.
         looks = patch("exporter.polling.poller.KEY_CHECK_INTERVAL", max(self.world.lasts / 1000, 1.0))
@@ -510,8 +516,8 @@ def series_of(page: str) -> dict[str, float]:
 def held(life: Life, model_id: str) -> Iterator[tuple[float, ModelState | None]]:
     """Yield what was shown of a model, and until when."""
     ends = [*(at for at, _ in life.published), life.now]
-    for (_, snapshot), end in zip(life.published, ends[1:], strict=True):
-        yield end, next((state for state in snapshot.states if state.model.id == model_id), None)
+    for states, end in zip(life.shown, ends[1:], strict=True):
+        yield end, states.get(model_id)
 
 
 def texts_held_by(exporter: Exporter) -> set[str]:

@@ -402,9 +402,10 @@ def fast_worlds(draw: st.DrawFn) -> World:
 @given(world=worlds(troubles=()) | fast_worlds())
 def test_a_training_model_is_hardly_more_than_two_intervals_behind(world: World) -> None:
     life = Life(world).live()
+    most = most_behind(world, life)
     for model in world.models:
         for at, state in held(life, model.id):
-            behind = at - most_behind(world, life)
+            behind = at - most
             _, run = model.run(behind)
             if behind < 0 or not run.trains <= behind < at < run.rests or model.was_away(behind, at):
                 continue
