@@ -56,62 +56,36 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 DEPLOYMENTS = "/apis/apps/v1/deployments"
 RESOURCES = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 NAMESPACES = (RESTRICTED, "monitoring", "grafana", "elsewhere")
+ENFORCED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+
+
+def an_object(version: str, kind: str, name: str, **content: object) -> Manifest:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **content}
+
+
+# Stands in for that of the Grafana Operator, which is not to be had as a module.
+ANY_SCHEMA = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+DASHBOARD = {
+    "group": "grafana.integreatly.org",
+    "names": {"kind": "GrafanaDashboard", "plural": "grafanadashboards"},
+    "scope": "Namespaced",
+    "versions": [{"name": "v1beta1", "served": True, "storage": True, "schema": ANY_SCHEMA}],
+}
 # What a cluster has that the configurations refer to.
 GIVEN: tuple[Manifest, ...] = (
+    *(an_object("v1", "Namespace", name, metadata={"name": name, "labels": ENFORCED}) for name in NAMESPACES),
     *(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": name,
-                "labels": {
-                    f"pod-security.kubernetes.io/{mode}": "restricted"
-                    for mode in ("enforce", "warn", "audit")
-                },
-            },
-        }
+        an_object("v1", "ServiceAccount", "default", metadata={"name": "default", "namespace": name})
         for name in NAMESPACES
     ),
-    *(
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "default", "namespace": name},
-        }
-        for name in NAMESPACES
+    an_object("scheduling.k8s.io/v1", "PriorityClass", "high", value=1000),
+    an_object("node.k8s.io/v1", "RuntimeClass", "gvisor", handler="runsc"),
+    an_object(
+        "apiextensions.k8s.io/v1",
+        "CustomResourceDefinition",
+        "grafanadashboards.grafana.integreatly.org",
+        spec=DASHBOARD,
     ),
-    {
-        "apiVersion": "scheduling.k8s.io/v1",
-        "kind": "PriorityClass",
-        "metadata": {"name": "high"},
-        "value": 1000,
-    },
-    {
-        "apiVersion": "node.k8s.io/v1",
-        "kind": "RuntimeClass",
-        "metadata": {"name": "gvisor"},
-        "handler": "runsc",
-    },
-    {  # stands in for that of the Grafana Operator, which is not to be had as a module
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "grafanadashboards.grafana.integreatly.org"},
-        "spec": {
-            "group": "grafana.integreatly.org",
-            "names": {"kind": "GrafanaDashboard", "plural": "grafanadashboards"},
-            "scope": "Namespaced",
-            "versions": [
-                {
-                    "name": "v1beta1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {
-                        "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-                    },
-                }
-            ],
-        },
-    },
 )
 
 

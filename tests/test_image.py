@@ -209,17 +209,8 @@ async def image_config(engine: Engine, image: str) -> dict[str, Any]:
 
 async def test_any_user_may_record_api_calls(engine: Engine, image: str) -> None:
     script = "open('/var/lib/cohere-finetune-exporter/budget.json', 'w'); print('written')"
-    command = (
-        "run",
-        "--rm",
-        "--network=none",
-        "--user=1000660000",
-        "--entrypoint=python",
-        image,
-        "-c",
-        script,
-    )
-    assert await engine.podman(*command) == "written"
+    command = ("run", "--rm", "--network=none", "--user=1000660000", "--entrypoint=python", image)
+    assert await engine.podman(*command, "-c", script) == "written"
 
 
 # How it runs.
