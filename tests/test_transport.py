@@ -374,14 +374,6 @@ class TestRetryAfter:
         assert clock.monotonic() - start == pytest.approx(20.0)
         assert 19.0 <= api.observer.waited <= 20.0
 
-    async def test_holds_every_other_request_too(self) -> None:
-        clock = HastyClock()
-        start = clock.monotonic()
-        async with an_api(script(reply(404, retry_after="20"), reply()), clock=clock) as api:
-            await api.fail(MODELS)
-            await api.get(STEPS)
-        assert clock.monotonic() - start == 20.0
-
     async def test_beyond_what_can_be_held_is_handed_on_at_once(self) -> None:
         clock = HastyClock()
         async with an_api(script(reply(429, retry_after="3600"), reply()), clock=clock) as api:
@@ -391,19 +383,6 @@ class TestRetryAfter:
             await api.get(STEPS)
         assert LONGEST_RETRY_WAIT < 3600.0
         assert clock.slept == [3600.0]
-
-    async def test_of_step_metrics_leaves_the_list_alone(self) -> None:
-        clock = HastyClock()
-        async with an_api(script(reply(429, retry_after="3600"), reply()), clock=clock) as api:
-            with pytest.raises(RateLimited):
-                await api.get(STEPS)
-            await api.get(MODELS)
-        assert clock.slept == []
-
-    async def test_is_not_believed_when_the_month_is_spent(self) -> None:
-        spent = reply(429, b'{"message": "limited to 1000 API calls / month."}', retry_after="1")
-        async with an_api(script(spent)) as api:
-            assert type(await api.fail()) is QuotaSpent
 
 
 class TestLimits:
