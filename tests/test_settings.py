@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from exporter.settings import ListenAddress, Option, Settings, SettingsError, load, options, unknown_variables
 
 SECRET = "s3cretKey"
+GROUPS = "cohere, poll, models, training, metrics, web, log, demo"
 
 
 def settings(*argv: str, **environ: str) -> Settings:
@@ -259,10 +260,13 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         ("- poll", "must be a mapping of option groups, such as poll: {interval: 60s}"),
         (SECRET, "must be a mapping of option groups, such as poll: {interval: 60s}"),
         ("poll: 60s", "poll: must be a mapping of options, such as poll: {interval: 60s}"),
-        ("pol: {}", "unknown key pol; did you mean poll?"),
-        ("xyz: 1", "unknown key xyz"),
-        ("poll: {intervall: 1}", "unknown key poll.intervall; did you mean poll.interval?"),
-        ("web: {17: 1}", "unknown key web.17"),
+        ("pol: {}", "unknown key; did you mean poll?"),
+        (f"{SECRET}: 1", f"unknown key; known are {GROUPS}"),
+        (f"cohere.api-key-{SECRET}: 1", f"unknown key; known are {GROUPS}"),
+        (f"models: {{{SECRET}: x}}", "models: unknown key; known are models.limit"),
+        (f"web: {{config: {{{SECRET}: x}}}}", "web.config: unknown key; known are web.config.file"),
+        ("poll: {intervall: 1}", "poll: unknown key; did you mean poll.interval?"),
+        ("log: {17: 1}", "log: unknown key; known are log.level, log.format"),
         (
             f"cohere.api_key: {SECRET}",
             "cohere.api_key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
@@ -278,10 +282,10 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
                 "a value that begins with { or [ must be in quotes"
             ),
         ),
-        ("web: {config: {fill: x}}", "unknown key web.config.fill; did you mean web.config.file?"),
-        ("web: {config-file: x}", "unknown key web.config-file; did you mean web.config.file?"),
+        ("web: {config: {fill: x}}", "web.config: unknown key; did you mean web.config.file?"),
+        ("web: {config-file: x}", "web: unknown key; did you mean web.config.file?"),
         ("web: {config: x}", "web.config: must be a mapping of options, such as poll: {interval: 60s}"),
-        ("poll: {stale_after: 5m}", "unknown key poll.stale_after; did you mean poll.stale-after?"),
+        ("poll: {stale_after: 5m}", "poll: unknown key; did you mean poll.stale-after?"),
         ("web: {config: {file: [x]}}", "web.config.file: must be the path of a file"),
         (
             "web: {config: {file: x}, config.file: y}",

@@ -302,7 +302,7 @@ async def test_an_empty_key_file_is_no_key_but_a_missing_one_or_a_mistake_fails_
         }
         log = await system.output(f"journalctl --output=cat --priority=err _SYSTEMD_UNIT={UNIT}")
         assert log.count("cohere-finetune-exporter: ") == 1
-        assert "unknown key polling" in log
+        assert "unknown key; known are" in log
 
         await system.output(f"rm {ETC}/api-key")
         assert (await system.run(START))[0] != 0

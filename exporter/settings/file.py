@@ -1,6 +1,7 @@
 """The YAML file of `--config.file`: groups of options, as in `poll: {interval: 60s}`.
 
-No message repeats a value of the file, nor what the YAML parser says about it, which quotes the text.
+No message repeats a value of the file or a key that is no option's, because either may be a secret in the
+wrong place, nor what the YAML parser says about it, which quotes the text.
 """
 
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.runtime.yaml import NotYaml, read_yaml
-from exporter.settings.catalog import options, titles
+from exporter.settings.catalog import options
 from exporter.settings.options import SettingsError
 from exporter.suggestions import suggestion
 
@@ -53,4 +54,12 @@ def _entries(content: object, group: str = "") -> Iterator[tuple[str, Any]]:
         elif any(option.startswith(f"{key}.") for option in known):
             yield from _entries(value, key)
         else:
-            raise SettingsError(f"unknown key {key}{suggestion(key, known | titles().keys())}")
+            raise SettingsError(_unknown(key, group))
+
+
+def _unknown(key: str, group: str) -> str:
+    known = [option.key for option in options() if option.key not in _ELSEWHERE]
+    groups = dict.fromkeys(name.partition(".")[0] for name in known)
+    inside = [name for name in known if name.startswith(f"{group}.")] if group else groups
+    hint = suggestion(key, [*known, *groups]) or f"; known are {', '.join(inside)}"
+    return f"{group}: unknown key{hint}" if group else f"unknown key{hint}"
