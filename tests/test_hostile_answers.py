@@ -183,7 +183,7 @@ def leaves(base: Mapping[str, Json], before: str = "") -> Iterator[str]:
 @pytest.mark.anyio
 async def test_a_field_of_another_type_or_too_long_costs_that_field_alone_and_a_zero_nothing() -> None:
     paths = sorted(set(leaves(PLAIN)) - {"id", "settings.wandb.api_key"})
-    kinds = {"typed": {"another": "type"}, "long": LONG, "zero": 0, "empty": ""}
+    kinds = {"typed": {"another": "type"}, "true": True, "long": LONG, "zero": 0, "empty": ""}
     odd = [changed("id", f"{kind} {path}", changed(path, kinds[kind])) for path in paths for kind in kinds]
     steps = StepPages({}, pages_of([PLAIN_ROWS]))
     async with FaultServer() as server, on_stage(server) as stage:
@@ -203,5 +203,5 @@ async def test_a_field_of_another_type_or_too_long_costs_that_field_alone_and_a_
     assert {path.rpartition(".")[2] for path in enums} == {
         *("status", "base_type", "strategy", "lora_target_modules")
     }
-    # Of the empty ones, only numbers make no sense.
-    assert played.counted == {"model_field": 2 * len(paths) - len(texts) + len(HYPERPARAMETERS)}
+    # Only one field is a boolean; of the empty ones, numbers alone make no sense.
+    assert played.counted == {"model_field": 3 * len(paths) - 1 - len(texts) + len(HYPERPARAMETERS)}
