@@ -296,7 +296,8 @@ def shown_by(snapshot: Snapshot | None) -> dict[str, tuple[str, str]] | None:
 def with_slow_lists(world: World, begins: float, lasts: float) -> World:
     """Return a world whose list comes page by page, each in time; times are in intervals."""
     models = training(world.interval, 8) if lasts else world.models
-    seconds = min(lasts * world.interval / len(models), 25.0) if lasts else 0.0
+    in_time = 29.0 - world.list_seconds  # or the request times out
+    seconds = min(lasts * world.interval / len(models), in_time) if lasts else 0.0
     slow = Trouble(begins=begins * world.interval, with_list=True, seconds=seconds)
     looks = tuple((number * 0.9 + 0.21) * world.interval for number in range(16))
     flags = {"--cohere.page-size": 0, "--cohere.requests-per-minute": 300} if lasts else {}
