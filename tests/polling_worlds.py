@@ -305,9 +305,10 @@ class ScriptedApi(TalkingApi):
             self.lists.append(Listed(self._list_began, self.now, said))
         return response
 
-    def _in_order(self) -> Sequence[Job]:
+    def _page(self, start: int) -> tuple[Sequence[Job], int]:
         now = self.now
-        return [job_of(model, now) for model in self._models.values() if model.is_there(now)]
+        there = [model for model in self._models.values() if not model.away or model.is_there(now)]
+        return [job_of(model, now) for model in there[start : start + self.page_size]], len(there)
 
     def _say_steps(self, request: httpx.Request, model_id: str, start: int) -> httpx.Response:
         model, now = self._models.get(model_id), self.now

@@ -78,12 +78,11 @@ class TalkingApi:
     def _say_models(self, start: int) -> httpx.Response:
         if start == 0:
             self.listed = {}
-        jobs = self._in_order()
-        page = jobs[start : start + self.page_size]
+        page, size = self._page(start)
         for job in page:
             self.listed.pop(job.id, None)
             self.listed[job.id] = job
-        token = token_of(start + self.page_size, len(jobs))
+        token = token_of(start + self.page_size, size)
         if not token:
             self.listed_at = self._time()
         items = [job.listed() for job in page]
@@ -92,7 +91,8 @@ class TalkingApi:
     def _say_steps(self, request: httpx.Request, model_id: str, start: int) -> httpx.Response:
         raise NotImplementedError
 
-    def _in_order(self) -> Sequence[Job]:
+    def _page(self, start: int) -> tuple[Sequence[Job], int]:
+        """Return the models from the one at `start` on that fit on a page, and how many there are in all."""
         raise NotImplementedError
 
 
