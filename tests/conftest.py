@@ -6,8 +6,9 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -83,10 +84,16 @@ class FakeClock:
     def time(self) -> float:
         return self.now + self.unix_offset
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """Wait from this call on, though the task that does may begin when time has moved on."""
+        return self._sleep_until(self.now + max(seconds, 0.0))
+
+    async def _sleep_until(self, due: float) -> None:
+        if due < self.now:
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sequence += 1
-        heapq.heappush(self._sleepers, (self.now + max(seconds, 0.0), self._sequence, future))
+        heapq.heappush(self._sleepers, (due, self._sequence, future))
         await future
 
     @property

@@ -66,15 +66,12 @@ class Stage:
         poller = self.exporter.poller
         before = poller.outcome
         async with self._told_within(120):  # only a fault takes so long, on the busiest machine too
-            due, idle = poller.next_poll_at or 0.0, 0
+            due = poller.next_poll_at or 0.0
             while (outcome := poller.outcome) is before:
                 # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
-                # retries may pass, not its neighbours' hours. Who went to sleep in the very turn in which
-                # time moved on sleeps a little longer than meant; nothing else happens until then.
+                # retries may pass, not its neighbours' hours.
                 now, begins = self.clock.time(), max(due, poller.next_poll_at or 0.0)
-                is_due = now >= due or idle >= _MOST_IDLE
-                until = max(now, begins) + _LONGEST_RETRY if is_due else begins + 1.5
-                idle = await self._pass_time(idle, until=until)
+                await self._pass_time(0, until=now + _LONGEST_RETRY if now >= due else begins + 1.5)
             finishing = asyncio.create_task(poller.finish())
             idle = 0
             while not finishing.done() and idle < _MOST_IDLE:
