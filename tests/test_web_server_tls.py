@@ -372,6 +372,15 @@ async def test_stop_does_not_wait_for_a_handshake(authority: Authority) -> None:
 # The limits of plain connections hold
 
 
+async def test_a_silent_connection_is_closed(authority: Authority) -> None:
+    async with (
+        serving(tls(authority), head_seconds=0.2) as server,
+        encrypted(server, authority.trusting()) as client,
+    ):
+        assert await client.read_all() == b""
+        await until(lambda: server.connections == 0)
+
+
 async def shake_hands(raw: Connection, context: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
     """Shake hands by hand; return the client, and what it has to send still: the end of its handshake."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
