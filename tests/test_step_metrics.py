@@ -467,6 +467,25 @@ async def test_a_model_that_keeps_failing_is_asked_less_and_less_often(world: Wo
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        *((error, Status.FINETUNING) for error in REFUSALS),
+        *((FAILURES[0], status) for status in (Status.FINETUNING, Status.READY)),
+    ],
+)
+async def test_a_failure_of_everybody_costs_a_handful_of_calls(
+    world: World, error: Exception, status: str
+) -> None:
+    world.answers[""] = error
+    world.takes[""] = 0.1
+    asked = await world.run(6 * HOUR, *fleet(100, status))
+    assert max(Counter(at // 60 for at, _ in asked if at > 60).values()) <= 4
+    lasting = isinstance(error, Unauthorized | Forbidden | PaymentRequired)
+    later = [at for at, _ in asked if at > 2 * HOUR]  # each was tried
+    assert len(later) <= (4 * 18 if lasting else 250)
+
+
 @pytest.mark.parametrize("error", [*REFUSALS, ServerError("x")])
 @pytest.mark.parametrize("count", [40, 100])
 async def test_the_one_good_model_is_read_once_each_was_tried(
@@ -571,3 +590,14 @@ async def test_the_end_leaves_nothing_in_flight(world: World) -> None:
     world.takes[""] = 100.0
     await world.run(INTERVAL, *fleet(5))
     assert world.in_flight == 0
+
+
+async def test_new_models_that_are_refused_do_not_keep_the_pauses_short(world: World) -> None:
+    world.answers[""] = Forbidden("x")
+    models = fleet(40)
+    await world.run(2 * HOUR, *models)
+    asked = 0
+    for number in range(60):
+        models.append(model(f"new-{number}"))
+        asked += len(await world.run(INTERVAL, *models))
+    assert asked <= 60 + 4 * 5

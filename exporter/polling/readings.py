@@ -27,9 +27,10 @@ _RUN_IS_OVER = frozenset({Status.READY, Status.FAILED, Status.DELETED, Status.DE
 _RUN_GOES_ON = frozenset({Status.QUEUED, Status.FINETUNING})
 
 FIRST_PAUSE = 60.0  # after refusals, which do not pass by themselves
-# How many models close it while open, and while probing. Access may be refused model by model.
-_CLOSES = {Unauthorized: (2, 4), Forbidden: (2, 4), PaymentRequired: (2, 4), RateLimited: (2, 1)}
-_OTHERS_CLOSE = (5, 4)
+# How many models close it: while open, while probing for the first time, and again. Access may be refused
+# model by model.
+_CLOSES = {Unauthorized: (2, 4, 4), Forbidden: (2, 4, 4), PaymentRequired: (2, 4, 4), RateLimited: (2, 1, 1)}
+_OTHERS_CLOSE = (5, 4, 1)
 
 
 @dataclass(slots=True)
@@ -154,7 +155,8 @@ class Outage:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._suspects: set[str] = set()  # failed since the last success, or pause
+        # Who failed since the last success, or pause, and whether for the first time.
+        self._suspects: dict[str, bool] = {}
         self.end()
 
     def end(self) -> None:
@@ -169,11 +171,10 @@ class Outage:
         now = self._clock.monotonic()
         if now < self.closed_until or (self.is_open and not is_first):
             return
-        self._suspects.add(model_id)
-        if is_first:
-            self._backoff = Backoff()
-        while_open, while_probing = _CLOSES.get(type(error), _OTHERS_CLOSE)
-        if len(self._suspects) < (while_open if self.is_open else while_probing):
+        self._suspects.setdefault(model_id, is_first)
+        while_open, at_first, again = _CLOSES.get(type(error), _OTHERS_CLOSE)
+        is_first_time = all(self._suspects.values())  # so others may wait who were never tried
+        if len(self._suspects) < (while_open if self.is_open else at_first if is_first_time else again):
             return
         if self.is_open:
             log.warning(
@@ -184,8 +185,10 @@ class Outage:
         self._suspects.clear()
         self.is_open = False
         first = max(interval, FIRST_PAUSE) if type(error) in PAUSES else interval
-        self.closed_until = now + self._backoff.pause(error, first)
+        self.closed_until = now + (Backoff() if is_first_time else self._backoff).pause(error, first)
 
     def keep(self, model_ids: AbstractSet[str]) -> None:
         """Forget what others than these said."""
-        self._suspects &= model_ids
+        self._suspects = {
+            model_id: first for model_id, first in self._suspects.items() if model_id in model_ids
+        }
