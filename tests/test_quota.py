@@ -308,6 +308,7 @@ class TestTheBudgetFile:
         assert len(failures) == 20
         assert [(line["log_level"], line["event"]) for line in lines] == [("warning", NOT_WRITTEN)]
         assert lines[0]["error"] == "timed out"
+        monkeypatch.undo()  # a disk may be slow
         fifo.open("rb").close()
         fifo.unlink()
         async with asyncio.timeout(5.0):
@@ -320,10 +321,10 @@ class TestTheBudgetFile:
     async def test_that_hangs_at_the_start_counts_as_soon_as_it_is_read_and_is_not_overwritten(
         self, path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("exporter.polling.quota.LONGEST_WAIT", 0.05)
         before, _ = self.start(path, clock)
         before.spend(discretionary=False)
         await before.remember()
+        monkeypatch.setattr("exporter.polling.quota.LONGEST_WAIT", 0.05)
         content, mount = path.read_text(), DeadMount(path)
         with capture_logs() as lines:
             quota, failures = self.start(mount, clock)
@@ -332,6 +333,7 @@ class TestTheBudgetFile:
         assert (len(failures), quota.left) == (2, 29)
         assert [(line["event"], line["error"]) for line in lines] == [(NOT_READ, "timed out")]
         assert path.read_text() == content
+        monkeypatch.undo()  # a disk may be slow
         mount.answers.set()
         async with asyncio.timeout(5.0):
             while quota.left == 29:
