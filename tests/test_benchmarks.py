@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from tools.benchmarks import (
     __main__ as command,
 )
 from tools.benchmarks import (
-    chart,
     during_poll,
     encrypted,
     json_peer,
@@ -43,21 +41,13 @@ from tools.benchmarks.api import MODELS
 from tools.benchmarks.fleets import FULL, LEAN, Fleet
 from tools.benchmarks.inside import Heartbeat
 from tools.benchmarks.load import GZIP
-from tools.benchmarks.machine import cpu_seconds
 from tools.benchmarks.processes import Missing, fetch
-from tools.benchmarks.results import Figure, Goal, Result, goal_text, lines, number, percentile
+from tools.benchmarks.results import Figure, Result, goal_text, percentile
 from tools.benchmarks.table import BENCHMARKS
 
 pytestmark = pytest.mark.slow
 
 FEW = Fleet(LEAN, 12)
-
-
-def result(ours: float, other: float, goal: Goal | None = None) -> Result:
-    rival = Figure.of("nginx", [other])
-    return Result(
-        "throughput", "1,000 models", "scrapes/s", Figure.of("this exporter", [ours]), (rival,), goal
-    )
 
 
 def test_a_figure_is_the_median_of_its_rounds_with_the_least_and_the_greatest() -> None:
@@ -68,65 +58,6 @@ def test_a_figure_is_the_median_of_its_rounds_with_the_least_and_the_greatest() 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 50), (99, 99), (99.5, 100), (100, 100), (0, 1)])
 def test_a_percentile_is_a_value_that_was_seen(percent: float, expected: float) -> None:
     assert percentile([float(value) for value in range(100, 0, -1)], percent) == expected
-
-
-def test_the_percentile_of_one_value_is_that_value() -> None:
-    assert percentile([3.0], 99) == 3.0
-
-
-def test_a_ratio_is_ours_to_theirs() -> None:
-    compared = result(30.0, 20.0)
-    assert compared.ratio(compared.others[0]) == 1.5
-
-
-@pytest.mark.parametrize(
-    ("ours", "goal", "met"),
-    [
-        (50.0, Goal(0.5, on_ratio=True, at_least=True), True),
-        (49.0, Goal(0.5, on_ratio=True, at_least=True), False),
-        (300.0, Goal(3.0, on_ratio=True), True),
-        (301.0, Goal(3.0, on_ratio=True), False),
-        (50.0, Goal(50.0), True),
-        (50.1, Goal(50.0), False),
-        (50.0, None, None),
-    ],
-)
-def test_a_goal_is_judged_by_figure_or_ratio(ours: float, goal: Goal | None, met: bool | None) -> None:
-    assert result(ours, 100.0, goal).is_met is met
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (0.04567, "0.0457"),
-        (1.0, "1.00"),
-        (0.9999, "1.00"),
-        (12.345, "12.3"),
-        (140_000.0, "140,000"),
-    ],
-)
-def test_a_number_is_written_with_three_digits_that_count(value: float, text: str) -> None:
-    assert number(value) == text
-
-
-def test_a_result_shows_ratio_both_figures_and_verdict() -> None:
-    text = "\n".join(lines(result(30.0, 20.0, Goal(1.0, on_ratio=True, at_least=True))))
-    assert re.search(r"this exporter +30\.0 scrapes/s", text)
-    assert re.search(r"nginx +20\.0 scrapes/s +1\.50 \N{MULTIPLICATION SIGN}", text)
-    assert text.endswith("goal at least 1 \N{MULTIPLICATION SIGN} nginx: 1.50, met")
-
-
-def test_a_result_survives_being_written_and_read() -> None:
-    for goal in (None, Goal(2.0, on_ratio=True)):
-        one = result(1.0, 3.0, goal)
-        assert Result.from_data(json.loads(json.dumps(one.as_data()))) == one
-
-
-def test_cpu_seconds_are_those_of_the_process() -> None:
-    before = cpu_seconds(os.getpid())
-    sum(range(200_000))
-    assert 0.0 < cpu_seconds(os.getpid()) - before < 5.0
 
 
 @pytest.mark.anyio
@@ -169,27 +100,11 @@ def test_the_page_has_every_goal_with_its_figure_and_a_section_for_every_benchma
         assert ("Not measured in this run." in section) is (benchmark.name not in measured)
 
 
-def test_every_benchmark_has_a_text_for_the_page() -> None:
-    assert all(len(benchmark.text) > 100 for benchmark in BENCHMARKS)
-
-
-def test_a_benchmark_without_figures_is_named_on_the_page() -> None:
-    text = page.render({"CPU": "any"}, [result(1.0, 2.0)])
-    assert "Not measured in this run. It needs prometheus-node-exporter." in text
-
-
 def test_the_page_names_no_machine_and_no_path() -> None:
     text = (ROOT / "docs/benchmarks.json").read_text(encoding="utf-8")
     assert os.uname().nodename not in text
     assert "/root" not in text
     assert "/home" not in text
-
-
-def test_a_bar_is_as_long_as_its_figure_is_to_the_longest() -> None:
-    drawn = ET.fromstring(chart.svg("Scrapes", [result(25.0, 100.0)]))
-    bars = {bar.get("class"): float(bar.get("width", "")) for bar in drawn.iterfind(".//{*}rect")}
-    assert bars["ours"] / bars["other"] == pytest.approx(0.25, abs=0.01)
-    assert "25.0" in "".join(drawn.itertext())
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────
