@@ -179,16 +179,16 @@ async def leave(client: Client) -> None:
 
 
 ATTACKS: dict[str, tuple[Callable[[Client], Awaitable[None]], int]] = {
-    "silent": (silent, 2_000),
-    "hello": (hello, 800),
-    "loris": (loris, 800),
-    "half_open": (half_open, 600),
+    "silent": (silent, 700),
+    "hello": (hello, 600),
+    "loris": (loris, 300),
+    "half_open": (half_open, 200),
     "giant_head": (giant_head, 150),
     "pipeline": (pipeline, 150),
     "nonsense": (nonsense, 150),
     "body": (body, 100),
-    "scrape": (scrape, 1_000),
-    "trickle": (trickle, 1_000),
+    "scrape": (scrape, 300),
+    "trickle": (trickle, 600),
     "sip": (sip, 100),
     "leave": (leave, 100),
 }
