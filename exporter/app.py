@@ -145,7 +145,7 @@ class Exporter:
             self._clock,
             interval=poll.interval,
             idle_interval=poll.idle_interval,
-            stale_after=poll.stale_after if poll.stale_after_given else None,
+            stale_after=poll.stale_after,
             quota=self._quota,
             allowance=allowance,
         )

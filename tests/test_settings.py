@@ -411,20 +411,14 @@ def test_the_first_of_several_wrong_values_is_reported() -> None:
     assert refusal("--demo.speed=x", "--poll.interval=x").startswith("--poll.interval: ")
 
 
-def test_stale_after_is_five_intervals_unless_given() -> None:
+def test_what_follows_from_the_interval_is_none_unless_given() -> None:
     derived, given = settings("--poll.interval=2m").poll, settings("--poll.stale-after=1h").poll
 
-    assert (derived.stale_after, derived.stale_after_given) == (600, False)
-    assert (given.stale_after, given.stale_after_given) == (3600, True)
+    assert (derived.idle_interval, derived.stale_after) == (None, None)
+    assert (given.idle_interval, given.stale_after) == (None, 3600)
     assert settings("--poll.stale-after=2m").poll.stale_after == 120
-
-
-def test_an_idle_fleet_is_polled_like_any_other_unless_told_otherwise() -> None:
-    assert settings().poll.idle_interval == 60
-    assert settings("--poll.interval=2m").poll.idle_interval == 120
     assert settings("--poll.interval=2m", "--poll.idle-interval=2m").poll.idle_interval == 120
     assert settings("--poll.idle-interval=15m").poll.idle_interval == 900
-    assert settings("demo").poll.idle_interval == 5
 
 
 @pytest.mark.parametrize(

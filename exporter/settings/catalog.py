@@ -62,7 +62,6 @@ def _option(group: str, name: str, declared: FieldInfo) -> Option:
     key = f"{group}.{name}".replace("_", "-")
     key = _SPELLED.get(key, key)
     kind, extra = get_origin(declared.annotation), declared.json_schema_extra
-    default = extra["default"] if isinstance(extra, dict) else declared.default
     return Option(
         flag=f"--{key}",
         meaning=declared.description or "",
@@ -72,7 +71,7 @@ def _option(group: str, name: str, declared: FieldInfo) -> Option:
         name=name,
         key=key,
         variable=f"{ENV_PREFIX}{group}_{name}".upper(),
-        default="" if default is None else str(default),
+        default=str(extra["default"]) if isinstance(extra, dict) else "",
         bounds={
             bound: getattr(limit, bound)
             for limit in declared.metadata

@@ -14,20 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.runtime.text import printable
+from exporter.settings import values
 from exporter.settings.durations import format_duration
-from exporter.settings.values import (
-    Addresses,
-    BaseUrl,
-    Duration,
-    HeaderText,
-    Integer,
-    Number,
-    OptionalAddress,
-    OptionalFile,
-    OptionalInteger,
-    OptionalPattern,
-    TelemetryPath,
-)
 
 ENV_PREFIX = "COHERE_EXPORTER_"
 _MONTH = 31 * 86_400
@@ -42,19 +30,16 @@ class SettingsError(Exception):
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _option(default: str | None, meaning: str, **bounds: float) -> Any:
-    return Field(default=default, description=meaning, **bounds)  # type: ignore[call-overload]
-
-
-def _intervals(count: int, default: str, meaning: str, **bounds: float) -> Any:
-    """Declare a duration that by default is `count` poll intervals, in the words of `default`."""
+def _option(default: str | None, meaning: str, *, in_words: str = "", **bounds: float) -> Any:
+    """Declare an option; `in_words` is what holds as long as one without a default is None."""
     return Field(  # type: ignore[call-overload]
-        default_factory=lambda validated: count * validated.get("interval", 60),
-        json_schema_extra={"default": default},
+        default=default,
+        validate_default=default is not None,
         description=meaning,
+        json_schema_extra={"default": default or in_words},
         **bounds,
     )
 
@@ -62,46 +47,48 @@ def _intervals(count: int, default: str, meaning: str, **bounds: float) -> Any:
 class Cohere(_Group):
     """API."""
 
-    base_url: BaseUrl = _option(
+    base_url: values.BaseUrl = _option(
         "https://api.cohere.com",
         "Base URL of the API, with any path prefix; a trailing / or /v1 is dropped. Also read from "
         "CO_API_URL. The default, Cohere's public platform, no longer serves fine-tuning.",
     )
-    api_key_file: OptionalFile = _option(
+    api_key_file: values.File = _option(
         None, "File with the API key; reloaded when it changes, so a rotated key needs no restart."
     )
-    ca_file: OptionalFile = _option(
+    ca_file: values.File = _option(
         None,
         "CA bundle (PEM) to verify the API with, instead of SSL_CERT_FILE, SSL_CERT_DIR or the system's; "
         "reloaded when it changes.",
     )
-    client_cert_file: OptionalFile = _option(
+    client_cert_file: values.File = _option(
         None, "Client certificate (PEM), if the API requires one; reloaded when it changes."
     )
-    client_key_file: OptionalFile = _option(
+    client_key_file: values.File = _option(
         None, "Private key (PEM) of the client certificate, if it is not in the same file."
     )
-    client_name: HeaderText = _option("cohere-finetune-exporter", "Value of the X-Client-Name header.")
-    timeout: Duration = _option("30s", "Total timeout per request, including connect and body.", gt=0)
-    concurrency: Integer = _option(
+    client_name: values.HeaderText = _option("cohere-finetune-exporter", "Value of the X-Client-Name header.")
+    timeout: values.Duration = _option("30s", "Total timeout per request, including connect and body.", gt=0)
+    concurrency: values.Integer = _option(
         "8",
         "Maximum concurrent API requests. One is kept for the list of models; with 1 the list waits for a "
         "request in flight.",
         ge=1,
     )
-    requests_per_minute: Integer = _option(
+    requests_per_minute: values.Integer = _option(
         "300", "Rate limit: maximum API requests per minute, retries included.", ge=1
     )
-    calls_per_month: Integer = _option(
+    calls_per_month: values.Integer = _option(
         "0",
         "Quota: maximum API calls in any 31 days; polls are spread to stay within it. A trial key has 1000. "
         "0: no quota.",
         ge=0,
     )
-    budget_file: OptionalFile = _option(
+    budget_file: values.File = _option(
         None, "File that keeps the calls counted for --cohere.calls-per-month across restarts."
     )
-    page_size: Integer = _option("0", "Models or steps requested per page. 0: the server's default.", ge=0)
+    page_size: values.Integer = _option(
+        "0", "Models or steps requested per page. 0: the server's default.", ge=0
+    )
 
     @field_validator("client_key_file")
     @classmethod
@@ -120,19 +107,19 @@ class Cohere(_Group):
 class Poll(_Group):
     """Polling."""
 
-    interval: Duration = _option(
+    interval: values.Duration = _option(
         "60s", "Time from the start of one poll to the start of the next.", ge=1, le=_MONTH
     )
-    idle_interval: Duration = _intervals(
-        1,
-        "the interval",
+    idle_interval: values.OptionalDuration = _option(
+        None,
         "Interval while no model is queued, training or deploying; at least --poll.interval.",
+        in_words="the interval",
         le=_MONTH,
     )
-    stale_after: Duration = _intervals(
-        5,
-        "5 times the interval",
+    stale_after: values.OptionalDuration = _option(
+        None,
         "How long the last good data is served while polls fail; then it is stale and dropped.",
+        in_words="5 times the interval",
     )
 
     @field_validator("idle_interval", "stale_after")
@@ -145,16 +132,11 @@ class Poll(_Group):
             raise ValueError(f"must be at least {words} poll interval ({format_duration(least)})")
         return seconds
 
-    @property
-    def stale_after_given(self) -> bool:
-        """Whether `stale_after` was set, rather than derived from the interval."""
-        return "stale_after" in self.model_fields_set
-
 
 class Models(_Group):
     """Models."""
 
-    limit: Integer = _option(
+    limit: values.Integer = _option(
         "1000", "Maximum models exported, newest first; dropped ones are counted. 0: no limit.", ge=0
     )
 
@@ -162,16 +144,16 @@ class Models(_Group):
 class Training(_Group):
     """Training metrics."""
 
-    metric_limit: Integer = _option(
+    metric_limit: values.Integer = _option(
         "50",
         "Maximum training metrics per model; those on the most steps are kept, then those with the shortest "
         "names. Dropped ones are counted and logged. 0: no limit.",
         ge=0,
     )
-    metrics: OptionalPattern = _option(
+    metrics: values.Pattern = _option(
         None, "Anchored regular expression of the training metrics to export; all by default."
     )
-    steps_window: Duration = _option(
+    steps_window: values.Duration = _option(
         "2m",
         "How long /metrics/steps serves a training step after it was read; set it to two scrape intervals. "
         "0 turns the endpoint off.",
@@ -185,7 +167,7 @@ class Metrics(_Group):
     `exclude` is anchored by its reader: a family is left out when `exclude.fullmatch(name)` matches.
     """
 
-    exclude: OptionalPattern = _option(
+    exclude: values.Pattern = _option(
         None, "Anchored regular expression of the model metrics to leave out, by family name."
     )
 
@@ -193,18 +175,18 @@ class Metrics(_Group):
 class Web(_Group):
     """Web server."""
 
-    listen_address: Addresses = _option(
+    listen_address: values.Addresses = _option(
         ":10220", "Address to listen on: host:port, [v6]:port or :port; repeatable."
     )
-    probe_address: OptionalAddress = _option(
+    probe_address: values.Address = _option(
         None, "Additional address that serves only /-/healthy and /-/ready, without TLS or password."
     )
-    telemetry_path: TelemetryPath = _option("/metrics", "Path under which metrics are served.")
-    config_file: OptionalFile = _option(
+    telemetry_path: values.TelemetryPath = _option("/metrics", "Path under which metrics are served.")
+    config_file: values.File = _option(
         None,
         "File with TLS and basic auth settings, in exporter-toolkit's format; reloaded when it changes.",
     )
-    max_requests: Integer = _option("40", "Maximum concurrent scrapes. 0: no limit.", ge=0)
+    max_requests: values.Integer = _option("40", "Maximum concurrent scrapes. 0: no limit.", ge=0)
     disable_exporter_metrics: bool = _option("false", "Omit process_* and python_* metrics.")
 
 
@@ -218,19 +200,21 @@ class Log(_Group):
 class Config(_Group):
     """Configuration file."""
 
-    file: OptionalFile = _option(None, "YAML file with any of these options.")
+    file: values.File = _option(None, "YAML file with any of these options.")
 
 
 class Demo(_Group):
     """Simulated API, for demo and --demo."""
 
-    speed: Number = _option(
+    speed: values.Number = _option(
         "60", "Speed of the simulated fleet, as a multiple of real time.", ge=0.01, le=10_000
     )
-    seed: OptionalInteger = _option(
+    seed: values.OptionalInteger = _option(
         None, "Simulate the same models, ids included, at every start; by default they differ."
     )
-    models: OptionalInteger = _option(None, "Number of simulated models; 20 by default.", ge=10, le=10_000)
+    models: values.OptionalInteger = _option(
+        None, "Number of simulated models; 20 by default.", ge=10, le=10_000
+    )
 
 
 class Settings(BaseSettings):

@@ -118,17 +118,16 @@ def _telemetry_path(value: object) -> str:
     return _text(value, refusal, lambda text: _PATH.fullmatch(text) and text not in _PROBES)
 
 
-# The title is the word for a value in `--help` and the documentation.
+# The title is the word for a value in `--help` and the documentation. What may be None is so only by default.
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(title="DURATION")]
+OptionalDuration = Annotated[float | None, BeforeValidator(parse_duration), Field(title="DURATION")]
 Integer = Annotated[int, BeforeValidator(_integer), Field(title="NUMBER")]
-OptionalInteger = Annotated[Integer | None, Field(title="NUMBER")]
+OptionalInteger = Annotated[int | None, BeforeValidator(_integer), Field(title="NUMBER")]
 Number = Annotated[FiniteFloat, BeforeValidator(_number), Field(title="NUMBER")]
 HeaderText = Annotated[str, PlainValidator(_header), Field(title="TEXT")]
-OptionalFile = Annotated[Annotated[Path, PlainValidator(_file)] | None, Field(title="FILE")]
-OptionalPattern = Annotated[Annotated[re.Pattern[str], PlainValidator(_pattern)] | None, Field(title="REGEX")]
+File = Annotated[Path | None, PlainValidator(_file), Field(title="FILE")]
+Pattern = Annotated[re.Pattern[str] | None, PlainValidator(_pattern), Field(title="REGEX")]
 BaseUrl = Annotated[str, PlainValidator(_base_url), Field(title="URL")]
 Addresses = Annotated[tuple[ListenAddress, ...], PlainValidator(_listen_addresses), Field(title="ADDRESS")]
-OptionalAddress = Annotated[
-    Annotated[ListenAddress, PlainValidator(_listen_address)] | None, Field(title="ADDRESS")
-]
+Address = Annotated[ListenAddress | None, PlainValidator(_listen_address), Field(title="ADDRESS")]
 TelemetryPath = Annotated[str, PlainValidator(_telemetry_path), Field(title="PATH")]
