@@ -60,7 +60,8 @@ def configure(
     before.
     """
     handler = _Handler(sys.stderr if stream is None else stream, with_priority=with_priority)
-    handler.setFormatter(_formatter(_render_json if format == "json" else _render_logfmt, secrets))
+    render = structlog.processors.JSONRenderer() if format == "json" else _render_logfmt
+    handler.setFormatter(_formatter(render, secrets))
     root = logging.getLogger()
     for old in [old for old in root.handlers if isinstance(old, _Handler)]:
         root.removeHandler(old)
@@ -185,11 +186,6 @@ def _arrange(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
     if "exception" in line:
         line["traceback"] = line.pop("exception")
     return line
-
-
-def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    # In ASCII, so that no locale can break it; DEL is the one control character JSON lets pass.
-    return json.dumps(event).replace("\x7f", "\\u007f")
 
 
 def _render_logfmt(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
