@@ -172,6 +172,20 @@ def test_a_key_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         TlsContexts([], key_log=str(tmp_path / "x" / "keys"), on_reload=lambda *_: None)
 
 
+def test_a_key_log_that_fails_at_a_reload_is_blamed_on_no_single_file(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    parts, log = (bundle(tmp_path / "ca.pem", authority), issued(authority, tmp_path)), tmp_path / "keys"
+    reloads: list[tuple[str, str | None]] = []
+    contexts = TlsContexts(parts, key_log=str(log), on_reload=lambda *seen: reloads.append(seen))
+    log.unlink()
+    log.mkdir()
+    issued(authority, tmp_path)
+    contexts.current()
+    said = f"SSLKEYLOGFILE: cannot write {log}: Is a directory"
+    assert reloads == [("ca", said), ("client_cert", said)]
+
+
 # Rotation.
 
 

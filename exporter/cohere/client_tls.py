@@ -129,7 +129,7 @@ class TlsContexts:
         self._parts = parts
         self._key_log = key_log
         self._on_reload = on_reload
-        self._loading = ""  # the name of a part
+        self._loading: Sequence[str] = ()  # the names of parts
         self._reloader = Reloader(self._load, self._report)
 
     def current(self) -> ssl.SSLContext:
@@ -147,14 +147,16 @@ class TlsContexts:
         return True
 
     def _load(self, read: ReadFile) -> ssl.SSLContext:
+        self._loading = names = [part.name for part in self._parts]
         context = self._new_context()
         for part in self._parts:
-            self._loading = part.name
+            self._loading = [part.name]
             part.load(context, read)
+        self._loading = names
         return context
 
     def _report(self, error: str | None) -> None:
-        for name in [self._loading] if error else [part.name for part in self._parts]:
+        for name in self._loading:
             self._on_reload(name, error)
 
     def _new_context(self) -> ssl.SSLContext:
