@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from functools import partial
 from typing import Protocol
 
 LONGEST_NAP = 5.0  # seconds
@@ -29,11 +30,8 @@ class Clock(Protocol):
 class SystemClock:
     """The clocks of the machine; what it slept through has passed, for the age of data and for every wait."""
 
+    monotonic = staticmethod(partial(time.clock_gettime, _STEADY))
     time = staticmethod(time.time)
-
-    def monotonic(self) -> float:
-        """Return seconds since the machine started, its sleep included."""
-        return time.clock_gettime(_STEADY)
 
     async def sleep(self, seconds: float) -> None:
         """Wait in naps: the event loop's own clock stands still while the machine sleeps."""
