@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from exporter.cohere.client_tls import Authorities, ClientCertificate, TlsContexts
-from exporter.cohere.connection_errors import ConnectionTrace
+from exporter.cohere.connection_errors import ConnectionErrors
+from exporter.cohere.transport import ConnectionTrace
 from exporter.errors import ApiError
 from exporter.runtime.reload import ReloadError
 from tests.clients import open_client
@@ -74,11 +75,12 @@ async def serving(context: ssl.SSLContext, answer: bytes = GOOD) -> AsyncIterato
 
 async def ask(client: httpx.AsyncClient) -> str:
     """Return the body, or what the exporter says of the failure and what to do."""
-    trace = ConnectionTrace(client.base_url)
+    trace = ConnectionTrace()
     try:
         response = await client.get("/v1", extensions={"trace": trace})
     except (httpx.HTTPError, OSError) as error:
-        failure: ApiError = trace.failed(error)
+        errors = ConnectionErrors(client.base_url)
+        failure: ApiError = errors.failed(error, is_connected=trace.is_connected)
         return f"{failure}. {failure.advice}"
     return response.text
 

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from exporter.cohere.connection_errors import ConnectionTrace
+from exporter.cohere.connection_errors import ConnectionErrors
 from exporter.cohere.http import parse_base_url
 from exporter.cohere.proxies import Proxy
+from exporter.cohere.transport import ConnectionTrace
 from exporter.errors import ApiError, ConnectionFailed, Forbidden, InvalidResponse
 from tests.clients import open_client
 
@@ -37,11 +38,11 @@ async def saying(answer: bytes) -> AsyncIterator[str]:
 
 
 async def failure(url: str, proxy: Proxy | None = None) -> ApiError:
-    trace = ConnectionTrace(httpx.URL(url), proxy)
+    trace, errors = ConnectionTrace(), ConnectionErrors(httpx.URL(url), proxy)
     async with open_client(url, proxy=proxy) as client:
         with pytest.raises(httpx.HTTPError) as caught:
             await client.get("/", extensions={"trace": trace})
-    return trace.located(trace.failed(caught.value))
+    return errors.located(errors.failed(caught.value, is_connected=trace.is_connected))
 
 
 @pytest.mark.parametrize(
@@ -66,9 +67,8 @@ async def test_what_is_wrong_is_said_in_words(answer: bytes, kind: type[ApiError
 
 
 async def test_a_gateway_that_speaks_http2_only_over_tls_is_named() -> None:
-    error = ConnectionTrace(httpx.URL("https://gw.test")).failed(
-        httpx.RemoteProtocolError("illegal request line")
-    )
+    broken = httpx.RemoteProtocolError("illegal request line")
+    error = ConnectionErrors(httpx.URL("https://gw.test")).failed(broken, is_connected=True)
     assert error.message == "cannot talk to gw.test:443: it speaks HTTP/2 only"
     assert error.advice == "Have the gateway offer HTTP/1.1 as well as HTTP/2."
 
@@ -81,7 +81,7 @@ async def test_every_error_names_the_proxy_and_its_variable_but_not_its_password
         assert f"through the proxy 127.0.0.1:{port}: the proxy asks for a user name" in error.message
     gone = await failure("https://gw.test", proxy)
     assert f"cannot connect to the proxy 127.0.0.1:{port} on the way to gw.test:443" in gone.message
-    refusal = ConnectionTrace(httpx.URL("http://gw.test"), proxy).located(Forbidden("HTTP 403: Forbidden"))
+    refusal = ConnectionErrors(httpx.URL("http://gw.test"), proxy).located(Forbidden("HTTP 403: Forbidden"))
     assert str(refusal) == f"HTTP 403: Forbidden through the proxy 127.0.0.1:{port}"
     for told in (error, gone, refusal):
         assert "The proxy is set by HTTPS_PROXY" in told.advice

@@ -8,12 +8,12 @@ import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 
 from exporter.cohere.proxies import Proxy, address_of
-from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, Timeout
+from exporter.errors import ApiError, ConnectionFailed, InvalidResponse
 
 
 class _Fault(NamedTuple):
@@ -116,42 +116,23 @@ _RESPONSES: Mapping[str, str] = {
 }
 _BLANK_BEFORE_COLON = re.compile(r"illegal header line: bytearray\(b'[^ :]+\s+:")
 _RESPONSE_ADVICE = "Have the gateway in front of the API send valid HTTP: curl --verbose shows what it sends."
-_STAGES: Mapping[str, str] = {
-    "connection.connect_tcp.started": "while connecting",
-    "connection.start_tls.started": "in the TLS handshake",
-    "http11.send_request_headers.started": "while waiting for the response",
-    "http11.receive_response_body.started": "while reading the response",
-}
 
 
-class ConnectionTrace:
-    """Follows one request to `url`, through `proxy` if there is one, as an httpx trace."""
+class ConnectionErrors:
+    """Explains what broke on the way to `url`, through `proxy` if there is one."""
 
     def __init__(self, url: httpx.URL, proxy: Proxy | None = None) -> None:
         self._url = url
         self._proxy = proxy
         self._through = f" through the proxy {proxy.address}" if proxy else ""
-        self._stage = ""
-        self._stream: Any = None
 
-    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        """Note how far the request is; close what httpcore leaves open when a timeout ends a handshake."""
-        self._stage = _STAGES.get(event, self._stage)
-        if event == "connection.connect_tcp.complete":
-            self._stream = info["return_value"]
-        elif event == "connection.start_tls.failed":
-            await self._stream.aclose()
-
-    def timed_out(self, seconds: float) -> ApiError:
-        """Return the error of a request that took longer than `seconds`, and say where it was by then."""
-        return Timeout(f"no complete response within {seconds:g} s {self._stage}".rstrip())
-
-    def failed(self, error: Exception) -> ApiError:
+    def failed(self, error: Exception, *, is_connected: bool) -> ApiError:
         """Return the error for what httpx or the operating system raised."""
         if words := _response_fault(error):
             return InvalidResponse(f"the response is not valid HTTP: {words}", advice=_RESPONSE_ADVICE)
         fault = self._fault(error)
-        return ConnectionFailed(f"{self._what(error)}: {fault.words}", advice=fault.advice)
+        what = self._what(error, is_connected=is_connected)
+        return ConnectionFailed(f"{what}: {fault.words}", advice=fault.advice)
 
     def located(self, error: ApiError) -> ApiError:
         """Return the error, which names the proxy that was used and where it was set."""
@@ -162,9 +143,9 @@ class ConnectionTrace:
             error.args = (error.message,)
         return error
 
-    def _what(self, error: Exception) -> str:
+    def _what(self, error: Exception, *, is_connected: bool) -> str:
         api = address_of(self._url)
-        if self._proxy and self._stream is None and isinstance(error, httpx.ConnectError):
+        if self._proxy and not is_connected and isinstance(error, httpx.ConnectError):
             return f"cannot connect to the proxy {self._proxy.address} on the way to {api}"
         if isinstance(error, httpx.ConnectError | httpx.ProxyError):
             return f"cannot connect to {api}{self._through}"

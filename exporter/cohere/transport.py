@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 import structlog
@@ -21,7 +21,7 @@ from tenacity import (
 )
 
 from exporter.clock import Clock
-from exporter.cohere.connection_errors import ConnectionTrace
+from exporter.cohere.connection_errors import ConnectionErrors
 from exporter.cohere.proxies import Proxy
 from exporter.cohere.response import ApiResponse, debug_trace_id, error_of, is_whole, read_body
 from exporter.errors import ApiError, ConnectionFailed, InvalidResponse, QuotaSpent, ServerError, Timeout
@@ -32,6 +32,12 @@ ATTEMPTS = 3
 LONGEST_RETRY_WAIT = 30.0  # seconds; an API that asks for more is not asked again within one request
 ERROR_BODY_LIMIT = 64 << 10
 _PASSING_STATUS = (408, 409, 429)
+_STAGES: Mapping[str, str] = {
+    "connection.connect_tcp.started": "while connecting",
+    "connection.start_tls.started": "in the TLS handshake",
+    "http11.send_request_headers.started": "while waiting for the response",
+    "http11.receive_response_body.started": "while reading the response",
+}
 
 
 class Endpoint(StrEnum):
@@ -86,6 +92,27 @@ class Allowance(Protocol):
         ...
 
 
+class ConnectionTrace:
+    """Follows one request, as an httpx trace; `stage` says how far it is."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self._stream: Any = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there was a connection, be it to a proxy."""
+        return self._stream is not None
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        """Note how far the request is; close what httpcore leaves open when a timeout ends a handshake."""
+        self.stage = _STAGES.get(event, self.stage)
+        if event == "connection.connect_tcp.complete":
+            self._stream = info["return_value"]
+        elif event == "connection.start_tls.failed":
+            await self._stream.aclose()
+
+
 class Transport:
     """Sends requests; `timeout` is that of a whole request in seconds, `proxy` the one that `http` uses."""
 
@@ -101,7 +128,7 @@ class Transport:
         proxy: Proxy | None = None,
     ) -> None:
         self._http = http
-        self._proxy = proxy
+        self._errors = ConnectionErrors(http.base_url, proxy)
         self._key = key
         self._timeout = timeout
         self._allowance = allowance
@@ -164,7 +191,7 @@ class Transport:
     ) -> ApiResponse:
         code = "error"
         started = self._clock.monotonic()
-        key, trace = self._key(), ConnectionTrace(self._http.base_url, self._proxy)
+        key, trace = self._key(), ConnectionTrace()
         failure: ApiError | None = None
         trace_id: str | None = None
         try:
@@ -182,9 +209,10 @@ class Transport:
                 body = await read_body(response, ERROR_BODY_LIMIT)
                 failure = error_of(response, body, secret=key, now=self._clock.time())
         except TimeoutError:
-            failure = failure or trace.timed_out(self._timeout)
+            words = f"no complete response within {self._timeout:g} s {trace.stage}".rstrip()
+            failure = failure or Timeout(words)
         except (httpx.HTTPError, OSError) as error:
-            failure = failure or trace.failed(error)
+            failure = failure or self._errors.failed(error, is_connected=trace.is_connected)
         except InvalidResponse as error:
             failure = failure or error
         finally:
@@ -192,7 +220,7 @@ class Transport:
             log.debug("API request", endpoint=endpoint.value, code=code, seconds=round(seconds, 3), **fields)
             self._observer.request(endpoint, code, seconds)
         failure.trace_id = trace_id
-        raise trace.located(failure)
+        raise self._errors.located(failure)
 
 
 def _authorization(key: str) -> dict[str, str]:
