@@ -47,6 +47,8 @@ _LONGEST = [
     "test_hostile_answers.py",
 ]
 
+_PLAIN = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+
 # How long an example takes, to make or to run, says nothing on a busy machine.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -150,9 +152,8 @@ def unconfigure_log() -> None:
     root.setLevel(logging.WARNING)
     for name in ("asyncio", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.NOTSET)
-    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.reset_defaults()
-    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+    structlog.configure(processors=[structlog.processors.add_log_level, _PLAIN])
 
 
 @pytest.fixture(autouse=True)

@@ -19,14 +19,12 @@ from exporter.cohere.lenient import LABEL_LIMIT
 from exporter.cohere.pagination import BOUNDS, CIRCLE, Bounds
 from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.cohere.steps import newest_seen
-from exporter.cohere.transport import Endpoint, Transport
+from exporter.cohere.transport import Endpoint
 from exporter.errors import ApiError, Gone, InvalidResponse, PaginationLimitExceeded
 from exporter.model import TrainingProgress
-from tests.clients import open_client
-from tests.conftest import FakeClock, settle
-from tests.schedules import allowance_of
+from tests.conftest import settle
 from tests.strategies import encode, json_values
-from tests.test_transport import Api, Handler, RecordingObserver, an_api, reply
+from tests.test_transport import Api, Handler, an_api, reply
 
 AWKWARD_IDS = [
     "3f6c1d7e-52a0-4c1b-9d7b-0c4f5f1e2a90",
@@ -69,6 +67,12 @@ def chain(key: str, *pages: list[dict[str, Any]]) -> Handler:
         return reply(body=encode({key: pages[number]} | following))
 
     return handle
+
+
+@pytest.fixture
+def large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a large page have 100 steps, a tenth of what it has, so that runs may be as much shorter."""
+    monkeypatch.setattr("exporter.cohere.client.LARGE_PAGE", 100)
 
 
 def models(*ids: str, **fields: Any) -> list[dict[str, Any]]:
@@ -136,14 +140,6 @@ class TestListModels:
             hanging.set()
             await asyncio.gather(*readings)
 
-    async def test_asks_for_the_page_size_on_every_page(self) -> None:
-        async with a_client(chain("finetuned_models", models("a"), models("b")), page_size=25) as (
-            client,
-            api,
-        ):
-            await client.list_models()
-        assert [request.url.params["page_size"] for request in api.requests] == ["25", "25"]
-
     async def test_a_model_on_two_pages_is_one_model_as_it_was_read_last(self) -> None:
         pages = chain("finetuned_models", models("a", "b", name="old"), models("b", "c", name="new"))
         async with a_client(pages) as (client, api):
@@ -163,8 +159,9 @@ class TestListModels:
             assert came in (None, token)
             return reply(body=encode({} if came else {"finetuned_models": [], "next_page_token": token}))
 
-        async with a_client(handle) as (client, _):
+        async with a_client(handle, page_size=25) as (client, api):
             assert (await client.list_models()).pages == 2
+        assert [request.url.params["page_size"] for request in api.requests] == ["25", "25"]
 
     async def test_a_failure_on_any_page_is_a_failure_of_the_list(self) -> None:
         def handle(request: httpx.Request) -> httpx.Response:
@@ -190,10 +187,10 @@ class TestListModels:
 
     async def test_a_large_page_is_read_off_the_event_loop(self) -> None:
         threads: list[int] = []
-        page = [*models(*map(str, range(5000)), name="x" * 100), {"name": "nobody"}]
+        page = [*models(*map(str, range(300)), name="x" * 1000), {"name": "nobody"}]
         async with a_client(chain("finetuned_models", page)) as (client, api):
             api.observer.rejected = lambda *_: threads.append(threading.get_ident())  # type: ignore[method-assign]
-            assert len((await client.list_models()).models) == 5000
+            assert len((await client.list_models()).models) == 300
         assert len(threads) == 1
         assert threads != [threading.get_ident()]
 
@@ -254,7 +251,8 @@ class TestChainsWithoutAnEnd:
                 await client.list_models()
         assert sent <= len(circle) + 1
 
-    async def test_new_tokens_for_ever_are_an_invalid_response(self) -> None:
+    async def test_new_tokens_for_ever_are_an_invalid_response(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(BOUNDS, Endpoint.LIST_FINETUNED_MODELS, Bounds(20, 10**6, 10**6))
         sent = 0
 
         def handle(request: httpx.Request) -> httpx.Response:
@@ -265,7 +263,7 @@ class TestChainsWithoutAnEnd:
         async with a_client(handle) as (client, _):
             with pytest.raises(InvalidResponse, match="no end"):
                 await client.list_models()
-        assert sent == BOUNDS[Endpoint.LIST_FINETUNED_MODELS].pages
+        assert sent == 20
 
     async def test_a_list_that_only_repeats_models_is_an_invalid_response(self) -> None:
         sent = 0
@@ -424,19 +422,20 @@ class TestTrainingSteps:
             reading, requests = await progress(*pages, known=reading.progress, cursor=reading.cursor)
         assert found == list(range(10))
 
-    @pytest.mark.parametrize("page_size", [0, 50])
+    @pytest.mark.parametrize("page_size", [0, 5])
     async def test_so_wide_that_two_large_pages_are_beyond_the_bounds_are_read_to_the_end(
-        self, page_size: int
+        self, page_size: int, large_pages: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        rows = steps(*range(3000), **{f"recall_{number}": 0.5 for number in range(100)})
-        async with a_client(sized(rows, default=50), page_size=page_size) as (client, api):
+        monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, Bounds(100, 10**6, 1_500))
+        rows = steps(*range(300), **{f"recall_{number}": 0.5 for number in range(10)})
+        async with a_client(sized(rows, default=5), page_size=page_size) as (client, api):
             reading = await client.training_steps("m")
             found = [row.step for row in reading.rows]
             while not reading.is_complete:
                 reading = await client.training_steps("m", reading.progress, reading.cursor)
                 assert reading.rows, "or it goes on for ever"
                 found += [row.step for row in reading.rows]
-        assert found == list(range(3000))
+        assert found == list(range(300))
         assert len(api.requests) == (60 if page_size else 4)
 
     @pytest.mark.parametrize("new", [0, 1, 30])
@@ -466,36 +465,43 @@ class TestTrainingSteps:
     @pytest.mark.parametrize("step", [1, -1], ids=["oldest first", "newest first"])
     @pytest.mark.parametrize(
         ("most", "options", "calls"),
-        [(1000, {}, 3), (0, {}, 51), (100, {}, 25), (1000, {"page_size": 500}, 5)],
+        [(100, {}, 3), (0, {}, 51), (10, {}, 25), (100, {"page_size": 50}, 5)],
         ids=["large pages", "refused", "capped", "own size"],
     )
     async def test_of_any_number_are_read_one_by_one(
-        self, most: int, options: dict[str, Any], calls: int, step: int, monkeypatch: pytest.MonkeyPatch
+        self,
+        most: int,
+        options: dict[str, Any],
+        calls: int,
+        step: int,
+        large_pages: None,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """What bounds a reading does not bound a history."""
         monkeypatch.setitem(BOUNDS, Endpoint.LIST_TRAINING_STEP_METRICS, Bounds(2, 100, 100))
-        rows = steps(*range(2500))[::step]
-        async with a_client(sized(rows, default=50, most=most), **options) as (client, api):
+        rows = steps(*range(250))[::step]
+        async with a_client(sized(rows, default=5, most=most), **options) as (client, api):
             found = [row.step async for page in client.all_steps("m") for row in page]
         assert found == [row["step_number"] for row in rows]
         assert len(api.requests) == calls
 
     async def test_too_wide_for_large_pages_begin_again_in_small_ones(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, large_pages: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("exporter.cohere.wire.STEP_VALUES_LIMIT", 6_000)
-        rows = steps(*range(1000, 2000)) + steps(*range(1000), loss=0.5, f1=0.5, recall=0.5, precision=0.5)
-        async with a_client(sized(rows, default=50)) as (client, _):
+        monkeypatch.setattr("exporter.cohere.wire.STEP_VALUES_LIMIT", 600)
+        rows = steps(*range(100, 200)) + steps(*range(100), loss=0.5, f1=0.5, recall=0.5, precision=0.5)
+        async with a_client(sized(rows, default=5)) as (client, _):
             found = [row.step async for page in client.all_steps("m") for row in page]
-        assert found == [*range(1000, 2000), *range(1000, 2000), *range(1000)]
+        assert found == [*range(100, 200), *range(100, 200), *range(100)]
 
-    async def test_without_end_are_read_up_to_a_bound(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("exporter.cohere.client.BOUNDS_OF_ALL_STEPS", Bounds(30, 10**9, 10**9))
-        rows = steps(*range(50_000))
-        async with a_client(sized(rows, default=50)) as (client, api):
-            with pytest.raises(PaginationLimitExceeded, match="no end within 30 pages"):
+    async def test_without_end_are_read_up_to_a_bound(
+        self, large_pages: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("exporter.cohere.client.BOUNDS_OF_ALL_STEPS", Bounds(3, 10**9, 10**9))
+        async with a_client(sized(steps(*range(500)), default=5)) as (client, api):
+            with pytest.raises(PaginationLimitExceeded, match="no end within 3 pages"):
                 _ = [page async for page in client.all_steps("m")]
-        assert len(api.requests) == 30
+        assert len(api.requests) == 3
 
     @pytest.mark.parametrize("pages", [1, 3])
     async def test_that_come_again_with_ever_new_tokens_end_as_a_circle(self, pages: int) -> None:
@@ -607,11 +613,11 @@ class TestTrainingSteps:
         )
         assert [row.step for row in whole.rows] == [35]
 
-    async def test_in_ascending_order_that_a_large_page_holds_cost_one_call(self) -> None:
-        rows = steps(*range(300))
-        async with a_client(sized(rows, default=50)) as (client, api):
+    async def test_in_ascending_order_that_a_large_page_holds_cost_one_call(self, large_pages: None) -> None:
+        rows = steps(*range(30))
+        async with a_client(sized(rows, default=5)) as (client, api):
             reading = await client.training_steps("m")
-            for length in (306, 306, 500, 990):
+            for length in (31, 31, 50, 99):
                 known, asked = len(rows), len(api.requests)
                 rows += steps(*range(known, length))
                 reading = await client.training_steps("m", reading.progress, reading.cursor)
@@ -715,62 +721,24 @@ def is_below(target: str, prefix: str, model_id: str) -> bool:
     return rest == ["training-step-metrics"] and segment not in (".", "..") and unquote(segment) == model_id
 
 
+async def assert_one_segment(prefix: str, *model_ids: str) -> None:
+    async with an_api(lambda _: reply(), base_url=f"https://api.invalid{prefix}") as api:
+        client = CohereClient(api.transport, observer=api.observer)
+        for model_id in model_ids:
+            assert (await client.training_steps(model_id)).progress is None
+            target = api.requests[-1].url.raw_path.decode("ascii")
+            assert is_below(target, prefix, model_id), (target, model_id)
+
+
+@pytest.mark.parametrize("prefix", ["", "/a%2Fb/c"])
 class TestIdsInThePath:
     @given(
         st.text(
             st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), min_size=1, max_size=1023
         )
     )
-    @pytest.mark.parametrize("prefix", ["", "/a%2Fb/c"])
     def test_any_id_is_one_segment(self, prefix: str, model_id: str) -> None:
-        async def ask() -> str:
-            async with an_api(lambda _: reply(), base_url=f"https://api.invalid{prefix}") as api:
-                client = CohereClient(api.transport, observer=api.observer)
-                assert (await client.training_steps(model_id)).progress is None
-            return api.requests[0].url.raw_path.decode("ascii")
+        asyncio.run(assert_one_segment(prefix, model_id))
 
-        assert is_below(asyncio.run(ask()), prefix, model_id)
-
-    @pytest.mark.anyio
-    @pytest.mark.parametrize("prefix", ["", "/pre/fix"])
-    async def test_the_server_sees_each_awkward_id_whole(self, prefix: str) -> None:
-        async with a_server() as (address, heads), a_real_client(address + prefix) as client:
-            for model_id in AWKWARD_IDS:
-                assert (await client.training_steps(model_id)).progress is None
-        targets = [head.split(" ")[1] for head in heads]
-        assert len(targets) == len(AWKWARD_IDS)
-        for target, model_id in zip(targets, AWKWARD_IDS, strict=True):
-            assert is_below(target, prefix, model_id), (target, model_id)
-        assert not any("x-evil" in head.lower().partition("\r\n")[2] for head in heads)
-
-
-@asynccontextmanager
-async def a_server() -> AsyncIterator[tuple[str, list[str]]]:
-    """Answer `{}` on the loopback device; return the base URL and the heads of requests as they were sent."""
-    heads: list[str] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
-
-
-@asynccontextmanager
-async def a_real_client(base_url: str) -> AsyncIterator[CohereClient]:
-    """Open a client on the real network."""
-    clock, observer = FakeClock(), RecordingObserver()
-    async with open_client(base_url) as http:
-        transport = Transport(
-            http,
-            key=str,
-            timeout=5.0,
-            allowance=allowance_of(clock, requests_per_minute=1000, concurrency=1),
-            observer=observer,
-            clock=clock,
-        )
-        yield CohereClient(transport, observer=observer)
+    def test_each_awkward_id_is_one_segment(self, prefix: str) -> None:
+        asyncio.run(assert_one_segment(prefix, *AWKWARD_IDS))

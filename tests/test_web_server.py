@@ -208,6 +208,8 @@ async def test_a_client_that_leaves_the_rest_of_its_last_answer_is_dropped() -> 
         await stuck.send(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         await until(lambda: server.connections == 1)
         await until(lambda: server.connections == 0)
+        with pytest.raises(ConnectionResetError):  # what the kernel still had to send is dropped too
+            await stuck.read(len(LARGE))
 
 
 async def test_a_client_that_reads_slowly_but_steadily_gets_everything() -> None:
