@@ -6,9 +6,10 @@ Prometheus's clock starts at 0, and what happened before has a negative time.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from math import isfinite
+from string import ascii_lowercase
 
 from exporter.cohere.transport import Endpoint
 from exporter.cohere.wire import REJECTED_KINDS
@@ -82,6 +83,14 @@ class Exporter:
                     if not self.without or self.without not in name:
                         stored[name, _joined(target, labels)] = value
             yield stored
+
+
+def accounts(*exporters: Exporter) -> list[Exporter]:
+    """Return exporters of an account each, whose jobs are a, b, c …"""
+    return [
+        replace(exporter, labels={"namespace": "ml", "job": job}, instance=f"{job}:10220")
+        for job, exporter in zip(ascii_lowercase, exporters, strict=False)
+    ]
 
 
 def _joined(target: Labels, labels: Labels) -> Labels:

@@ -21,6 +21,11 @@ def fires(name: str, **labels: str) -> Fires:
     return frozenset({"job": "a", **labels, "alertname": name}.items())
 
 
+def of_each(jobs: str, name: str, **labels: str) -> list[Fires]:
+    """Return an alert that fires for each of the jobs, which are letters."""
+    return [fires(name, job=job, **labels) for job in jobs]
+
+
 @dataclass(frozen=True)
 class Engine:
     """A program that runs tests of rules.
