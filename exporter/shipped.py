@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.rules import RulesError
-from exporter.runtime.yaml import NotYaml, read_yaml
+from exporter.runtime.yaml import NotYaml, located, read_yaml
 
 _PACKAGE = Path(__file__).parent
 
@@ -33,9 +33,9 @@ def write_dashboards(folder: Path) -> list[Path]:
 def read_values(file: Path) -> Mapping[str, Any]:
     """Return the values for the rules that a YAML file holds. Raise RulesError."""
     try:
-        content = read_yaml(file)
+        content, _ = read_yaml(file)
     except NotYaml as error:
-        raise RulesError(f"{file}: {error}") from None
+        raise RulesError(located(file, error.line, str(error))) from None
     if not isinstance(content, dict | None):
         raise RulesError(f"{file}: must be a mapping")
     return content or {}

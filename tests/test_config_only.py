@@ -21,7 +21,7 @@ def test_a_valid_configuration_is_valid_though_nobody_answers() -> None:
     ("content", "named"),
     [
         ("poll: {interval: 0s}", "poll.interval: must be at least 1s"),
-        ("poll: {intervall: 1m}", "poll: unknown key; did you mean poll.interval?"),
+        ("poll: {intervall: 1m}", "config.yml: line 1: poll: unknown key; did you mean poll.interval?"),
         ("cohere: {api-key-file: missing}", "config.yml: cohere.api-key-file: cannot read missing"),
         ("web: {config.file: missing}", "config.yml: web.config.file: "),
     ],

@@ -259,59 +259,71 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
     [
         ("- poll", "must be a mapping of option groups, such as poll: {interval: 60s}"),
         (SECRET, "must be a mapping of option groups, such as poll: {interval: 60s}"),
-        ("poll: 60s", "poll: must be a mapping of options, such as poll: {interval: 60s}"),
-        ("pol: {}", "unknown key; did you mean poll?"),
-        (f"{SECRET}: 1", f"unknown key; known are {GROUPS}"),
-        (f"cohere.api-key-{SECRET}: 1", f"unknown key; known are {GROUPS}"),
-        (f"models: {{{SECRET}: x}}", "models: unknown key; known are models.limit"),
-        (f"web: {{config: {{{SECRET}: x}}}}", "web.config: unknown key; known are web.config.file"),
-        ("poll: {intervall: 1}", "poll: unknown key; did you mean poll.interval?"),
-        ("log: {17: 1}", "log: unknown key; known are log.level, log.format"),
+        ("poll: 60s", "line 1: poll: must be a mapping of options, such as poll: {interval: 60s}"),
+        ("pol: {}", "line 1: unknown key; did you mean poll?"),
+        (f"{SECRET}: 1", f"line 1: unknown key; known are {GROUPS}"),
+        (f"cohere.api-key-{SECRET}: 1", f"line 1: unknown key; known are {GROUPS}"),
+        (f"models: {{{SECRET}: x}}", "line 1: models: unknown key; known are models.limit"),
+        (f"web: {{config: {{{SECRET}: x}}}}", "line 1: web.config: unknown key; known are web.config.file"),
+        (
+            "log: {}\npoll:\n  interval: 1s\n  intervall: 1",
+            "line 4: poll: unknown key; did you mean poll.interval?",
+        ),
+        ("log:\n  17: 1", "line 2: log: unknown key; known are log.level, log.format"),
         (
             f"cohere.api_key: {SECRET}",
-            "cohere.api_key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
+            (
+                "line 1: cohere.api_key: the API key cannot be set here; "
+                "set COHERE_API_KEY or cohere.api-key-file"
+            ),
         ),
-        ("poll:\n  interval: 1s\n  interval: 2s", "the key is given twice (line 3)"),
-        ("web: {config.file: x, config.file: x}", "the key is given twice (line 1)"),
-        ("cohere: {api_key_file: x, api_key_file: x}", "the key is given twice (line 1)"),
-        (f"poll: {{{SECRET}, {SECRET}}}", "the key is given twice (line 1)"),
+        ("poll:\n  interval: 1s\n  interval: 2s", "line 3: the key is given twice"),
+        ("web: {config.file: x, config.file: x}", "line 1: the key is given twice"),
+        ("cohere: {api_key_file: x, api_key_file: x}", "line 1: the key is given twice"),
+        (f"poll: {{{SECRET}, {SECRET}}}", "line 1: the key is given twice"),
         (
             "poll:\n  interval: {{ x }}",
             (
-                "is not valid YAML (line 2): a mapping or a list as a key; "
+                "line 2: is not valid YAML: a mapping or a list as a key; "
                 "a value that begins with { or [ must be in quotes"
             ),
         ),
-        ("web: {config: {fill: x}}", "web.config: unknown key; did you mean web.config.file?"),
-        ("web: {config-file: x}", "web: unknown key; did you mean web.config.file?"),
-        ("web: {config: x}", "web.config: must be a mapping of options, such as poll: {interval: 60s}"),
-        ("poll: {stale_after: 5m}", "poll: unknown key; did you mean poll.stale-after?"),
+        ("web: {config: {fill: x}}", "line 1: web.config: unknown key; did you mean web.config.file?"),
+        ("web: {config-file: x}", "line 1: web: unknown key; did you mean web.config.file?"),
+        (
+            "web: {config: x}",
+            "line 1: web.config: must be a mapping of options, such as poll: {interval: 60s}",
+        ),
+        ("poll: {stale_after: 5m}", "line 1: poll: unknown key; did you mean poll.stale-after?"),
         ("web: {config: {file: [x]}}", "web.config.file: must be the path of a file"),
         (
             "web: {config: {file: x}, config.file: y}",
-            "web.config.file is given twice, nested and with a dot; keep one",
+            "line 1: web.config.file is given twice, nested and with a dot; keep one",
         ),
-        ("config: {file: x}", "config.file: cannot be set in the file itself"),
+        ("config: {file: x}", "line 1: config.file: cannot be set in the file itself"),
         (
             f"cohere: {{api_key: {SECRET}}}",
-            "cohere.api_key: the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
+            (
+                "line 1: cohere.api_key: the API key cannot be set here; "
+                "set COHERE_API_KEY or cohere.api-key-file"
+            ),
         ),
-        (f"poll:\n  interval: '{SECRET}\n", "is not valid YAML (line 3): a quote is not closed"),
-        (f"poll: {{}}\n\t{SECRET}\n", "is not valid YAML (line 2): indent with spaces, not tabs"),
+        (f"poll:\n  interval: '{SECRET}\n", "line 3: is not valid YAML: a quote is not closed"),
+        (f"poll: {{}}\n\t{SECRET}\n", "line 2: is not valid YAML: indent with spaces, not tabs"),
         (
             f"poll: !!{SECRET} 1",
             (
-                "is not valid YAML (line 1): "
+                "line 1: is not valid YAML: "
                 "a tag (!) that is not known; a value that begins with ! must be in quotes"
             ),
         ),
         (
             f"cohere:\n  client-name: {SECRET}: x",
-            "is not valid YAML (line 2): a value that holds a colon must be in quotes",
+            "line 2: is not valid YAML: a value that holds a colon must be in quotes",
         ),
         (
             f"poll:\n  interval: 1s\n timeout: {SECRET}",
-            "is not valid YAML (line 3): the indentation does not match the lines above",
+            "line 3: is not valid YAML: the indentation does not match the lines above",
         ),
         ("poll: {interval: 2024-13-45}", "is not valid YAML"),
         ("[" * 1000, "is not valid YAML"),

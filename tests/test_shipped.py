@@ -79,7 +79,10 @@ def test_rules_take_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     [
         ("disabled: [Nobody]", "unknown alert in disabled: Nobody"),
         ("- a", "must be a mapping"),
-        ("a: [b", "is not valid YAML: a bracket or brace is not closed, or a comma is missing"),
+        (
+            "a: [b",
+            "values.yml: line 1: is not valid YAML: a bracket or brace is not closed, or a comma is missing",
+        ),
     ],
 )
 def test_values_that_make_no_sense_are_one_line(

@@ -4,6 +4,7 @@ PyYAML lets the last of two equal keys win without a word, so a line meant to re
 dropped or drops the other. And `<<: [*a, *a]`, repeated, doubles a mapping with each line.
 """
 
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,13 @@ _LARGEST = 1 << 20  # bytes
 
 
 class NotYaml(Exception):
-    """What is wrong with a file or text, and `why` and on which `line` where that is known.
+    """What is wrong with a file or text, and on which `line` where that is known.
 
     Nothing of the text itself is repeated.
     """
 
-    def __init__(self, what: str, why: str = "", line: int | None = None) -> None:
-        super().__init__(f"{what}{why}")
-        self.what = what
-        self.why = why
+    def __init__(self, what: str, line: int | None = None) -> None:
+        super().__init__(what)
         self.line = line
 
 
@@ -79,15 +78,15 @@ _CAUSES = (
 )
 
 
-def read_yaml(file: Path) -> Any:
-    """Return what a small YAML file holds. Raise NotYaml."""
+def read_yaml(file: Path) -> tuple[Any, yaml.Node | None]:
+    """Return what a small YAML file holds, and the node of it. Raise NotYaml."""
     try:
         text = read_once(file, _LARGEST).decode("utf-8")
     except Unreadable as error:
         raise NotYaml(f"cannot be read: {error}") from None
     except ValueError:
         raise NotYaml("cannot be read: not a UTF-8 text file") from None
-    return parse_yaml(text)[0]
+    return parse_yaml(text)
 
 
 def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> tuple[Any, yaml.Node | None]:
@@ -99,9 +98,35 @@ def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> tu
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         if isinstance(error, _DuplicateKey):
-            raise NotYaml("the key is given twice", line=line) from None
+            raise NotYaml("the key is given twice", line) from None
         why = next((f": {words}" for sign, words in _CAUSES if sign in (error.problem or "")), "")
-        raise NotYaml("is not valid YAML", why, line) from None
+        raise NotYaml(f"is not valid YAML{why}", line) from None
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
         # Besides its own errors the parser lets those of values it cannot build pass.
         raise NotYaml("is not valid YAML") from None
+
+
+def located(file: Path | str, line: int | None, said: str) -> str:
+    """Return what is said of a line of a file, or of all of it."""
+    return f"{file}: {said}" if line is None else f"{file}: line {line}: {said}"
+
+
+def line_of(node: yaml.Node | None, path: Iterable[Hashable]) -> int | None:
+    """Return the line of a value by its keys and indices; of what holds it when it is not found."""
+    line = None
+    for step in path:
+        found = _child(node, step)
+        if found is None:
+            break
+        line, node = found
+    return line
+
+
+def _child(node: yaml.Node | None, step: Hashable) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(step):
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step].start_mark.line + 1, node.value[step]
+    return None

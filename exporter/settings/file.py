@@ -4,11 +4,11 @@ No message repeats a value of the file or a key that is no option's, because eit
 wrong place, nor what the YAML parser says about it, which quotes the text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from exporter.runtime.yaml import NotYaml, read_yaml
+from exporter.runtime.yaml import NotYaml, line_of, located, read_yaml
 from exporter.settings.catalog import options
 from exporter.settings.options import SettingsError
 from exporter.suggestions import suggestion
@@ -17,44 +17,56 @@ _ELSEWHERE = {
     "config.file": "cannot be set in the file itself",
     "cohere.api-key": "the API key cannot be set here; set COHERE_API_KEY or cohere.api-key-file",
 }
+_Keys = tuple[Hashable, ...]  # on the way to a value
+
+
+class _Refused(Exception):
+    """What is wrong with what the keys lead to."""
+
+    def __init__(self, said: str, keys: _Keys) -> None:
+        super().__init__(said)
+        self.keys = keys
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """Return the values of the file by the options' keys; SettingsError names the file and what is wrong.
+    """Return the values of the file by the options' keys; SettingsError says what is wrong, and where.
 
     An empty group, and an option that is null, count as not given.
     """
-    try:
-        entries = list(_entries(read_yaml(Path(path))))
-    except NotYaml as error:
-        where = f" (line {error.line})" if error.line else ""
-        raise SettingsError(f"{path}: {error.what}{where}{error.why}") from None
-    except SettingsError as error:
-        raise SettingsError(f"{path}: {error}") from None
+    root = None
     values: dict[str, Any] = {}
-    for key, value in entries:
-        if key in values:
-            raise SettingsError(f"{path}: {key} is given twice, nested and with a dot; keep one")
-        values[key] = value
+    try:
+        content, root = read_yaml(Path(path))
+        _collect(content, values)
+    except NotYaml as error:
+        raise SettingsError(located(path, error.line, str(error))) from None
+    except _Refused as error:
+        raise SettingsError(located(path, line_of(root, error.keys), str(error))) from None
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _entries(content: object, group: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values by key, nested or with dots: both {config: {file: x}} and config.file: x in `web`."""
-    if not isinstance(content, dict | None):
-        what = f"{group}: must be a mapping of options" if group else "must be a mapping of option groups"
-        raise SettingsError(f"{what}, such as poll: {{interval: 60s}}")
+def _collect(content: object, values: dict[str, Any], keys: _Keys = ()) -> None:
+    """Add the values by option, nested or with dots: both {config: {file: x}} and config.file: x in `web`."""
+    key = _joined(keys)
     known = {option.key for option in options()}
-    for name, value in (content or {}).items():
-        key = f"{group}.{name}" if group else str(name)
-        if elsewhere := _ELSEWHERE.get(key.replace("_", "-")):
-            raise SettingsError(f"{key}: {elsewhere}")
-        if key in known:
-            yield key, value
-        elif any(option.startswith(f"{key}.") for option in known):
-            yield from _entries(value, key)
-        else:
-            raise SettingsError(_unknown(key, group))
+    if elsewhere := _ELSEWHERE.get(key.replace("_", "-")):
+        raise _Refused(f"{key}: {elsewhere}", keys)
+    if key in values:
+        raise _Refused(f"{key} is given twice, nested and with a dot; keep one", keys)
+    if key in known:
+        values[key] = content
+    elif key and not any(option.startswith(f"{key}.") for option in known):
+        raise _Refused(_unknown(key, _joined(keys[:-1])), keys)
+    elif isinstance(content, dict | None):
+        for name, value in (content or {}).items():
+            _collect(value, values, (*keys, name))
+    else:
+        what = f"{key}: must be a mapping of options" if key else "must be a mapping of option groups"
+        raise _Refused(f"{what}, such as poll: {{interval: 60s}}", keys)
+
+
+def _joined(keys: _Keys) -> str:
+    return ".".join(map(str, keys))
 
 
 def _unknown(key: str, group: str) -> str:

@@ -6,7 +6,7 @@ scalars stay the text they are (`0755: yes` would be 493 and True to PyYAML), an
 mean.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.refusals import refusal
 from exporter.runtime.reload import ReadFile, ReloadError, read_file
-from exporter.runtime.yaml import NotYaml, UniqueKeyLoader, parse_yaml
+from exporter.runtime.yaml import NotYaml, UniqueKeyLoader, line_of, located, parse_yaml
 from exporter.suggestions import suggestion
 from exporter.web.config_schema import HttpConfig, RateLimit, TlsConfig, WebConfig
 
@@ -36,7 +36,7 @@ def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
         values = {} if values is None else values
         return WebConfig.model_validate(values, context={"directory": path.parent})
     except NotYaml as error:
-        raise ReloadError(_message(path, error.line, str(error))) from None
+        raise ReloadError(located(path, error.line, str(error))) from None
     except UnicodeDecodeError:
         raise ReloadError(f"{path}: is not a UTF-8 text file") from None
     except ValidationError as error:
@@ -48,7 +48,7 @@ def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
             else refusal(first)
         )
         said = f"{keys}: {refused}" if keys else refused
-        raise ReloadError(_message(path, _line(root, first["loc"]), said)) from None
+        raise ReloadError(located(path, line_of(root, first["loc"]), said)) from None
 
 
 class _TextLoader(UniqueKeyLoader):
@@ -62,31 +62,6 @@ class _TextLoader(UniqueKeyLoader):
 
 for _tag in ("int", "float", "bool", "timestamp", "binary", "value"):
     _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _TextLoader.construct_scalar)
-
-
-def _line(node: yaml.Node | None, path: Sequence[Hashable]) -> int | None:
-    """Return the line of a value by its keys and indices; of what holds it when it is not found."""
-    line = None
-    for step in path:
-        found = _child(node, step)
-        if found is None:
-            break
-        line, node = found
-    return line
-
-
-def _child(node: yaml.Node | None, step: Hashable) -> tuple[int, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == step:
-                return key.start_mark.line + 1, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        return node.value[step].start_mark.line + 1, node.value[step]
-    return None
-
-
-def _message(path: Path, line: int | None, said: str) -> str:
-    return f"{path}: {said}" if line is None else f"{path}: line {line}: {said}"
 
 
 def _shown(location: Sequence[int | str]) -> Iterator[str]:
