@@ -4,7 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from exporter import NAME, REVISION, __version__
-from exporter.settings import Command, Option, SettingsError, Subcommand, options, parse
+from exporter.settings import Command, Option, SettingsError, Subcommand, options
+from exporter.settings.flags import parse
 from exporter.settings.subcommands import REAL_API, SUBCOMMANDS
 
 

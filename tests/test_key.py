@@ -43,6 +43,21 @@ def test_a_missing_key_is_an_error_on_cohere_s_hosts_only() -> None:
     assert resolve(PRIVATE).read() == ""
 
 
+@pytest.mark.parametrize(
+    "url", ["https://api.cohere.com", "https://API.Cohere.AI:443/v1", "https://stg.api.cohere.com."]
+)
+def test_cohere_s_own_hosts_need_a_key(url: str) -> None:
+    assert refusal(f"--cohere.base-url={url}").startswith("no API key")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://cohere.com.example", "https://notcohere.com", "http://localhost:8080/api.cohere.com"],
+)
+def test_other_hosts_need_no_key(url: str) -> None:
+    assert resolve(f"--cohere.base-url={url}").read() == ""
+
+
 def test_an_empty_file_is_an_error_on_cohere_s_hosts_only(file: Path) -> None:
     file.write_text(" \n")
 

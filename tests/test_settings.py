@@ -479,21 +479,6 @@ def test_a_base_url_that_is_none_is_refused_and_not_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "hosted"),
-    [
-        ("https://api.cohere.com", True),
-        ("https://API.Cohere.AI:443/v1", True),
-        ("https://stg.api.cohere.com.", True),
-        ("https://cohere.com.example", False),
-        ("https://notcohere.com", False),
-        ("http://localhost:8080/api.cohere.com", False),
-    ],
-)
-def test_cohere_s_own_hosts_are_known(url: str, hosted: bool) -> None:
-    assert settings(f"--cohere.base-url={url}").cohere.hosted is hosted
-
-
-@pytest.mark.parametrize(
     ("text", "address"),
     [
         (":10220", ("", 10220)),

@@ -7,8 +7,6 @@ thing that is never a setting: the API key. Whatever is wrong becomes a `Setting
 """
 
 from exporter.settings.catalog import Option, options
-from exporter.settings.durations import format_duration, parse_duration
-from exporter.settings.flags import parse
 from exporter.settings.key import ApiKey, resolve_key
 from exporter.settings.options import Settings, SettingsError
 from exporter.settings.sources import load, unknown_variables
@@ -23,11 +21,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Subcommand",
-    "format_duration",
     "load",
     "options",
-    "parse",
-    "parse_duration",
     "resolve_key",
     "unknown_variables",
 ]

@@ -8,11 +8,13 @@ when the file fails, the last good key stays in use and `error` says why.
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from exporter.runtime.files import Unreadable, read_again
 from exporter.settings.options import Settings, SettingsError
 
 KEY_VARIABLES = ("COHERE_API_KEY", "CO_API_KEY")
+_COHERE_DOMAINS = ("cohere.com", "cohere.ai")
 _SENDABLE = re.compile(r"[\x21-\x7e]{0,16384}")
 # What tools and people write around a key; nobody's key looks so.
 _WRAPPED = (
@@ -76,11 +78,16 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
         key = ApiKey(environ[variable]) if variable else ApiKey(file=file)
     except ValueError as error:
         raise SettingsError(f"{variable or origin}: {error}") from None
-    if settings.cohere.hosted and not key.read():
+    if _is_cohere_s(settings.cohere.base_url) and not key.read():
         if file:
             raise SettingsError(f"{origin}: {file} is empty")
         raise SettingsError(f"no API key: set COHERE_API_KEY or {origin}; the subcommand demo needs none")
     return key
+
+
+def _is_cohere_s(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    return any(host == domain or host.endswith(f".{domain}") for domain in _COHERE_DOMAINS)
 
 
 def _read(file: Path) -> str:

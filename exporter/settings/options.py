@@ -8,7 +8,6 @@ are built, know no option that is not declared here, and never hold the API key.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -19,7 +18,6 @@ from exporter.settings.durations import format_duration
 
 ENV_PREFIX = "COHERE_EXPORTER_"
 _MONTH = 31 * 86_400
-_COHERE_DOMAINS = ("cohere.com", "cohere.ai")
 
 
 class SettingsError(Exception):
@@ -96,12 +94,6 @@ class Cohere(_Group):
         if file and not info.data.get("client_cert_file"):
             raise ValueError("needs --cohere.client-cert-file")
         return file
-
-    @property
-    def hosted(self) -> bool:
-        """Whether the base URL is one of Cohere's own hosts, where a key is needed."""
-        host = (urlsplit(self.base_url).hostname or "").rstrip(".")
-        return any(host == domain or host.endswith(f".{domain}") for domain in _COHERE_DOMAINS)
 
 
 class Poll(_Group):

@@ -106,11 +106,7 @@ SUBCOMMANDS: Mapping[Subcommand, Row] = {
         counts=range(sys.maxsize),
         reads=(*_API, "demo"),
     ),
-    Subcommand.DASHBOARDS: Row(
-        "write the Grafana dashboards of this version",
-        operands="DIR",
-        counts=(1,),
-    ),
+    Subcommand.DASHBOARDS: Row("write the Grafana dashboards of this version", operands="DIR", counts=(1,)),
     Subcommand.RULES: Row(
         "write the Prometheus rules of this version",
         (
