@@ -95,12 +95,9 @@ def site(directory: Path, text: str) -> dict[str, str]:
     ("module", "verb", "number", "code"),
     [
         ("exporter.cli", "serve", TERM, 0),
-        ("asyncio", "demo", INT, 0),
         ("structlog", "check", INT, 130),
         ("asyncio", "history", TERM, 143),
         ("pydantic", "serve", HUP, 0),
-        ("httptools", "demo", TERM, 0),
-        ("exporter.polling.poller", "check", TERM, 143),
     ],
 )
 async def test_a_signal_while_modules_are_loaded_ends_the_process_at_once(
@@ -125,10 +122,8 @@ async def test_a_signal_ends_the_process_whatever_the_api_does() -> None:
                 await until(lambda: simulator.requests.total() >= requests, seconds=20)
                 await ends_well(running, number)
 
-    asked_to_wait = {"status": 429, "headers": {"Retry-After": "25"}}
     await asyncio.gather(phase(TERM, 1, {}), phase(INT, 2, {"status": 500}))  # no answer; between two retries
-    await asyncio.gather(phase(TERM, 1, asked_to_wait), phase(HUP, 1, {"status": 401}))  # both wait for long
-    await phase(INT, 4)  # at rest
+    await phase(HUP, 1, {"status": 429, "headers": {"Retry-After": "25"}})
 
 
 async def test_a_check_that_waits_for_the_api_is_broken_off_at_once_and_has_found_nothing() -> None:
@@ -183,7 +178,7 @@ async def test_a_signal_ends_the_process_while_a_large_fleet_is_rendered(tmp_pat
     environ = {**site(tmp_path, SIGNAL_AT_RENDERING.format(number=int(TERM))), **API_KEY}
     flags = ("--models.limit=0", "--cohere.page-size=1000", *STATUSES_ONLY)
     async with (
-        simulated_api(jobs=at_rest(10_000)) as (_, api),
+        simulated_api(jobs=at_rest(5_000)) as (_, api),
         started(f"--cohere.base-url={api}", *flags, environ=environ) as running,
     ):
         await until(lambda: any('"models listed"' in line for line in running.lines), seconds=30)
@@ -211,19 +206,6 @@ async def test_a_signal_ends_scrapes_that_nobody_reads_and_a_second_one_ends_all
     flags = ("--models.limit=0", "--cohere.page-size=1000", *STATUSES_ONLY)
     async with simulated_api(jobs=at_rest(2_000)) as (_, api):
         await asyncio.gather(stop(TERM, code=0, most=10), stop(HUP, INT, code=130, most=3))
-        await stop(TERM, TERM, code=143, most=3)
-
-
-async def test_a_storm_of_signals_ends_the_process_without_a_word() -> None:
-    async with started("demo") as running:
-        await wait_for_line(running, "serving")
-        while running.process.returncode is None:
-            with suppress(ProcessLookupError):  # asyncio's send_signal would take the exit code for itself
-                for number in (TERM, INT, HUP):
-                    os.kill(running.process.pid, number)
-            await asyncio.sleep(0)
-        assert running.process.returncode in (0, 128 + TERM, 128 + INT, 128 + HUP)
-    assert not any("Traceback" in line or "ignored" in line for line in running.lines)
 
 
 async def test_more_signals_than_the_event_loop_can_be_woken_by_end_the_process_without_a_word() -> None:
