@@ -57,11 +57,12 @@ class Exporter:
 
     def __init__(self, settings: Settings, key: ApiKey, *, clock: Clock, simulated: bool = False) -> None:
         self._settings = settings
+        self._key = key
         self._clock = clock
         self._simulated = simulated
         self.published = asyncio.Event()
         self.telemetry = self._open_telemetry()
-        self._reloads = Reloads(settings, key, self.telemetry, clock)
+        self.reloads = Reloads(settings, key, self.telemetry, clock)
         self._quota = self._open_quota()
         allowance = RequestAllowance(
             clock,
@@ -75,7 +76,7 @@ class Exporter:
             client_name=settings.cohere.client_name,
             user_agent=f"{NAME}/{__version__}",
             connections=settings.cohere.concurrency,
-            tls=upstream.open_tls(self._reloads),
+            tls=upstream.open_tls(self.reloads),
             proxy=upstream.proxy,
         )
         worker = WorkerThread()
@@ -112,7 +113,7 @@ class Exporter:
         )
 
     def _open_quota(self) -> Quota:
-        cohere, failed = self._settings.cohere, self.telemetry.budget_file_failed
+        cohere, failed = self._settings.cohere, self.telemetry.budget_file_failures.inc
         file = BudgetFile(cohere.budget_file, failed, cohere.page_size) if cohere.budget_file else None
         return Quota(cohere.calls_per_month, self._clock, file)
 
@@ -122,7 +123,7 @@ class Exporter:
         cohere, training = self._settings.cohere, self._settings.training
         transport = Transport(
             self.http,
-            key=self._reloads.key,
+            key=self._key.read,
             timeout=cohere.timeout,
             allowance=allowance,
             observer=self.telemetry,
@@ -155,7 +156,7 @@ class Exporter:
             publish=self._publish,
             observer=self.telemetry,
             clock=self._clock,
-            key=self._reloads.key,
+            key=self._key.read,
             concurrency=settings.cohere.concurrency,
             models_limit=settings.models.limit,
             with_progress=shows_steps(settings),
@@ -181,10 +182,6 @@ class Exporter:
             curves=self._curves,
             now=self._clock.time(),
         )
-
-    def open_access(self) -> WebConfigReloader | None:
-        """Read the web configuration file, if there is one."""
-        return self._reloads.open_access()
 
     @asynccontextmanager
     async def running(

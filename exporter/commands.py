@@ -38,7 +38,7 @@ async def serve(settings: Settings, key: ApiKey, command: Command) -> int:
     """Poll and serve until a signal asks for an end; end with 1 should polling end by itself."""
     simulated = command.simulated
     exporter = Exporter(settings, key, clock=SystemClock(), simulated=simulated)
-    access = exporter.open_access()
+    access = exporter.reloads.open_access()
     listeners, probes = open_listeners(settings), open_probe_listener(settings)
     _warn_of_key(settings, key)
     if access is not None:
@@ -80,7 +80,7 @@ async def check(settings: Settings, key: ApiKey, command: Command, *, clock: Clo
 async def _check_config(settings: Settings, key: ApiKey) -> int:
     """Read every file that `serve` reads; raise SettingsError for the first that cannot be used."""
     exporter = Exporter(settings, key, clock=SystemClock())
-    exporter.open_access()
+    exporter.reloads.open_access()
     await exporter.http.aclose()
     return print_result("the configuration is valid")
 

@@ -22,10 +22,10 @@ class Reloads:
 
     def __init__(self, settings: Settings, key: ApiKey, telemetry: Telemetry, clock: Clock) -> None:
         self._settings = settings
-        self._key = key
         self._telemetry = telemetry
         self._clock = clock
-        self._key_error: str | None = None
+        self._has_bad_key = False
+        key.on_reload = self._key
         if settings.cohere.api_key_file:
             self.loaded("api_key")
 
@@ -33,18 +33,13 @@ class Reloads:
         """Show how a file was read; it counts from its first time."""
         self._telemetry.reloaded(file, successful=successful, now=self._clock.time())
 
-    def key(self) -> str:
-        """Read the key; log and count when it can no longer be read, and log when it can again."""
-        before = self._key.secrets()
-        value, error = self._key.read(), self._key.error
-        if self._key.secrets() != before or error != self._key_error:
-            self.loaded("api_key", successful=error is None)
-        if error and error != self._key_error:
+    def _key(self, error: str | None) -> None:
+        self.loaded("api_key", successful=error is None)
+        if error:
             log.warning("the API key file cannot be reloaded; the last good key stays in use", error=error)
-        elif self._key_error and not error:
+        elif self._has_bad_key:
             log.info("the API key file can be used again")
-        self._key_error = error
-        return value
+        self._has_bad_key = error is not None
 
     def tls(self, file: str, error: str | None) -> None:
         """Report that certificates were read again, or why they could not be."""

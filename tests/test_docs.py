@@ -104,7 +104,7 @@ async def test_the_metrics_page_names_every_file_that_is_reloaded(tmp_path: Path
         f"--web.config.file={web}",
     )
     exporter = Exporter(load(flags, {})[1], ApiKey(file=key), clock=SystemClock())
-    exporter.open_access()
+    exporter.reloads.open_access()
     await exporter.http.aclose()
     exposition = render(exporter.telemetry.registry, Format.TEXT).decode()
     files = re.findall(r'^cohere_exporter_reload_successful\{file="(\w+)"\}', exposition, re.MULTILINE)

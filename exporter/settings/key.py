@@ -6,7 +6,7 @@ when the file fails, the last good key stays in use and `error` says why.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,12 +30,14 @@ _LARGEST = 65_536  # bytes
 class ApiKey:
     """A key that may change while the program runs; "" where none is needed.
 
-    `error` is one line on why the file could not be used at the last `read`, None while all is well.
+    `error` is one line on why the file could not be used at the last `read`, None while all is well;
+    `on_reload` is called with it when it or the key has changed.
     """
 
     def __init__(self, value: str = "", *, file: Path | None = None) -> None:
         """Hold a fixed `value`, or the key in `file`; ValueError, naming no content, when it is no key."""
         self.error: str | None = None
+        self.on_reload: Callable[[str | None], None] = lambda _: None
         self._file = file
         self._value = _checked(value) if file is None else _read(file)
         self._previous = ""
@@ -56,12 +58,15 @@ class ApiKey:
     def _refresh(self, file: Path) -> None:
         try:
             value = _read(file)
-        except ValueError as error:
-            self.error = str(error)
-            return
-        self.error = f"{file} is empty" if self._value and not value else None
-        if self.error is None and value != self._value:
+            error = f"{file} is empty" if self._value and not value else None
+        except ValueError as refused:
+            error = str(refused)
+        has_changed = error is None and value != self._value
+        if has_changed:
             self._value, self._previous = value, self._value
+        if has_changed or error != self.error:
+            self.error = error
+            self.on_reload(error)
 
 
 def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
