@@ -16,15 +16,12 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds since some fixed moment; never goes back."""
-        ...
 
     def time(self) -> float:
         """Return Unix seconds; may jump."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds` on the monotonic clock."""
-        ...
 
 
 class SystemClock:

@@ -17,7 +17,7 @@ from shutil import copyfileobj
 from typing import BinaryIO, Protocol
 
 from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
-from exporter.exposition.lines import head, identity, label_pairs
+from exporter.exposition.lines import head, identity
 from exporter.families import IDENTITY, STEP_FAMILIES, StepFamily
 from exporter.model import FinetunedModel, Status, StepRow
 from exporter.spool import StepSpool, open_spool
@@ -40,7 +40,6 @@ class StepsApi(Protocol):
 
     def all_steps(self, model_id: str) -> AsyncGenerator[list[StepRow]]:
         """Yield the steps of one model page by page; raise `ApiError`."""
-        ...
 
 
 @dataclass
@@ -112,7 +111,7 @@ async def write_history(
                     continue
                 was_forbidden = False
                 metrics, left_out_metrics = spool.metrics(metric_limit)
-                _write(spool, streams, _labels(model, labels), metrics)
+                _write(spool, streams, identity(model, labels), metrics)
                 history.models += bool(spool.written)
                 history.rows += spool.written
                 if spool.left_out:
@@ -154,10 +153,6 @@ def _write(
     for family, stream in streams.items():
         for lines in spool.lines(family, labels, metrics):
             stream.write(lines)
-
-
-def _labels(model: FinetunedModel, labels: Mapping[str, str]) -> str:
-    return ",".join((identity(model), *label_pairs(labels)))
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, str]:

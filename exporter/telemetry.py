@@ -107,12 +107,11 @@ class Telemetry:
                 "cohere_exporter_api_calls_left",
                 "Calls left in the quota (--cohere.calls-per-month) for the last 31 days; only with a quota.",
             ).set_function(calls_left)
-        self.budget_file_failures: Counter | None = None
-        if has_budget_file:
-            self.budget_file_failures = counter(
-                "cohere_exporter_budget_file_failures",
-                "Times --cohere.budget-file could not be read or written; only with that file.",
-            )
+        self.budget_file_failures = Counter(
+            "cohere_exporter_budget_file_failures",
+            "Times --cohere.budget-file could not be read or written; only with that file.",
+            registry=registry if has_budget_file else None,
+        )
         self.training_metrics_failures = counter(
             "cohere_exporter_training_metrics_failures",
             "Failed reads of one model's step metrics; its last good values are kept.",
@@ -186,7 +185,7 @@ class Telemetry:
         self.api_throttled.inc(seconds)
 
     def rejected(self, kind: str) -> None:
-        """Count a part of an answer that was skipped."""
+        """Count a part of a response that was skipped."""
         self.rejected_items.labels(kind).inc()
 
     # What is read again when it changes.
@@ -215,11 +214,6 @@ class Telemetry:
     def training_metrics_failed(self, reason: str) -> None:
         """Count a model whose step metrics could not be read."""
         self.training_metrics_failures.labels(reason).inc()
-
-    def budget_file_failed(self) -> None:
-        """Count a budget file that could not be read or written."""
-        if self.budget_file_failures:
-            self.budget_file_failures.inc()
 
     def published(self, snapshot: Snapshot) -> None:
         """Show what a snapshot leaves out."""

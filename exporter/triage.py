@@ -36,6 +36,7 @@ _TONES: Mapping[str, Tone] = {
     Status.DELETED: Tone.QUIET,
     Status.UNSPECIFIED: Tone.QUIET,
 }
+_ORDER = list(Tone)
 
 
 def tone(status: str) -> Tone:
@@ -55,16 +56,12 @@ def short_status(status: str) -> str:
 
 def by_urgency(states: Iterable[ModelState]) -> list[ModelState]:
     """Return failed models first, then those under way, then the rest; within each as they come."""
-    by_tone: dict[Tone, list[ModelState]] = {name: [] for name in Tone}
-    for state in states:
-        by_tone[tone(state.model.status)].append(state)
-    return [state for group in by_tone.values() for state in group]
+    return sorted(states, key=lambda state: _ORDER.index(tone(state.model.status)))
 
 
 def statuses_by_urgency(statuses: Iterable[str]) -> list[str]:
     """Return statuses in the order in which their models are shown."""
-    order = list(Tone)
-    return sorted(statuses, key=lambda status: order.index(tone(status)))
+    return sorted(statuses, key=lambda status: _ORDER.index(tone(status)))
 
 
 def loss_of(metrics: Mapping[str, float]) -> Sequence[str]:

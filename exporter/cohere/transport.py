@@ -58,19 +58,15 @@ class Observer(Protocol):
 
     def request(self, endpoint: Endpoint, code: str, seconds: float) -> None:
         """Count a request; `code` is the HTTP status, "error" when there was none."""
-        ...
 
     def retry(self, endpoint: Endpoint) -> None:
         """Count a retry."""
-        ...
 
     def throttled(self, seconds: float) -> None:
         """Add the seconds that a request waited for the limiter."""
-        ...
 
     def rejected(self, kind: str) -> None:
         """Count a part of a response that made no sense and was skipped."""
-        ...
 
 
 class Allowance(Protocol):
@@ -81,15 +77,12 @@ class Allowance(Protocol):
 
         Yields the seconds waited. Raises `QuotaSpent` when no call is left for it.
         """
-        ...
 
     def can_retry(self) -> bool:
         """Return whether a call can be spent on trying again."""
-        ...
 
     def wait(self, endpoint: Endpoint, seconds: float) -> None:
         """Take note that the API asked for `seconds` without requests like this one."""
-        ...
 
 
 class ConnectionTrace:

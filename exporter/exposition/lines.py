@@ -8,6 +8,7 @@ formats. The tests hold every line to the library's.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
+from types import MappingProxyType
 
 from prometheus_client.utils import floatToGoString
 
@@ -77,14 +78,10 @@ def _timestamp(row: StepRow, format_: Format) -> str:
     return text if int(float(text) * 1000) == at else f"{text}1"
 
 
-def identity(model: FinetunedModel) -> str:
-    """Write the labels that every sample of a model has."""
-    return ",".join(_pairs(IDENTITY, (model.id, model.name)))
-
-
-def label_pairs(labels: Mapping[str, str]) -> list[str]:
-    """Write labels besides those of a family, sorted by name."""
-    return _pairs(tuple(labels), tuple(labels.values()))
+def identity(model: FinetunedModel, labels: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Write the labels that every sample of a model has, and `labels` behind them."""
+    further = _pairs(tuple(labels), tuple(labels.values()))
+    return ",".join((*_pairs(IDENTITY, (model.id, model.name)), *further))
 
 
 def _around(labels: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, str]]:

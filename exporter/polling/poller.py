@@ -37,7 +37,6 @@ class Api(StepsApi, Protocol):
 
     async def list_models(self) -> Listing:
         """List every model; raise `ApiError`."""
-        ...
 
 
 class Observer(Protocol):
@@ -45,11 +44,9 @@ class Observer(Protocol):
 
     def poll_ended(self, outcome: PollOutcome) -> None:
         """Take note of a poll's end."""
-        ...
 
     def training_metrics_failed(self, reason: str) -> None:
         """Take note of a model whose step metrics could not be read."""
-        ...
 
 
 class Poller:

@@ -41,7 +41,6 @@ class StepsApi(Protocol):
         is_whole: bool = False,
     ) -> StepReading:
         """Read the steps of one model that are not `known`, or all; raise `ApiError`."""
-        ...
 
 
 class StepMetrics:

@@ -42,7 +42,6 @@ class Stream(Protocol):
 
     def write(self, line: str, /) -> object:
         """Take a line; OSError or ValueError when it cannot be taken."""
-        ...
 
 
 def configure(

@@ -17,7 +17,6 @@ class Worker(Protocol):
 
     async def __call__(self, function: Callable[..., T], /, *arguments: object) -> T:
         """Return what the function returns; raise what it raises."""
-        ...
 
 
 class WorkerThread:

@@ -51,7 +51,9 @@ class Curve:
         if self.overfits:
             onset = 0.45 + 0.15 * noise(self.seed, "onset")
             skill -= 1.2 * max(0.0, progress - onset) ** 2
-        return diverged(skill, progress) if self.diverges else skill
+        if not self.diverges:
+            return skill
+        return skill - 14 * max(0.0, progress - TURNING_POINT) ** 2 if progress < BREAKDOWN else math.nan
 
     def stops_after(self, patience: int, threshold: float) -> int:
         """Return the rows before early stopping: `patience` rows in a row no better by `threshold`."""
@@ -63,13 +65,6 @@ class Curve:
             elif row - best_row >= patience:
                 return row + 1
         return self.rows
-
-
-def diverged(skill: float, progress: float) -> float:
-    """Return the skill of a run that loses it: the same until the turning point, NaN in the end."""
-    if progress >= BREAKDOWN:
-        return math.nan
-    return skill - 14 * max(0.0, progress - TURNING_POINT) ** 2
 
 
 @lru_cache(maxsize=1 << 14, typed=True)

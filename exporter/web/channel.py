@@ -87,21 +87,20 @@ class EncryptedChannel(Channel):
     _at_once = _RECORD
 
     def __init__(self, sock: socket.socket, tls: Tls) -> None:
-        super().__init__(tls.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
         self._tls = tls
+        self._tls_sock = tls.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        super().__init__(self._tls_sock)
 
     def shake_hands(self) -> None:
         """Go on with the handshake; raise HandshakeFailed, or OSError for a client that may not come in."""
-        if not isinstance(self.sock, ssl.SSLSocket):
-            return
         try:
-            self.sock.do_handshake()
+            self._tls_sock.do_handshake()
         except _WAIT:
             raise
         except ssl.SSLError as error:
             self._strip()
             raise (SpokeHttp if error.reason == "HTTP_REQUEST" else HandshakeFailed) from None
-        if not self._tls.admits(self.sock.getpeercert()):
+        if not self._tls.admits(self._tls_sock.getpeercert()):
             raise ConnectionRefusedError
 
     def send(self, chunks: Chunks) -> int:

@@ -66,16 +66,15 @@ for _tag in ("int", "float", "bool", "timestamp", "binary", "value"):
 
 def _shown(location: Sequence[int | str]) -> Iterator[str]:
     """Return the keys of the format on the way to a value, and nothing that the user made up."""
-    known = set(WebConfig.model_fields)
+    section: type[BaseModel] | None = WebConfig
     for step in location:
-        if step not in known:
+        if section is None or step not in section.model_fields:
             return
         yield str(step)
         section = _SECTIONS.get(str(step))
-        known = set(section.model_fields) if section else set()
 
 
 def _suggestion(location: Sequence[int | str]) -> str:
-    section = _SECTIONS.get(str(location[0])) if len(location) > 1 else WebConfig
-    known = list(section.model_fields) if section else []
+    section = _SECTIONS[str(location[0])] if len(location) > 1 else WebConfig
+    known = list(section.model_fields)
     return suggestion(str(location[-1]), known) or f"; known are {', '.join(known)}"

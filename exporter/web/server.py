@@ -10,7 +10,6 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
-from types import TracebackType
 from typing import Any, Self
 
 from exporter.web.channel import Channel, EncryptedChannel
@@ -120,7 +119,7 @@ class WebServer:
         """Take one connection; the next one in a later turn, so that the cap counts in time."""
         try:
             sock, _ = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionError):
+        except (BlockingIOError, ConnectionError):
             return
         except OSError:  # no descriptors are left, and the connection would be reported again at once
             loop = asyncio.get_running_loop()
@@ -160,9 +159,7 @@ class WebServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
 
