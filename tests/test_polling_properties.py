@@ -512,9 +512,11 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
     bad = ID.format(0)
     trouble = Trouble(with_steps=True, ids=frozenset({bad}), fault=fault, seconds=seconds)
     models = [replace(model, endless=endless) if model.id == bad else model for model in like.models]
-    odd = replace(like, models=models, troubles=[trouble], most_calls=10 * MOST_CALLS)
-    with_trouble, without = Life(odd).live(), Life(like).live()
-    until = min(with_trouble.now, without.now)
+    without = Life(like).live()
+    lasts = min(without.now, like.lasts)
+    odd = replace(like, models=models, troubles=[trouble], lasts=lasts, most_calls=10 * MOST_CALLS)
+    with_trouble = Life(odd).live()
+    until = min(with_trouble.now, lasts)
     asked = [
         sorted(
             (call.at, call.model_id) for call in life.api.calls if call.model_id != bad and call.at < until
