@@ -33,13 +33,13 @@ from exporter.settings import ApiKey, Settings
 from exporter.telemetry import Telemetry
 from exporter.upstream import find_upstream
 from exporter.web.config_reloader import WebConfigReloader
-from exporter.web.connection import Connection
+from exporter.web.connection import Connection, Handler
 from exporter.web.landing import Overview
 from exporter.web.limits import Limits
 from exporter.web.policy import enforce
 from exporter.web.recent import Curve, RecentValues
 from exporter.web.server import WebServer
-from exporter.web.views import PROBES, View, create_views, route
+from exporter.web.views import PROBES, create_views, route
 
 PROBE_LIMITS = Limits(connections=16, idle_seconds=30.0)
 
@@ -207,7 +207,7 @@ class Exporter:
             host = self._settings.web.listen_address[0].host
             yield Running(polling, browser_url(host, server.port, "http" if tls is None else "https"))
 
-    def _create_views(self, polling: asyncio.Task[None], in_flight: set[Connection]) -> dict[str, View]:
+    def _create_views(self, polling: asyncio.Task[None], in_flight: set[Connection]) -> dict[str, Handler]:
         return create_views(
             in_flight=in_flight,
             scrape=self.exposition.chunks,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Generic, TypeAlias, TypeVar
 
-from exporter.model import FinetunedModel, ModelState, Snapshot, Status, StepRow, TrainingProgress
+from exporter.model import ModelState, Snapshot, Status, StepRow, TrainingProgress
 
 T = TypeVar("T")
 Sample: TypeAlias = tuple[tuple[str, ...], float]
@@ -64,12 +64,8 @@ def _each(values: Mapping[str, float]) -> Iterable[Sample]:
 
 
 def _info(state: ModelState) -> Iterable[Sample]:
-    yield tuple(_info_label(state.model, label) for label in _INFO_LABELS), 1.0
-
-
-def _info_label(model: FinetunedModel, label: str) -> str:
-    value: str | bool = getattr(model, label)
-    return value if isinstance(value, str) else str(value).lower()
+    values: Iterable[str | bool] = (getattr(state.model, label) for label in _INFO_LABELS)
+    yield tuple(value if isinstance(value, str) else str(value).lower() for value in values), 1.0
 
 
 def _status(state: ModelState) -> Iterable[Sample]:

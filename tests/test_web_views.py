@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from exporter.exposition import Format
-from exporter.web.connection import Connection
+from exporter.web.connection import Connection, Handler
 from exporter.web.landing import Overview, content_security_policy
 from exporter.web.limits import LENIENCE
 from exporter.web.messages import Request, Response
 from exporter.web.server import WebServer, listen
-from exporter.web.views import View, create_views, route
+from exporter.web.views import create_views, route
 from tests.clients import plain_client
 from tests.conftest import until
 from tests.served import client_of
@@ -40,7 +40,7 @@ class Exporter:
     rejected: int = 0
     in_flight: set[Connection] = field(default_factory=set)
 
-    def app(self, **options: Any) -> View:
+    def app(self, **options: Any) -> Handler:
         settings: dict[str, Any] = {
             "telemetry_path": "/metrics",
             "in_flight": self.in_flight,
@@ -239,7 +239,7 @@ class Slow:
         self._in_flight.discard(self)
 
 
-def at_once(view: View, path: str = "/metrics") -> Response:
+def at_once(view: Handler, path: str = "/metrics") -> Response:
     answer = view(Request("GET", path, ""))
     assert isinstance(answer, Response)
     return answer
@@ -305,7 +305,7 @@ def broken(fmt: Format, gzipped: bool) -> Sequence[bytes]:
     raise RuntimeError("the secret of the house")
 
 
-def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> View:
+def app_with(scrape: Callable[[Format, bool], Sequence[bytes]]) -> Handler:
     return route(
         create_views(
             scrape=scrape,

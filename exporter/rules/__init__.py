@@ -40,7 +40,9 @@ def rules(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     chosen = _merged(defaults(), values or {})
     content: dict[str, Any] = yaml.safe_load(_filled(_read("rules.template.yml"), chosen))
     for group in content["groups"]:
-        group["rules"] = [_rule(rule, chosen) for rule in group["rules"] if _enabled(rule, chosen)]
+        group["rules"] = [
+            _rule(rule, chosen) for rule in group["rules"] if rule["alert"] not in chosen["disabled"]
+        ]
     content["groups"] = [group for group in content["groups"] if group["rules"]]
     return content
 
@@ -78,10 +80,6 @@ def _selecting(template: str, selector: str) -> str:
     if not selector:
         template = template.replace("{@selector@}", "").replace(", @selector@}", "}")
     return template.replace("@selector@", selector)
-
-
-def _enabled(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    return rule["alert"] not in values["disabled"]
 
 
 def _rule(rule: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

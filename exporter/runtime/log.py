@@ -145,10 +145,10 @@ class _Redact:
         self._secrets = secrets
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        secrets = tuple(self._secrets())
-        return {self._text(key, secrets): self._plain(value, secrets) for key, value in event.items()}
+        redacted: EventDict = self._nested(event, tuple(self._secrets()), depth=0)
+        return redacted
 
-    def _plain(self, value: object, secrets: Sequence[str], depth: int = 0) -> Any:
+    def _plain(self, value: object, secrets: Sequence[str], depth: int) -> Any:
         if value is None or isinstance(value, bool | int):
             return value
         if isinstance(value, float):

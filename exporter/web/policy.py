@@ -10,7 +10,6 @@ from exporter.web.auth import BasicAuth, TooManyLogins
 from exporter.web.connection import Handler
 from exporter.web.limits import TokenBucket
 from exporter.web.messages import Request, Response, text
-from exporter.web.views import View
 
 _TOO_MANY_REQUESTS = text(429, "Too Many Requests")
 _TOO_MANY_LOGINS = text(503, "Too many logins at once", {"Retry-After": "1"})
@@ -26,7 +25,7 @@ class RequestPolicy:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def enforce(view: View, policy: Callable[[], RequestPolicy]) -> Handler:
+def enforce(view: Handler, policy: Callable[[], RequestPolicy]) -> Handler:
     """Return a handler that applies the policy of the moment before `view`."""
 
     def handle(request: Request) -> Response | Awaitable[Response]:
@@ -36,7 +35,7 @@ def enforce(view: View, policy: Callable[[], RequestPolicy]) -> Handler:
     return handle
 
 
-def _apply(policy: RequestPolicy, view: View, request: Request) -> Response | Awaitable[Response]:
+def _apply(policy: RequestPolicy, view: Handler, request: Request) -> Response | Awaitable[Response]:
     if policy.limit and not policy.limit.take():
         return _TOO_MANY_REQUESTS
     if policy.auth is None:
@@ -47,7 +46,7 @@ def _apply(policy: RequestPolicy, view: View, request: Request) -> Response | Aw
     return view(request) if admitted else _UNAUTHORIZED
 
 
-async def _log_in(auth: BasicAuth, view: View, request: Request) -> Response:
+async def _log_in(auth: BasicAuth, view: Handler, request: Request) -> Response:
     try:
         admitted = await auth.admit(request.header("authorization"))
     except TooManyLogins:

@@ -42,11 +42,6 @@ class Selection:
             states = [state for state in states if wanted in _searched(state).casefold()]
         return states
 
-    def page_of(self, found: Sequence[ModelState]) -> Sequence[ModelState]:
-        """Return the models of this page."""
-        start = self.start_of(found)
-        return found[start : start + PAGE_SIZE]
-
     def start_of(self, found: Sequence[ModelState]) -> int:
         """Return the place of the page's first model; of the last page's when there are fewer pages."""
         return (min(self.page, self.last_page(len(found))) - 1) * PAGE_SIZE

@@ -21,9 +21,9 @@ def models_table(
     if not found:
         yield "<p>No model matches.</p>"
         return
-    shown = selection.page_of(found)
-    first = selection.start_of(found) + 1
-    part = f"; {first:,} to {first + len(shown) - 1:,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
+    start = selection.start_of(found)
+    shown = found[start : start + PAGE_SIZE]
+    part = f"; {start + 1:,} to {start + len(shown):,} of {len(found):,}" if len(found) > PAGE_SIZE else ""
     heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
     rows = "\n".join(_row(state, curves.get(state.model.id), now) for state in shown)
     yield f"<table>\n<caption>Failed models first. Loss and score are evaluation metrics{part}</caption>"

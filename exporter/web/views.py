@@ -10,13 +10,12 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 from exporter.exposition import Format
-from exporter.web.connection import Connection
+from exporter.web.connection import Connection, Handler
 from exporter.web.landing import Overview, content_security_policy, render
 from exporter.web.limits import LENIENCE, TokenBucket
 from exporter.web.messages import NO_STORE, Request, Response, text
 from exporter.web.negotiation import accepts_gzip, choose_format
 
-View = Callable[[Request], Response | Awaitable[Response]]
 Scrape = Callable[[Format, bool], Sequence[bytes] | Awaitable[Sequence[bytes]]]
 PROBES = ("/-/healthy", "/-/ready")
 SHARED_FOR = 1.0  # seconds
@@ -38,7 +37,7 @@ def create_views(
     in_flight: set[Connection],
     max_requests: int,
     on_rejected: Callable[[], None] = lambda: None,
-) -> dict[str, View]:
+) -> dict[str, Handler]:
     """Return every view by its path.
 
     `scrape(format, gzipped)` returns the exposition in chunks, and must be quick, or returns what to await
@@ -47,7 +46,7 @@ def create_views(
     of `/` takes the landing page's place.
     """
     admit = partial(_admit, in_flight, max_requests)
-    views: dict[str, View] = {
+    views: dict[str, Handler] = {
         "/": LandingView(overview),
         telemetry_path: MetricsView(scrape, admit, on_rejected),
         "/-/healthy": lambda _: _probe(is_healthy(), "healthy"),
@@ -68,7 +67,7 @@ def _admit(in_flight: set[Connection], limit: int) -> bool:
     return True
 
 
-def route(views: Mapping[str, View]) -> View:
+def route(views: Mapping[str, Handler]) -> Handler:
     """Return the one view that answers every request by those of each path."""
 
     def routed(request: Request) -> Response | Awaitable[Response]:
