@@ -264,8 +264,8 @@ def busy_worlds(draw: st.DrawFn) -> World:
         flags={"--poll.interval": interval},
         rendering_seconds=rendering,
         list_seconds=draw(st.sampled_from([0.0, 0.3])),
-        # What readings bring waits for ten times as long as rendering takes.
-        steps_seconds=interval - rendering * draw(st.integers(96, 114)) / 10,
+        # What readings bring waits for ten times as long as rendering takes, or is published at once.
+        steps_seconds=interval - rendering * draw(st.sampled_from([2, *range(96, 115)])) / 10,
         lasts=12 * interval,
         most_calls=MOST_CALLS,
     )
@@ -695,20 +695,22 @@ def test_no_list_is_begun_that_the_quota_cannot_pay_for_to_its_end(
     world=worlds(
         intervals=(60, 10, 1, 300), troubles=(), polls=10, rows_per_page=50, most_calls=3 * MOST_CALLS
     ),
-    size=st.sampled_from([2, 8]),
+    size=st.sampled_from([20, 2, 8]),
     fault=st.sampled_from(WAITS[::-1]),
     of_list=st.booleans(),
     after=st.sampled_from([1.37, 4.37]),
+    seconds=st.sampled_from([1.3, 0.0]),
 )
 def test_a_retry_after_holds_what_it_concerns_for_an_hour_at_most(
-    world: World, size: int, fault: Fault, of_list: bool, after: float
+    world: World, size: int, fault: Fault, of_list: bool, after: float, seconds: float
 ) -> None:
     asked = Trouble(
         begins=after * world.interval, with_list=of_list, with_steps=not of_list, fault=fault, hits=(0,)
     )
     ids = None if of_list else ids_of(0)
-    models = training(world.interval, size)
-    calls = Life(replace(world, models=models, troubles=[replace(asked, ids=ids)])).live().api.calls
+    models, troubles = training(world.interval, size), [replace(asked, ids=ids)]
+    world = replace(world, models=models, steps_seconds=seconds, troubles=troubles)
+    calls = Life(world).live().api.calls
     for call in calls:
         held_until = call.answered_at + min(call.retry_after, 3600.0) - EPSILON
         for other in calls if call.retry_after else ():
