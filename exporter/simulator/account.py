@@ -52,15 +52,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class RepairableJob:
-    """A model of the account: its job and, from `repaired_at` on, the repaired one."""
+    """A model of the account: its job and, from when that was queued again, the repaired one."""
 
     job: Job
     repaired: Job | None = None
 
     def at(self, now: float) -> Job:
         """Return the job in force."""
-        requeued_at = self.repaired.history[3][0] if self.repaired else now
-        return self.repaired if self.repaired and requeued_at <= now else self.job
+        return self.repaired if self.repaired and self.repaired.history[3][0] <= now else self.job
 
 
 def works() -> Iterator[tuple[Work, int]]:
