@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from tools.soak.ledger import Window
 from tools.soak.resources import RESOURCES, trends
 from tools.soak.results import Report
 from tools.soak.schedule import LATER, LIST, ROWS, STEPS
+from tools.soak.virtual import VirtualLoop
 from tools.soak.watch import KEY_PREFIX, Findings, LogReader
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
@@ -165,6 +167,16 @@ def test_a_line_of_the_log_that_should_not_be_there(line: str, finding: str) -> 
     found = Findings(lambda: 0.0)
     LogReader(found.add, lambda: 60.0).write(line + "\n")
     assert finding in found.texts[0]
+
+
+def test_time_stands_still_while_a_thread_works() -> None:
+    async def main() -> float:
+        async with asyncio.timeout(0.001):
+            await asyncio.to_thread(time.sleep, 0.05)
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(main()) < 0.001
 
 
 # ── what is played ────────────────────────────────────────────────────────────────────────────────────────
