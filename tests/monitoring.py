@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -81,26 +81,28 @@ def _own(labels: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in labels.items() if name not in ("__name__", "instance", "job")}
 
 
-@asynccontextmanager
-async def serving(name: str, *flags: str, port: int = 0) -> AsyncIterator[str]:
+def serving(name: str, *flags: str, port: int = 0) -> AbstractAsyncContextManager[str]:
     """Run a program of the Prometheus family, by its Debian name; yield its URL once it is ready."""
-    async with running(program(name), *flags, port=port) as url:
-        yield url
+    return running(program(name), *flags, port=port)
+
+
+def victoria(name: str, *flags: str) -> AbstractAsyncContextManager[str]:
+    """Run a program of VictoriaMetrics; yield its URL once it is ready."""
+    return running(program(name), *flags, listen="-httpListenAddr", ready="/health")
 
 
 @asynccontextmanager
-async def running(path: str, *flags: str, port: int = 0) -> AsyncIterator[str]:
+async def running(
+    path: str, *flags: str, port: int = 0, listen: str = "--web.listen-address", ready: str = "/-/ready"
+) -> AsyncIterator[str]:
     """Run a program of the Prometheus family; yield its URL once it is ready."""
-    url = f"http://127.0.0.1:{port or unused_port()}"
+    address = f"127.0.0.1:{port or unused_port()}"
     process = await asyncio.create_subprocess_exec(
-        path,
-        *flags,
-        f"--web.listen-address={url.removeprefix('http://')}",
-        stderr=asyncio.subprocess.DEVNULL,
+        path, *flags, f"{listen}={address}", stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        await wait_for(f"{url}/-/ready")
-        yield url
+        await wait_for(f"http://{address}{ready}")
+        yield f"http://{address}"
     finally:
         process.kill()
         await process.wait()

@@ -19,9 +19,9 @@ from tests.clients import plain_client
 from tests.editions import NIGHTLY, every_edition
 from tests.exporter_model import HOUR, MINUTE, since
 from tests.firing import TOLD, Fires, Scenario
+from tests.monitoring import victoria
 from tests.programs import program, run
 from tests.test_alerts import AREAS
-from tests.test_scrapers import victoria
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,7 +8,6 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.simulator import Fleet
 from tests.clients import plain_client
 from tests.editions import EDITIONS, NIGHTLY, every_edition, every_edition_at_night
-from tests.monitoring import prometheus, target
-from tests.programs import KEY, Running, eventually, exporter, program, simulated_api, wait_for
-from tools.ports import unused_port
+from tests.monitoring import prometheus, target, victoria
+from tests.programs import KEY, Running, eventually, exporter, program, simulated_api
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.programs]
 
@@ -75,9 +73,14 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 """The options of Prometheus 3's negotiation."""
 
 
-@asynccontextmanager
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
 async def at_rest() -> AsyncIterator[Running]:
-    """Run an exporter that has polled a fleet once, and polls it no more while the test lasts."""
+    """Run an exporter that has polled a fleet once, and polls it no more while the tests last."""
     async with simulated_api(speed=60) as (simulator, api):
         now = simulator.clock()
         simulator.clock = lambda: now
@@ -139,24 +142,24 @@ def with_bounds_as_numbers(
         yield name, {**labels, **({"le": repr(float(labels["le"]))} if "le" in labels else {})}, value
 
 
-async def test_the_headers_of_other_scrapers_bring_the_same_series() -> None:
-    async with at_rest() as running:
-        expected = await read(running.url, "")
-        for scraper, accept in ACCEPT.items():
-            assert await read(running.url, accept) == expected, scraper
+async def test_the_headers_of_other_scrapers_bring_the_same_series(at_rest: Running) -> None:
+    expected = await read(at_rest.url, "")
+    for scraper, accept in ACCEPT.items():
+        assert await read(at_rest.url, accept) == expected, scraper
 
 
 @every_edition
-async def test_prometheus_stores_what_the_parser_reads(tmp_path: Path, edition: Any) -> None:
+async def test_prometheus_stores_what_the_parser_reads(
+    tmp_path: Path, edition: Any, at_rest: Running
+) -> None:
     protocols = PROTOCOLS if edition is EDITIONS[1] else {"its own": {}}
-    async with at_rest() as running:
-        jobs = [target(running.url, name, **options) for name, options in protocols.items()]
-        config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
-        async with prometheus(tmp_path, config) as url:
-            expected = await read(running.url, "")
-            for name in protocols:
-                await eventually(lambda name=name: scraped(url, name))  # type: ignore[misc]
-                assert await in_prometheus(url, name) == expected, name
+    jobs = [target(at_rest.url, name, **options) for name, options in protocols.items()]
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
+    async with prometheus(tmp_path, config) as url:
+        expected = await read(at_rest.url, "")
+        for name in protocols:
+            await eventually(lambda name=name: scraped(url, name))  # type: ignore[misc]
+            assert await in_prometheus(url, name) == expected, name
 
 
 async def scraped(url: str, job: str) -> bool:
@@ -178,10 +181,10 @@ async def ask(url: str, query: str) -> list[dict[str, Any]]:
 
 
 @every_edition_at_night
-async def test_vmagent_delivers_what_the_parser_reads_but_nan(tmp_path: Path) -> None:
-    async with at_rest() as running, victoria_metrics(tmp_path) as database:
+async def test_vmagent_delivers_what_the_parser_reads_but_nan(tmp_path: Path, at_rest: Running) -> None:
+    async with victoria("victoria-metrics", f"-storageDataPath={tmp_path}/data") as database:
         config = tmp_path / "scrape.yml"
-        job = target(running.url, "agent", scrape_interval="1s")
+        job = target(at_rest.url, "agent", scrape_interval="1s")
         config.write_text(json.dumps({"scrape_configs": [job]}))
         flags = (
             f"-promscrape.config={config}",
@@ -190,7 +193,7 @@ async def test_vmagent_delivers_what_the_parser_reads_but_nan(tmp_path: Path) ->
         )
         async with victoria("vmagent", *flags):
             await eventually(lambda: exported(database))
-            expected = await read(running.url, "")
+            expected = await read(at_rest.url, "")
             given = {series: value for series, value in expected.items() if value != "nan"}
             kept = await in_victoria_metrics(database)
             assert kept.keys() == given.keys()
@@ -215,29 +218,29 @@ async def in_victoria_metrics(url: str) -> Stored:
 
 
 @NIGHTLY
-async def test_the_opentelemetry_collector_stores_what_the_parser_reads(tmp_path: Path) -> None:
+async def test_the_opentelemetry_collector_stores_what_the_parser_reads(
+    tmp_path: Path, at_rest: Running
+) -> None:
     config, out = tmp_path / "otelcol.yaml", tmp_path / "out.json"
-    async with at_rest() as running:
-        scrapes = {"scrape_configs": [target(running.url, "otel", scrape_interval="1s")]}
-        pipeline = {"receivers": ["prometheus"], "exporters": ["file"]}
-        content = {
-            "receivers": {"prometheus": {"config": scrapes}},
-            "exporters": {"file": {"path": str(out), "flush_interval": "1s"}},
-            "service": {
-                "pipelines": {"metrics": pipeline},
-                "telemetry": {"metrics": {"level": "none"}},
-            },
-        }
-        config.write_text(json.dumps(content))
-        process = await asyncio.create_subprocess_exec(
-            *(program("otelcol"), f"--config={config}"), stderr=asyncio.subprocess.DEVNULL
-        )
-        try:
-            await eventually(lambda: has_lines(out))
-            expected = await read(running.url, "")
-        finally:
-            process.kill()
-            await process.wait()
+    scrapes = {"scrape_configs": [target(at_rest.url, "otel", scrape_interval="1s")]}
+    content = {
+        "receivers": {"prometheus": {"config": scrapes}},
+        "exporters": {"file": {"path": str(out), "flush_interval": "1s"}},
+        "service": {
+            "pipelines": {"metrics": {"receivers": ["prometheus"], "exporters": ["file"]}},
+            "telemetry": {"metrics": {"level": "none"}},
+        },
+    }
+    config.write_text(json.dumps(content))
+    process = await asyncio.create_subprocess_exec(
+        *(program("otelcol"), f"--config={config}"), stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await eventually(lambda: has_lines(out))
+        expected = await read(at_rest.url, "")
+    finally:
+        process.kill()
+        await process.wait()
     assert stored(in_otlp(json.loads(out.read_text().splitlines()[0]))) == expected
 
 
@@ -264,25 +267,3 @@ def _point(name: str, kind: str, point: dict[str, Any]) -> Iterator[tuple[str, d
         yield f"{name}_bucket", {**labels, "le": str(bound)}, 0
     yield f"{name}_count", labels, 0
     yield f"{name}_sum", labels, 0
-
-
-@asynccontextmanager
-async def victoria_metrics(folder: Path) -> AsyncIterator[str]:
-    async with victoria("victoria-metrics", f"-storageDataPath={folder}/data") as url:
-        yield url
-
-
-@asynccontextmanager
-async def victoria(name: str, *flags: str) -> AsyncIterator[str]:
-    """Run a program of VictoriaMetrics until the test is done; return its URL."""
-    url = f"http://127.0.0.1:{unused_port()}"
-    address = f"-httpListenAddr={url.removeprefix('http://')}"
-    process = await asyncio.create_subprocess_exec(
-        program(name), address, *flags, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        await wait_for(f"{url}/health")
-        yield url
-    finally:
-        process.kill()
-        await process.wait()
