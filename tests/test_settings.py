@@ -326,6 +326,8 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
             "line 3: is not valid YAML: the indentation does not match the lines above",
         ),
         ("poll: {interval: 2024-13-45}", "is not valid YAML"),
+        (f"poll:\n  ? 0x{'F' * 5_000}\n  : 1", "line 2: is not valid YAML: a number is too long"),
+        (f"models: {{limit: {'9' * 5_000}}}", "line 1: is not valid YAML: a number is too long"),
         ("[" * 1000, "is not valid YAML"),
         ("a: \x00", "is not valid YAML"),
         (

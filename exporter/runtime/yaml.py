@@ -15,6 +15,7 @@ from exporter.runtime.files import Unreadable, read_once
 _MERGE = "tag:yaml.org,2002:merge"
 _MOST_MERGED = 10_000  # keys
 _LARGEST = 1 << 20  # bytes
+_LONGEST_NUMBER = 100  # characters
 
 
 class NotYaml(Exception):
@@ -60,6 +61,16 @@ def _refuse_twins(node: yaml.MappingNode) -> None:
         seen.add(key.value)
 
 
+def _construct_int(loader: UniqueKeyLoader, node: yaml.ScalarNode) -> int:
+    """Return a whole number; refuse one too long for Python to write, as hexadecimal ones may be."""
+    if len(node.value) > _LONGEST_NUMBER:
+        raise yaml.MarkedYAMLError(problem="number too long", problem_mark=node.start_mark)
+    return loader.construct_yaml_int(node)
+
+
+UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
 # Words of the parser, which are fixed, and what they mean to whoever wrote the file. It also quotes the text,
 # which may hold a secret, so nothing of the parser's own message is repeated.
 _CAUSES = (
@@ -74,6 +85,7 @@ _CAUSES = (
     ("undefined alias", "an alias (*) without its anchor; a value that begins with * must be in quotes"),
     ("unknown escape character", "an unknown escape (\\) in double quotes; use single quotes"),
     ("constructor for the tag", "a tag (!) that is not known; a value that begins with ! must be in quotes"),
+    ("number too long", "a number is too long"),
     ("found another document", "more than one document (---)"),
 )
 
