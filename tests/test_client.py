@@ -22,7 +22,6 @@ from exporter.cohere.steps import newest_seen
 from exporter.cohere.transport import Endpoint
 from exporter.errors import ApiError, Gone, InvalidResponse, PaginationLimitExceeded
 from exporter.model import TrainingProgress
-from tests.conftest import settle
 from tests.strategies import encode, json_values
 from tests.test_transport import Api, Handler, an_api, reply
 
@@ -113,33 +112,6 @@ class TestListModels:
         ]
         assert api.observer.requests == [("list_finetuned_models", "200")] * 3
 
-    @pytest.mark.parametrize("body", [b"{}", b'{"finetuned_models": null, "next_page_token": null}'])
-    async def test_of_an_empty_account_is_empty(self, body: bytes) -> None:
-        async with a_client(lambda _: reply(body=body)) as (client, _):
-            listing = await client.list_models()
-        assert (listing.models, listing.pages) == ((), 1)
-
-    async def test_waits_for_no_step_metrics_that_hang(self) -> None:
-        list_pages = chain("finetuned_models", models("a"), models("b"), models("c"))
-        hanging = asyncio.Event()
-
-        async def handle(request: httpx.Request) -> httpx.Response:
-            if request.url.path == MODELS_PATH:
-                answer = list_pages(request)
-                assert isinstance(answer, httpx.Response)
-                return answer
-            await hanging.wait()
-            return reply()
-
-        async with an_api(handle, concurrency=2) as api:
-            client = CohereClient(api.transport, observer=api.observer)
-            readings = [asyncio.create_task(client.training_steps("m")) for _ in range(4)]
-            await settle()
-            listing = await client.list_models()
-            assert [model.id for model in listing.models] == ["a", "b", "c"]
-            hanging.set()
-            await asyncio.gather(*readings)
-
     async def test_a_model_on_two_pages_is_one_model_as_it_was_read_last(self) -> None:
         pages = chain("finetuned_models", models("a", "b", name="old"), models("b", "c", name="new"))
         async with a_client(pages) as (client, api):
@@ -171,19 +143,6 @@ class TestListModels:
         async with a_client(handle) as (client, _):
             with pytest.raises(Gone):
                 await client.list_models()
-
-    @pytest.mark.parametrize("body", [b"<html>sign in</html>", b'{"message": "hello"}', b"[]", b""])
-    async def test_another_answer_is_an_invalid_response_and_not_asked_again(self, body: bytes) -> None:
-        async with a_client(lambda _: reply(body=body)) as (client, api):
-            with pytest.raises(InvalidResponse):
-                await client.list_models()
-        assert len(api.requests) == 1
-
-    async def test_odd_items_are_told_to_the_observer(self) -> None:
-        page: list[Any] = [{"id": "a", "settings": 3}, {"name": "nobody"}, "b"]
-        async with a_client(chain("finetuned_models", page)) as (client, api):
-            assert [model.id for model in (await client.list_models()).models] == ["a"]
-        assert api.observer.rejections == ["model_field", "model", "model"]
 
     async def test_a_large_page_is_read_off_the_event_loop(self) -> None:
         threads: list[int] = []
@@ -623,13 +582,6 @@ class TestTrainingSteps:
                 reading = await client.training_steps("m", reading.progress, reading.cursor)
                 assert [row.step for row in reading.rows] == list(range(known, length))
                 assert len(api.requests) - asked == 1
-
-    async def test_of_many_pages_are_asked_for_in_large_ones(self) -> None:
-        rows = steps(*range(0, 1500, 10))
-        async with a_client(sized(rows, default=50)) as (client, api):
-            reading = await client.training_steps("m")
-            assert len(reading.rows) == 150
-            assert [dict(request.url.params) for request in api.requests] == [{}, {"page_size": "1000"}]
 
     async def test_are_asked_for_in_large_pages_at_once_where_calls_are_dear(self) -> None:
         async with a_client(sized(steps(*range(60)), default=50), saves_calls=True) as (client, api):

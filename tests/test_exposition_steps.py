@@ -170,34 +170,6 @@ async def test_before_any_row_and_after_the_last_there_is_nothing(exposed: Expos
     assert await exposed.scrape() == []
 
 
-async def test_a_row_is_offered_for_a_window_to_everybody_and_then_to_nobody(
-    exposed: Exposed, clock: FakeClock
-) -> None:
-    seen = []
-    for step in range(0, 600, 60):
-        await exposed.arrive(row(step))
-        numbers = await exposed.numbers()
-        assert await exposed.numbers() == numbers
-        seen += numbers
-        await clock.advance(60)
-    assert {times for value, times in Counter(seen).items() if value < 540} == {2}
-
-
-async def test_rows_of_one_model_that_arrive_apart_stand_together_in_order(
-    exposed: Exposed, clock: FakeClock
-) -> None:
-    other = FinetunedModel(id="m2", name="rerank")
-    await exposed.arrive(row(10))
-    await exposed.arrive(row(5), model=other)
-    await exposed.arrive(row(20))
-    samples = await exposed.scrape()
-    assert [(model, at - T0) for family, model, _, _, at in samples if family == "number"] == [
-        ("m1", 10.0),
-        ("m1", 20.0),
-        ("m2", 5.0),
-    ]
-
-
 async def test_rows_without_a_time_or_with_that_of_a_later_step_are_missed(exposed: Exposed) -> None:
     await exposed.arrive(StepRow(1, None, {"loss": 1.0}), row(2, T0), row(3, T0 + 0.0001), missed=4)
     assert ("number", "m1", "", 3.0, T0) in await exposed.scrape()
@@ -404,16 +376,6 @@ async def test_rows_beyond_the_limit_are_missed_unless_they_were_served(
     await clock.advance(pause)
     exposed.steps.offer(StepRows(model=MODEL, rows=rows(8_000)))
     assert exposed.missed == missed
-
-
-async def test_many_models_in_training_are_bounded_together(exposed: Exposed, limit: int) -> None:
-    for number in range(100):
-        rows = [StepRow(step, T0 + step, {"loss": 0.5}) for step in range(110)]
-        exposed.steps.offer(StepRows(model=FinetunedModel(id=f"m{number}"), rows=rows))
-    await exposed.steps.publish()
-    numbers = await exposed.numbers()
-    assert limit * 0.9 <= 2 * len(numbers) <= limit
-    assert len(numbers) + exposed.missed == 11_000
 
 
 @pytest.mark.parametrize(

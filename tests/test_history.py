@@ -90,12 +90,6 @@ async def test_labels_are_added_to_each_series() -> None:
     assert len(samples(text)) == 6
 
 
-async def test_rows_up_to_since_are_left_out() -> None:
-    done, text = await history(Api(ROWS), since=T0 + 1)
-    assert [value for family, _, value, _ in samples(text) if family == "number"] == [20.0, 5.0]
-    assert done.rows == 2
-
-
 async def test_rows_without_a_time_of_their_own_are_left_out_and_counted() -> None:
     rows = [
         StepRow(1, None, {"loss": 1.0}),
@@ -109,13 +103,6 @@ async def test_rows_without_a_time_of_their_own_are_left_out_and_counted() -> No
     assert (done.rows, done.left_out, done.errors) == (3, {"m1": 2}, {})
     done, _ = await history(Api({"m1": rows, "m2": []}), since=T0 + 5.5)
     assert (done.rows, done.left_out) == (1, {"m1": 1})
-
-
-async def test_a_model_that_cannot_be_read_costs_that_model_only() -> None:
-    api = Api({**ROWS, "m1": ServerError("HTTP 500: broken")})
-    done, text = await history(api)
-    assert [value for family, _, value, _ in samples(text) if family == "number"] == [5.0]
-    assert list(done.errors) == ["m1"]
 
 
 @pytest.mark.parametrize("order", [sorted, lambda steps: sorted(steps, reverse=True), set])

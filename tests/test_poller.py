@@ -15,7 +15,6 @@ from exporter.cohere.client import Listing
 from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.errors import (
     ApiError,
-    ConnectionFailed,
     Forbidden,
     Gone,
     PaginationLimitExceeded,
@@ -330,13 +329,6 @@ async def test_the_newest_models_stay_within_the_limit(clock: FakeClock) -> None
     assert sorted(world.api.asked) == ["m3", "m4", "m5"], "dropped models cost calls"
 
 
-@pytest.mark.parametrize("limit", [0, 4, 100])
-async def test_no_limit_and_a_wide_one_drop_nothing(clock: FakeClock, limit: int) -> None:
-    world = World(clock, *(model(f"m{n}") for n in range(4)), models_limit=limit)
-    snapshot = await world.poll()
-    assert (len(snapshot.states), snapshot.dropped) == (4, 0)
-
-
 async def test_the_order_of_models_does_not_hang_on_the_order_of_the_list(clock: FakeClock) -> None:
     models = [model("b"), model("a"), model("d", created_at=1.0), model("c", created_at=1.0)]
     world = World(clock, *models)
@@ -387,17 +379,6 @@ async def test_a_bug_in_the_api_s_answer_does_not_end_the_loop(clock: FakeClock,
         await clock.advance(2 * INTERVAL)
     assert world.outcomes[0].reason == "internal_error"
     assert world.outcomes[-1].reason is None
-    assert world.published
-
-
-async def test_a_bug_in_publishing_does_not_end_the_loop(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    world.publish_error = RuntimeError("x")
-    async with world.running():
-        await clock.advance(3 * INTERVAL)
-        world.publish_error = None
-        await clock.advance(2 * INTERVAL)
-    assert {outcome.reason for outcome in world.outcomes} == {"internal_error", None}
     assert world.published
 
 
@@ -477,17 +458,6 @@ async def test_a_pause_is_never_shorter_than_the_interval(clock: FakeClock) -> N
     assert await world.pauses(5 * 7200) == pytest.approx([7200.0] * 4)
 
 
-async def test_a_refusal_after_an_outage_pauses_like_a_first_refusal(world: World) -> None:
-    world.api.list_error = ConnectionFailed("x")
-    async with world.running():
-        await world.clock.advance(5 * INTERVAL)
-        world.api.list_error = Gone("HTTP 404: the load balancer knows no backend yet")
-        await world.clock.advance(INTERVAL)
-        world.api.list_error = None
-        await world.clock.advance(2 * INTERVAL)
-        assert world.outcomes[-1].reason is None
-
-
 @pytest.mark.parametrize("error", [Unauthorized("x"), ServerError("x"), QuotaSpent("x", retry_after=3000)])
 async def test_a_changed_key_ends_the_pause(world: World, error: ApiError) -> None:
     world.api.list_error = error
@@ -552,11 +522,6 @@ async def test_retry_after_is_counted_from_the_answer_not_from_the_start_of_the_
 # The budget of calls.
 
 
-async def test_the_times_in_force_are_known_from_the_start(clock: FakeClock) -> None:
-    assert World(clock).times == (60.0, 300.0)
-    assert World(clock, stale_after=130.0).times == (60.0, 130.0)
-
-
 class Share(Quota):
     """A budget that takes so many seconds for each call, twice as many while nothing trains."""
 
@@ -603,30 +568,6 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
 
 
 # Idle fleets.
-
-
-async def test_a_training_that_is_seen_is_polled_at_the_interval_until_it_is_over(clock: FakeClock) -> None:
-    world = World(clock, model("a", Status.READY), idle_interval=600.0)
-    async with world.running():
-        await clock.advance(10.0)
-        world.api.models = [model("a", Status.QUEUED)]
-        await clock.advance(600.0 + 3 * INTERVAL)
-        assert len(world.api.listed_at) == 5
-        world.api.models = [model("a", Status.READY)]
-        await clock.advance(600.0)
-        assert len(world.api.listed_at) == 6
-
-
-async def test_a_changed_key_ends_the_pause_of_an_idle_fleet_after_a_failure(clock: FakeClock) -> None:
-    world = World(clock, model("a", Status.READY), idle_interval=7200.0)
-    async with world.running():
-        await clock.advance(10.0)
-        world.api.list_error = Unauthorized("x")
-        await clock.advance(7200.0)
-        assert len(world.api.listed_at) == 2
-        world.key, world.api.list_error = "second", None
-        await clock.advance(1.5)
-        assert len(world.api.listed_at) == 3
 
 
 async def test_the_outcome_of_a_poll_does_not_wait_for_step_metrics(clock: FakeClock) -> None:

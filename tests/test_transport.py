@@ -308,13 +308,6 @@ class TestRetries:
         assert api.observer.requests == [(endpoint, str(status))] * 2 + [(endpoint, "200")]
         assert api.observer.retries == [endpoint] * 2
 
-    @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
-    async def test_three_attempts_are_all(self, status: int) -> None:
-        async with an_api(script(*(reply(status) for _ in range(3)))) as api:
-            error = await api.fail()
-        assert error.status == status
-        assert (len(api.observer.codes), len(api.observer.retries)) == (3, 2)
-
     @pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 404, 410, 422, 498, 499])
     async def test_what_will_not_pass_is_not_asked_again(self, status: int) -> None:
         async with an_api(script(reply(status))) as api:
@@ -427,30 +420,6 @@ class TestLimits:
         times = asyncio.run(traffic())
         for first, beyond in zip(times, times[limit:], strict=False):
             assert beyond - first >= MINUTE
-
-    @pytest.mark.anyio
-    async def test_as_many_requests_are_under_way_as_allowed_and_no_more(self) -> None:
-        busy = most = 0
-
-        async def handle(request: httpx.Request) -> httpx.Response:
-            nonlocal busy, most
-            busy += 1
-            most = max(most, busy)
-            await settle()
-            busy -= 1
-            return reply()
-
-        async with an_api(handle, concurrency=3) as api:
-            await asyncio.gather(*(api.get(endpoint) for endpoint in [*Endpoint] * 10))
-        assert most == 3
-
-    @pytest.mark.anyio
-    async def test_time_spent_waiting_is_told(self) -> None:
-        clock = HastyClock()
-        async with an_api(script(*(reply() for _ in range(5))), limit=2, clock=clock) as api:
-            for _ in range(5):
-                await api.get()
-        assert api.observer.waited == 2 * MINUTE
 
     @pytest.mark.anyio
     async def test_the_duration_is_that_of_the_request_alone(self) -> None:
