@@ -61,10 +61,13 @@ def parse(argv: Sequence[str]) -> tuple[Command, dict[str, Any]]:
     given, operands = _given(_parser(called, accepted), argv[1:] if called else argv, accepted)
     flags = {option.key: given.pop(option.flag) for option in options() if option.flag in given}
     command = Command(subcommand, tuple(operands), given)
+    unknown = next((word.partition("=")[0] for word in operands if word.startswith("-")), None)
     if called is None:
-        _refuse_late(operands)
-    # What is said of the simulated fleet helps nobody who has none: --models means --models.limit to serve.
-    _refuse_unknown(operands, [flag.flag for flag in accepted if flag.group != "demo" or "demo" in row.reads])
+        _refuse_late(operands, unknown)
+    if unknown:
+        # Options of the simulated fleet help nobody who has none: --models means --models.limit to serve.
+        known = [flag.flag for flag in accepted if flag.group != "demo" or "demo" in row.reads]
+        raise SettingsError(_said_of(unknown, known))
     _check(command, flags)
     return command, flags
 
@@ -103,29 +106,19 @@ def _check(command: Command, flags: Collection[str]) -> None:
             raise SettingsError(f"--{key}: cannot be used with the simulated API")
 
 
-def _refuse_late(words: Sequence[str]) -> None:
+def _refuse_late(words: Sequence[str], unknown: str | None) -> None:
     """Raise SettingsError for a subcommand that stands after flags, be they everybody's or its own."""
-    unknown = _unknown(words)
     for word in (word for word in words if word in list(Subcommand)):
         own = [flag.flag for flag in SUBCOMMANDS[Subcommand(word)].flags]
         if unknown is None or unknown in own:
             raise SettingsError(f"the subcommand {word} must stand before the flags")
 
 
-def _unknown(words: Sequence[str]) -> str | None:
-    return next((word.partition("=")[0] for word in words if word.startswith("-")), None)
-
-
-def _refuse_unknown(words: Sequence[str], known: Sequence[str]) -> None:
-    if (name := _unknown(words)) is None:
-        return
-    if _KEY_LIKE.search(name):
-        raise SettingsError(
-            "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
-        )
-    shown = f"unknown flag {name}" if _REPEATABLE.fullmatch(name) else "unknown flag"
-    hint = suggestion(name, ["--help", "--version", *known])
-    raise SettingsError(f"{shown}{hint or '; see --help'}")
+def _said_of(unknown: str, known: Sequence[str]) -> str:
+    if _KEY_LIKE.search(unknown):
+        return "the API key is never given on the command line: set COHERE_API_KEY or --cohere.api-key-file"
+    shown = f"unknown flag {unknown}" if _REPEATABLE.fullmatch(unknown) else "unknown flag"
+    return shown + (suggestion(unknown, ["--help", "--version", *known]) or "; see --help")
 
 
 def _is_shown(flag: Flag, subcommand: Subcommand) -> bool:
