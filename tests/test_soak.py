@@ -26,7 +26,7 @@ from tools.soak.faults import KINDS
 from tools.soak.ledger import Window
 from tools.soak.resources import RESOURCES, trends
 from tools.soak.results import Report
-from tools.soak.schedule import LATER, LIST, ROWS, STEPS
+from tools.soak.schedule import LATER, LIST, ROWS, STEPS, between
 from tools.soak.virtual import VirtualLoop
 from tools.soak.watch import KEY_PREFIX, Findings, LogReader
 
@@ -198,6 +198,12 @@ def test_every_reason_is_met_on_the_list_and_on_step_metrics() -> None:
 def test_every_kind_of_fault_is_played_and_can_be() -> None:
     in_answers = {row.kind for row in ROWS if row.where and row.kind != "refused"}
     assert in_answers == set(KINDS)
+
+
+def test_rows_are_found_on_every_day() -> None:
+    at = 3 * 86_400 + 31 * 60
+    assert next(between(at, at)) == (at - 60, at + 300, ROWS[0])
+    assert not list(between(0, 29 * 60))
 
 
 # ── what is judged ────────────────────────────────────────────────────────────────────────────────────────
