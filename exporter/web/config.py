@@ -33,7 +33,6 @@ def read_config(path: Path, read: ReadFile = read_file) -> WebConfig:
         raise ReloadError(f"cannot read {path}: larger than {_LARGEST >> 10} KiB")
     try:
         values, root = parse_yaml(content.decode("utf-8"), _TextLoader)
-        values = {} if values is None else values
         return WebConfig.model_validate(values, context={"directory": path.parent})
     except NotYaml as error:
         raise ReloadError(located(path, error.line, str(error))) from None
