@@ -74,7 +74,7 @@ async def _written(
 
     opened = replacing(Path(output)) if output else nullcontext(sys.stdout.buffer)
     with suppress(_InVain), opened as stream:
-        done = await write_history(exporter.client, models, stream, progress=progress, **wanted)
+        done = await write_history(exporter.client.all_steps, models, stream, progress=progress, **wanted)
         stream.flush()
         if _is_in_vain(done, unknown):
             raise _InVain  # so that a file stays as it was

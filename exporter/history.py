@@ -14,7 +14,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from shutil import copyfileobj
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from exporter.errors import ApiError, Forbidden, Gone, PaymentRequired, QuotaSpent, Unauthorized
 from exporter.exposition.lines import head, identity
@@ -28,18 +28,13 @@ _CONCERNS_ALL = (Unauthorized, PaymentRequired, QuotaSpent)
 _IN_PROGRESS = frozenset({Status.UNSPECIFIED, Status.QUEUED, Status.FINETUNING})
 _END = b"# EOF\n"
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+ReadSteps = Callable[[str], AsyncGenerator[list[StepRow]]]
+"""Yields the steps of one model, by its id, page by page; raises `ApiError`."""
 _TAKEN = {*IDENTITY, *(label for family in STEP_FAMILIES for label in family.own_labels)}
 
 
 class _CutOff(QuotaSpent):
     """The quota has no call for a further page of a model; it may have some for the first of others."""
-
-
-class StepsApi(Protocol):
-    """What is asked of the API."""
-
-    def all_steps(self, model_id: str) -> AsyncGenerator[list[StepRow]]:
-        """Yield the steps of one model page by page; raise `ApiError`."""
 
 
 @dataclass
@@ -67,7 +62,7 @@ class History:
 
 
 async def write_history(
-    api: StepsApi,
+    read_steps: ReadSteps,
     models: Sequence[FinetunedModel],
     out: BinaryIO,
     *,
@@ -93,7 +88,7 @@ async def write_history(
                 continue
             with open_spool() as spool:
                 try:
-                    await _read(api, model, since, spool)
+                    await _read(read_steps(model.id), since, spool)
                 except _CutOff as error:
                     history.ended_by = error
                     history.unread.append(model.id)
@@ -130,10 +125,10 @@ def _ended_before(model: FinetunedModel, since: float) -> bool:
     return model.status not in _IN_PROGRESS and ended_at + LATE < since
 
 
-async def _read(api: StepsApi, model: FinetunedModel, since: float, spool: StepSpool) -> None:
+async def _read(steps: AsyncGenerator[list[StepRow]], since: float, spool: StepSpool) -> None:
     pages = 0
     try:
-        async with aclosing(api.all_steps(model.id)) as chain:
+        async with aclosing(steps) as chain:
             async for rows in chain:
                 pages += 1
                 spool.add(row for row in rows if row.at is None or row.at > since)

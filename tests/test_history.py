@@ -48,7 +48,7 @@ class Api:
 
 async def history(api: Api, labels: Mapping[str, str] | None = None, **wanted: Any) -> tuple[History, str]:
     out = io.BytesIO()
-    done = await write_history(api, [CHAT, RERANK], out, labels=labels or {}, **wanted)
+    done = await write_history(api.all_steps, [CHAT, RERANK], out, labels=labels or {}, **wanted)
     return done, out.getvalue().decode()
 
 
@@ -170,7 +170,7 @@ async def test_a_model_whose_run_ended_before_since_costs_no_call(
 ) -> None:
     api = Api(ROWS)
     model = FinetunedModel(id="m1", **fields)
-    done = await write_history(api, [model], Nowhere(), labels={}, since=T0 + LATE + 50)
+    done = await write_history(api.all_steps, [model], Nowhere(), labels={}, since=T0 + LATE + 50)
     assert (api.asked, done.read) == (["m1"] * is_asked, 1)
 
 
@@ -184,7 +184,7 @@ async def test_what_all_models_would_meet_ends_it_with_what_was_read_and_names_t
     error = QuotaSpent("spent", status=429)
     api = Api({"m1": ROWS["m1"], "m2": ROWS["m2"], "m3": []}, errors={"m2": error})
     out = io.BytesIO()
-    done = await write_history(api, [CHAT, RERANK, FinetunedModel(id="m3")], out, labels={})
+    done = await write_history(api.all_steps, [CHAT, RERANK, FinetunedModel(id="m3")], out, labels={})
     assert api.asked == ["m1", "m2"]
     assert [name for family, name, *_ in samples(out.getvalue().decode()) if family == "number"] == [
         "m1/chat",
@@ -201,7 +201,9 @@ async def test_one_model_that_is_forbidden_costs_that_model_and_two_in_a_row_end
     refused: str, asked: str, unread: str
 ) -> None:
     api = Api({number: Forbidden("HTTP 403") if number in refused else ROWS["m1"] for number in "1234"})
-    done = await write_history(api, [FinetunedModel(id=number) for number in "1234"], Nowhere(), labels={})
+    done = await write_history(
+        api.all_steps, [FinetunedModel(id=number) for number in "1234"], Nowhere(), labels={}
+    )
     assert ("".join(api.asked), "".join(done.unread)) == (asked, unread)
     assert set(done.errors) == set(refused) & set(asked)
 
@@ -209,10 +211,14 @@ async def test_one_model_that_is_forbidden_costs_that_model_and_two_in_a_row_end
 async def test_a_quota_short_of_a_further_page_leaves_out_that_model_only() -> None:
     spent = QuotaSpent("spent")
     api = Api({"1": ROWS["m1"], "2": ROWS["m1"], "3": spent, "4": []}, errors={"1": spent})
-    done = await write_history(api, [FinetunedModel(id=number) for number in "123"], Nowhere(), labels={})
+    done = await write_history(
+        api.all_steps, [FinetunedModel(id=number) for number in "123"], Nowhere(), labels={}
+    )
     assert (api.asked, done.models, done.ended_by, done.unread) == (["1", "2", "3"], 1, spent, ["3", "1"])
     api.answers = {**api.answers, "3": []}
-    done = await write_history(api, [FinetunedModel(id=number) for number in "123"], Nowhere(), labels={})
+    done = await write_history(
+        api.all_steps, [FinetunedModel(id=number) for number in "123"], Nowhere(), labels={}
+    )
     assert (done.models, str(done.ended_by), done.unread) == (1, "spent", ["1"])
 
 
@@ -298,7 +304,7 @@ async def test_memory_grows_neither_with_a_run_nor_with_the_fleet() -> None:
         fleet = [FinetunedModel(id=f"m{number}") for number in range(models)]
         tracemalloc.start()
         try:
-            done = await write_history(Long({}, pages=pages), fleet, Nowhere(), labels={})
+            done = await write_history(Long({}, pages=pages).all_steps, fleet, Nowhere(), labels={})
             assert done.rows == 100 * pages * models
             return tracemalloc.get_traced_memory()[1]
         finally:

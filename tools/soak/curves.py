@@ -7,7 +7,7 @@ page of steps that came soon enough, or is counted as missed.
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 
-from exporter.history import StepsApi, write_history
+from exporter.history import ReadSteps, write_history
 from exporter.model import FinetunedModel
 from tools.soak.fleet import BEGIN, HOUR, SoakFleet
 from tools.soak.pages import Step, read_steps
@@ -66,11 +66,11 @@ class StepJudge:
         if self.unseen > missed:
             self._find(f"{self.unseen} steps were never offered, {missed:.0f} counted as missed")
 
-    async def read_history(self, api: StepsApi, model: FinetunedModel) -> None:
+    async def read_history(self, all_steps: ReadSteps, model: FinetunedModel) -> None:
         """Write the history of a model: all that it had when this began, unless the API refuses."""
         begun = self._now()
         out = BytesIO()
-        done = await write_history(api, [model], out, labels={"job": "soak"})
+        done = await write_history(all_steps, [model], out, labels={"job": "soak"})
         steps = read_steps(out.getvalue().decode(), is_openmetrics=True, thoroughly=True)
         self._compare(steps)
         if not (done.errors or done.ended_by):

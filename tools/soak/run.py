@@ -114,7 +114,7 @@ class Soak:
             snapshot = self.exporter.exposition.snapshot
             state = next((state for state in snapshot.states if state.progress), None) if snapshot else None
             if state:
-                await self.curves.read_history(self.exporter.client, state.model)
+                await self.curves.read_history(self.exporter.client.all_steps, state.model)
             await asyncio.sleep(1.5 * HOUR)
 
     async def settle(self) -> None:
