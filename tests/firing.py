@@ -99,10 +99,15 @@ async def description(folder: Path, rules: Path, alert: str, scenario: Scenario)
     (moment,) = scenario.expected
     wrong = {"alertname": alert, "eval_time": f"{moment:.0f}s", "exp_alerts": []}
     test = {**scenario.unit_test(PROMTOOL), PROMTOOL.checks: [], "alert_rule_test": [wrong]}
-    file = folder / "description.json"
-    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "60s", "tests": [test]}))
-    found = await _execute(PROMTOOL, [str(file)])
+    found = await compared(folder, [test], rule_files=[str(rules)], evaluation_interval="60s")
     return found.partition('description="')[2] or found
+
+
+async def compared(folder: Path, tests: Sequence[Mapping[str, object]], **options: object) -> str:
+    """Let promtool run tests in its own form; return what it found wrong, "" if nothing."""
+    file = folder / "tests.json"
+    file.write_text(json.dumps({"tests": tests, **options}))
+    return await _execute(PROMTOOL, [str(file)])
 
 
 async def _run(engine: Engine, folder: Path, rules: Path, scenarios: Sequence[Scenario]) -> str:

@@ -33,15 +33,22 @@ async def scraping(folder: Path, *jobs: Mapping[str, Any]) -> AsyncIterator[Quer
 
     async def query(expression: str) -> list[tuple[dict[str, str], float]]:
         """Ask until there is an answer; return it without the labels that Prometheus adds."""
-        async with asyncio.timeout(30), plain_client() as client:
-            while True:
-                answer = await client.get(f"{url}/api/v1/query", params={"query": expression})
-                if result := answer.json()["data"]["result"]:
-                    return [(_own(series["metric"]), float(series["value"][1])) for series in result]
+        async with asyncio.timeout(30):
+            while not (result := await ask(url, expression)):  # noqa: ASYNC110 - other processes change it
                 await asyncio.sleep(0.2)
+        return [(_own(series["metric"]), float(series["value"][1])) for series in result]
 
     async with prometheus(folder, config) as url:
         yield query
+
+
+async def ask(url: str, expression: str) -> list[dict[str, Any]]:
+    """Return the series that answer a query at present."""
+    async with plain_client() as client:
+        answer = await client.post(f"{url}/api/v1/query", data={"query": expression})
+    assert answer.status_code == 200, answer.text
+    series: list[dict[str, Any]] = answer.json()["data"]["result"]
+    return series
 
 
 def target(url: str, name: str = "any", **options: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from exporter.families import FAMILIES
 from exporter.model import Status
 from exporter.rules import render_recording
 from tests.editions import every_edition_at_night
-from tests.programs import ROOT, program, run
+from tests.firing import compared
+from tests.programs import ROOT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -177,11 +178,7 @@ def promtool_test() -> dict[str, Any]:
         }
         for number, answers in ANSWERS.items()
     ]
-    return {
-        "rule_files": [str(FILE)],
-        "evaluation_interval": "1m",
-        "tests": [{"interval": "1m", "input_series": series, "promql_expr_test": questions}],
-    }
+    return {"interval": "1m", "input_series": series, "promql_expr_test": questions}
 
 
 def test_the_committed_rules_are_those_of_the_table() -> None:
@@ -214,7 +211,5 @@ def test_rules_and_page_name_what_exists() -> None:
 
 @every_edition_at_night
 async def test_the_ten_questions_have_the_right_answers(tmp_path: Path) -> None:
-    file = tmp_path / "questions.test.yml"
-    file.write_text(json.dumps(promtool_test()))
-    code, out, err = await run(program("promtool"), "test", "rules", str(file))
-    assert code == 0, out + err
+    options = {"rule_files": [str(FILE)], "evaluation_interval": "1m"}
+    assert not await compared(tmp_path, [promtool_test()], **options)

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.simulator import Fleet
 from tests.clients import plain_client
 from tests.editions import EDITIONS, NIGHTLY, every_edition, every_edition_at_night
-from tests.monitoring import prometheus, target, victoria
+from tests.monitoring import ask, prometheus, target, victoria
 from tests.programs import KEY, Running, eventually, exporter, program, simulated_api
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.programs]
@@ -170,14 +170,6 @@ async def scraped(url: str, job: str) -> bool:
 async def in_prometheus(url: str, job: str) -> Stored:
     series = await ask(url, f'{{__name__=~"cohere_.*", job="{job}"}}')
     return stored((one["metric"]["__name__"], one["metric"], float(one["value"][1])) for one in series)
-
-
-async def ask(url: str, query: str) -> list[dict[str, Any]]:
-    async with plain_client(base_url=url) as client:
-        answer = await client.post("/api/v1/query", data={"query": query})
-    assert answer.status_code == 200, answer.text
-    result: list[dict[str, Any]] = answer.json()["data"]["result"]
-    return result
 
 
 @every_edition_at_night

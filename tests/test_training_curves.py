@@ -24,8 +24,8 @@ from prometheus_client.samples import Sample
 
 from tests.clients import plain_client
 from tests.editions import EDITIONS, Edition, every_edition_at_night
+from tests.monitoring import ask, text_pages, victoria
 from tests.monitoring import running as running_server
-from tests.monitoring import text_pages, victoria
 from tests.programs import (
     KEY,
     ROOT,
@@ -106,10 +106,7 @@ class Server:
 
     async def ask(self, query: str) -> list[dict[str, Any]]:
         """Return the series that answer a query."""
-        async with plain_client() as client:
-            answer = await client.get(f"{self.url}/api/v1/query", params={"query": query})
-        series: list[dict[str, Any]] = answer.json()["data"]["result"]
-        return series
+        return await ask(self.url, query)
 
     async def points(self, selector: str) -> Points:
         """Return every sample of the steps."""

@@ -17,7 +17,7 @@ from deploy.generate import CHART
 from tests.clients import plain_client
 from tests.editions import every_edition_at_night
 from tests.manifests import Manifest, kustomized, of_kind, parsed
-from tests.monitoring import prometheus
+from tests.monitoring import ask, prometheus
 from tests.programs import ROOT, eventually, exporter
 from tests.test_helm import LEAST, helm
 
@@ -104,9 +104,7 @@ async def test_two_accounts_in_a_namespace_are_scraped_once_each(way: Any, tmp_p
         async with prometheus(tmp_path, config) as url, plain_client() as client:
 
             async def by_job(expression: str) -> dict[str, float]:
-                answer = await client.get(f"{url}/api/v1/query", params={"query": expression})
-                result = answer.json()["data"]["result"]
-                return {one["metric"]["job"]: float(one["value"][1]) for one in result}
+                return {one["metric"]["job"]: float(one["value"][1]) for one in await ask(url, expression)}
 
             async def are_scraped() -> bool:
                 scrapes = await by_job("sum by (job) (count_over_time(up[1m]))")
