@@ -118,24 +118,6 @@ def test_a_model_that_leaves_is_one_line_and_appears_anew_when_it_returns() -> N
     assert [line["event"] for line in listed(changes, A, B)] == ["model appeared"]
 
 
-def test_several_changes_are_as_many_lines() -> None:
-    changes = Changes(FakeClock())
-    listed(changes, A, B)
-    c = FinetunedModel(id="c")
-    lines = listed(changes, replace(A, status=Status.READY), c)
-    assert [line["event"] for line in lines] == [
-        "model status changed",
-        "model appeared",
-        "model left the list",
-    ]
-
-
-def test_polls_that_go_well_say_nothing() -> None:
-    changes = Changes(FakeClock())
-    assert polled(changes, None) == []
-    assert polled(changes, None) == []
-
-
 def test_the_beginning_of_a_failure_is_one_line_with_its_trace() -> None:
     changes = Changes(FakeClock())
     error = Unauthorized("HTTP 401: invalid api token", status=401, trace_id="f00")
@@ -155,12 +137,6 @@ def test_the_beginning_of_a_failure_is_one_line_with_its_trace() -> None:
 
 def test_a_failure_without_a_trace_names_none() -> None:
     assert "trace_id" not in polled(Changes(FakeClock()), Timeout("no whole answer within 30 s"))[0]
-
-
-def test_failing_in_another_way_is_another_line() -> None:
-    changes = Changes(FakeClock())
-    polled(changes, Timeout("t"))
-    assert [line["reason"] for line in polled(changes, ServerError("s"))] == ["server_error"]
 
 
 def test_recovery_is_one_line_that_counts_the_failures() -> None:

@@ -250,24 +250,6 @@ def test_a_block_serves_any_number_of_pages(plain: bytes, rests: list[bytes]) ->
         assert inflate(b"".join(payload.chunks(rest, gzipped=True))) == plain + rest
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", [["gzip", "-t"], ["zcat"]])
-@pytest.mark.parametrize("published", [True, False])
-async def test_programs_that_read_gzip_agree(clock: FakeClock, command: list[str], published: bool) -> None:
-    path = program(command[0])
-    subject = exposition(clock)
-    if published:
-        await subject.publish(SNAPSHOT)
-    live = render(telemetry().registry, Format.TEXT)
-    member = page(subject, Format.TEXT, live, gzipped=True)
-    run = await asyncio.to_thread(
-        subprocess.run, [path, *command[1:]], input=member, capture_output=True, timeout=20
-    )
-    assert (run.returncode, run.stderr) == (0, b"")
-    if command == ["zcat"]:
-        assert run.stdout == page(subject, Format.TEXT, live)
-
-
 @pytest.mark.parametrize("format_", Format)
 async def test_a_gzip_page_is_the_plain_page_and_smaller(clock: FakeClock, format_: Format) -> None:
     subject = exposition(clock)

@@ -174,11 +174,6 @@ def test_golden_files_are_written_only_when_asked_for_and_never_in_ci(
     assert is_updating() == updating
 
 
-def test_a_status_nobody_knows_appears_under_its_own_name() -> None:
-    samples = values("cohere_finetuned_model_status", ModelState(SPARE))
-    assert samples == {**{(known,): 0.0 for known in STATUSES}, ("STATUS_ARCHIVED",): 1.0}
-
-
 @pytest.mark.parametrize("strange", [32, 33, 10_000])
 def test_thousands_of_statuses_that_nobody_knows_do_not_make_thousands_of_series(strange: int) -> None:
     counts = dict.fromkeys(STATUSES, 1) | {f"STATUS_{n:05}": 2 for n in range(strange)} | {"other": 5}
@@ -187,16 +182,6 @@ def test_thousands_of_statuses_that_nobody_knows_do_not_make_thousands_of_series
     samples = dict(row.samples(Snapshot(states=(), status_counts=counts)))
     assert sum(samples.values()) == sum(counts.values())
     assert list(samples) == [(status,) for status in [*list(counts)[: 9 + 32], "other"]]
-
-
-def test_a_model_without_a_status_is_unspecified() -> None:
-    samples = values("cohere_finetuned_model_status", ModelState(FinetunedModel(id="a")))
-    assert [status for status, value in samples.items() if value] == [("STATUS_UNSPECIFIED",)]
-
-
-def test_what_the_api_did_not_give_has_no_sample() -> None:
-    present = {row.name for row in FAMILIES if any("b1" in labels for labels, _ in samples_of(row, FLEET))}
-    assert present == {"cohere_finetuned_model_info", "cohere_finetuned_model_status"}
 
 
 def test_zero_is_a_value_and_not_absence() -> None:
@@ -223,13 +208,6 @@ def test_an_empty_fleet_has_its_counts_and_nothing_else() -> None:
     assert samples.pop("cohere_finetuned_models") == [((status,), 0.0) for status in STATUSES]
     assert samples.pop("cohere_finetuned_models_dropped") == [((), 0.0)]
     assert not any(samples.values())
-
-
-def test_models_of_one_name_are_told_apart_by_id() -> None:
-    twins = [ModelState(FinetunedModel(id=id_, name="twin", created_at=1.0)) for id_ in ("a", "b")]
-    snapshot = Snapshot(states=tuple(twins), status_counts={})
-    samples = samples_of(family("cohere_finetuned_model_created_timestamp_seconds"), snapshot)
-    assert list(samples) == [(("a", "twin"), 1.0), (("b", "twin"), 1.0)]
 
 
 # The checklist for metrics, as far as a machine can tick it off.

@@ -295,20 +295,6 @@ async def test_an_empty_account_is_a_good_poll(world: World) -> None:
     assert set(snapshot.status_counts.values()) == {0}
 
 
-async def test_one_slow_model_does_not_keep_back_the_metrics_of_the_others(clock: FakeClock) -> None:
-    world = World(clock, model("quick"), model("slow"))
-
-    async def steps(model_id: str, *_: object, **__: object) -> StepReading:
-        await clock.sleep(0.5 if model_id == "quick" else 50.0)
-        return StepReading(TrainingProgress(step=7), [])
-
-    world.api.training_steps = steps  # type: ignore[method-assign]
-    async with world.running():
-        await clock.advance(3.0)
-        known = {state.model.id: state.progress for state in world.published[-1].states}
-        assert known == {"quick": TrainingProgress(step=7), "slow": None}
-
-
 # --models.limit
 
 

@@ -40,15 +40,6 @@ class TestQuota:
         with pytest.raises(QuotaSpent):
             quota.spend(discretionary=False)
 
-    @pytest.mark.anyio
-    async def test_months_that_nobody_used_leave_nothing_behind(self, clock: FakeClock) -> None:
-        quota = Quota(2, clock)
-        await clock.advance(10 * MONTH + 5.0)
-        quota.spend(discretionary=False)
-        quota.spend(discretionary=False)
-        with pytest.raises(QuotaSpent):
-            quota.spend(discretionary=False)
-
     def test_of_zero_is_no_quota(self, clock: FakeClock) -> None:
         quota = Quota(0, clock)
         for _ in range(10_000):

@@ -23,7 +23,7 @@ from exporter.errors import (
 )
 from exporter.model import FinetunedModel, Status
 from exporter.polling.quota import MONTH, Quota
-from exporter.polling.schedule import PASSES, PAUSES, UNDER_WAY
+from exporter.polling.schedule import PASSES, PAUSES
 from tests.conftest import FakeClock
 from tests.schedules import allowance_of, schedule_of
 
@@ -105,11 +105,6 @@ def test_a_stale_after_that_was_set_is_kept_if_two_idle_intervals_fit(given_: fl
 # A budget of calls.
 
 
-def test_a_trial_key_lists_an_idle_fleet_every_three_quarters_of_an_hour(clock: FakeClock) -> None:
-    polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
-    assert polls.interval == pytest.approx(MONTH / 1000)
-
-
 def test_polls_tighten_when_something_trains_and_stretch_when_nothing_does(clock: FakeClock) -> None:
     polls = Polls(60.0, quota=Quota(1000, clock), clock=clock)
     intervals = []
@@ -128,26 +123,6 @@ def test_a_poll_of_more_calls_comes_later(clock: FakeClock) -> None:
         polls.listed(fleet(Status.FINETUNING), pages=pages, readings=readings)
         intervals.append(polls.interval)
     assert intervals == [pytest.approx(calls * intervals[0] / 2) for calls in (2, 4, 5)]
-
-
-def test_many_trainings_do_not_hold_up_the_list_and_are_read_by_turns(clock: FakeClock) -> None:
-    quota = Quota(1000, clock)
-    polls = Polls(60.0, quota=quota, clock=clock)
-    polls.listed(fleet(*[Status.FINETUNING] * 300), pages=1, readings=300)
-    assert polls.interval == pytest.approx(2 * MONTH / 500)
-    assert polls.readings_limit == 20
-
-
-def test_a_generous_budget_stretches_nothing(clock: FakeClock) -> None:
-    polls = Polls(60.0, quota=Quota(1_000_000, clock), clock=clock)
-    polls.listed(fleet(Status.FINETUNING), pages=1, readings=1)
-    assert (polls.interval, polls.stale_after) == (60.0, 300.0)
-
-
-def test_the_idle_interval_holds_beside_a_budget(clock: FakeClock) -> None:
-    polls = Polls(60.0, idle_interval=6 * HOUR, quota=Quota(1000, clock), clock=clock)
-    polls.listed(fleet(Status.READY), pages=1, readings=0)
-    assert polls.interval == 6 * HOUR
 
 
 # Over months of any life.
@@ -425,10 +400,6 @@ def test_a_month_of_training_uses_nearly_the_whole_budget() -> None:
     assert 950 < len(life.spent_at) <= 1000
     life.live([Episode(days=62.0, training=1)], days=62)
     assert len(life.spent_at) > 2800
-
-
-def test_the_statuses_that_pass_by_themselves_are_those_of_the_life_cycle() -> None:
-    assert {"STATUS_QUEUED", "STATUS_FINETUNING", "STATUS_DEPLOYING_API"} == UNDER_WAY
 
 
 def test_the_design_has_the_table_of_pauses() -> None:

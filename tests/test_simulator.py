@@ -168,11 +168,6 @@ async def test_some_models_leak_their_wandb_key_as_the_real_api_does(api: httpx.
 # Pages
 
 
-async def test_pages_put_together_are_the_whole_list(moment: Moment) -> None:
-    async with client(Simulator(moment, jobs=at_rest(7))) as api:
-        assert await walk(api, MODELS, "finetuned_models", page_size=3) == await models(api)
-
-
 async def walk(api: httpx.AsyncClient, path: str, field: str, **query: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for _ in range(1000):
@@ -474,22 +469,6 @@ def test_the_metrics_of_a_row_agree_with_each_other(base_type: str) -> None:
         if base_type == "BASE_TYPE_CLASSIFICATION":
             precision, recall = metrics["precision"], metrics["recall"]
             assert metrics["f1"] == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-5)
-
-
-async def test_one_job_diverges_to_nan_and_then_fails(api: httpx.AsyncClient, moment: Moment) -> None:
-    job = job_of("tool-use-chat")
-    moment.now = job.history[-1][0] - 0.1
-    model = await find(api, "tool-use-chat")
-    assert model["status"] == "STATUS_FINETUNING"
-    losses = [row["metrics"]["cross_entropy"] for row in reversed(await rows(api, model))]
-    numbers = [loss for loss in losses if loss != "NaN"]
-    assert losses[len(numbers) :] == ["NaN"] * (len(losses) - len(numbers)) != []
-    lowest = numbers.index(min(numbers))
-    assert numbers[0] > 2 * numbers[lowest] < numbers[-1]
-    assert 0 < lowest < len(numbers) - 1
-    moment.now += 0.2
-    assert (await find(api, "tool-use-chat"))["status"] == "STATUS_FAILED"
-    assert (await rows(api, model))[0]["metrics"]["cross_entropy"] == "NaN"
 
 
 async def test_answers_are_strict_json(api: httpx.AsyncClient) -> None:

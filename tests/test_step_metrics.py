@@ -586,12 +586,6 @@ async def test_a_reading_that_comes_too_late_is_ended(
     assert (world.rows, world.metrics.errors, world.metrics.progress("m")) == ([], [], None)
 
 
-async def test_the_end_leaves_nothing_in_flight(world: World) -> None:
-    world.takes[""] = 100.0
-    await world.run(INTERVAL, *fleet(5))
-    assert world.in_flight == 0
-
-
 async def test_new_models_that_are_refused_do_not_keep_the_pauses_short(world: World) -> None:
     world.answers[""] = Forbidden("x")
     models = fleet(40)

@@ -35,25 +35,6 @@ class Reports:
         self.lines.append(result if isinstance(result, str) else "in force")
 
 
-def test_nothing_is_read_again_while_nothing_changes(authority: Authority, file: Path) -> None:
-    file.write_text(TLS)
-    reports = Reports()
-    reloader = WebConfigReloader(file, reports)
-    before = reloader.tls()
-    assert reloader.encrypted
-    assert (reloader.tls(), reloader.policy().auth, reports.lines) == (before, None, [])
-
-
-def test_a_changed_file_is_in_force_at_once(file: Path) -> None:
-    file.write_text("")
-    reports = Reports()
-    reloader = WebConfigReloader(file, reports)
-    assert reloader.policy().headers == {}
-    file.write_text(HEADERS)
-    assert reloader.policy().headers == {"X-Frame-Options": "deny"}
-    assert reports.lines == ["in force"]
-
-
 @pytest.mark.parametrize("broken", ["a: b\n", "[", None])
 def test_a_broken_file_keeps_the_last_good_one_and_is_told_once(file: Path, broken: str | None) -> None:
     file.write_text(HEADERS)
@@ -70,14 +51,6 @@ def test_a_broken_file_keeps_the_last_good_one_and_is_told_once(file: Path, brok
     file.write_text("")
     assert reloader.policy().headers == {}
     assert reports.lines[1:] == ["in force"]
-
-
-def test_a_new_certificate_is_served_to_the_next_connection(authority: Authority, file: Path) -> None:
-    file.write_text(TLS)
-    reloader = WebConfigReloader(file)
-    before = reloader.tls()
-    authority.issue("server", "localhost")
-    assert reloader.tls().context is not before.context
 
 
 def test_a_key_that_does_not_belong_to_the_certificate_yet_is_waited_for(

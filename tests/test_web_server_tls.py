@@ -350,15 +350,6 @@ async def test_connections_are_taken_one_by_one_so_that_the_caps_count_in_time(
     assert max(at_once) <= 2
 
 
-async def test_silent_connections_that_have_shaken_hands_give_way(authority: Authority) -> None:
-    async with serving(tls(authority), connections=20) as server, AsyncExitStack() as stack:
-        context = authority.trusting()
-        silent = [await stack.enter_async_context(encrypted(server, context)) for _ in range(20)]
-        await until(lambda: server.connections == 20)
-        assert await get(server, context) == "/here"
-        assert await silent[0].read_all() == b""
-
-
 async def test_stop_does_not_wait_for_a_handshake(authority: Authority) -> None:
     before = asyncio.all_tasks()
     async with serving(tls(authority), grace=5) as server, connected(server) as client:
