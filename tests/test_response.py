@@ -61,7 +61,7 @@ class TestReadBody:
     @pytest.mark.parametrize("encoding", ["gzip", "GZIP", " x-gzip "])
     @pytest.mark.parametrize("size", [1, 7, 10_000])
     async def test_a_gzipped_body_is_inflated_in_any_pieces(self, encoding: str, size: int) -> None:
-        body = json.dumps(list(range(5000))).encode()
+        body = json.dumps(list(range(500))).encode()
         packed = gzip.compress(body)
         pieces = [packed[start : start + size] for start in range(0, len(packed), size)]
         assert await read_body(streamed(*pieces, encoding=encoding), len(body)) == body

@@ -384,7 +384,7 @@ class TestRetryAfter:
 
 
 class TestLimits:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(
         st.integers(1, 4),
         st.integers(1, 4),

@@ -136,7 +136,6 @@ def test_an_anchor_and_a_merge_are_understood(file: Path) -> None:
 
 REFUSED = [
     ("hWkNKCp3fvIx3jKnsaBI\nTuEjdwNS8A2vYdFbiKqr\n", "must be a mapping"),
-    ("- a\n- b\n", "must be a mapping"),
     ("a: [b\n", "line 2: is not valid YAML: a bracket or brace is not closed, or a comma is missing"),
     (
         "a: !!python/object:os.system {}",
@@ -163,20 +162,11 @@ REFUSED = [
             "basic_auth_users"
         ),
     ),
-    ("http_server_config: {http3: true}", "line 1: http_server_config: unknown key; did you mean http2?"),
-    ("rate_limit: {burst: 1}\nrate_limit: {burst: 2}", "line 2: the key is given twice"),
     ("basic_auth_users:\n  a: b\n  a: c\n", "line 3: the key is given twice"),
     ("tls_server_config: x", "line 1: tls_server_config: must be a mapping"),
     ("tls_server_config:\n  cert_file: a\n", "line 1: tls_server_config: key_file (or key) is missing"),
-    ("tls_server_config: {key_file: a}", "line 1: tls_server_config: cert_file (or cert) is missing"),
-    (
-        "tls_server_config: {cert_file: '', key_file: ''}",
-        "line 1: tls_server_config: cert_file (or cert) is missing",
-    ),
     ("tls_server_config: {min_version: TLS13}", "line 1: tls_server_config: cert_file (or cert) is missing"),
     (TLS + "  cert: x\n", "line 1: tls_server_config: cert and cert_file are both set; keep one"),
-    (TLS + "  key: x\n", "line 1: tls_server_config: key and key_file are both set; keep one"),
-    (TLS + "  cert_file: [a]\n", "line 4: the key is given twice"),
     (
         "tls_server_config: {cert_file: [a], key_file: b}",
         "line 1: tls_server_config.cert_file: must be the path of a file",
@@ -189,13 +179,7 @@ REFUSED = [
         'tls_server_config: {cert_file: a, key_file: "-----BEGIN PRIVATE KEY----- MIGH"}',
         "line 1: tls_server_config.key_file: must be the path of a file, not its content",
     ),
-    (
-        "tls_server_config:\n  cert_file: a\n  key_file: |\n    MIGH\n    AgEA\n",
-        "line 3: tls_server_config.key_file: must be the path of a file, not its content",
-    ),
     ('tls_server_config:\n  cert_file: "a\\ud800"\n  key_file: b', "line 2: is not valid YAML"),
-    (f'basic_auth_users:\n  "\\ud800": {HASH}', "line 2: is not valid YAML"),
-    (f"rate_limit: {{interval: 1s, burst: 1{'0' * 400}}}", "line 1: rate_limit.burst: is too large"),
     (f"rate_limit: {{interval: 1s, burst: 1{'0' * 5_000}}}", "line 1: rate_limit.burst: is too large"),
     ("tls_server_config: {cert: {a: b}, key_file: b}", "line 1: tls_server_config.cert: must be text"),
     (
@@ -277,13 +261,6 @@ REFUSED = [
         ),
     ),
     (
-        "http_server_config: {headers: {x-frame-options: deny}}",
-        (
-            "line 1: http_server_config.headers: only these can be set, in this spelling: Strict-Transport-"
-            "Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection, Content-Security-Policy"
-        ),
-    ),
-    (
         "http_server_config: {headers: {X-Frame-Options: DENY}}",
         "line 1: http_server_config.headers: X-Frame-Options must be deny or sameorigin",
     ),
@@ -291,7 +268,6 @@ REFUSED = [
         "http_server_config: {headers: {X-XSS-Protection: ä}}",
         "line 1: http_server_config.headers: X-XSS-Protection must be printable ASCII text",
     ),
-    ("http_server_config: {headers: [a]}", "line 1: http_server_config.headers: must be a mapping"),
     (
         "basic_auth_users: {john: doe}",
         (
@@ -304,7 +280,6 @@ REFUSED = [
         f"basic_auth_users: {{'a:b': {HASH}}}",
         "line 1: basic_auth_users: a user name must not contain a colon: no client could send it",
     ),
-    ("basic_auth_users: [a]", "line 1: basic_auth_users: must be a mapping"),
     (
         "rate_limit: {interval: 1, burst: 1}",
         ("line 1: rate_limit.interval: must be a duration with a unit, such as 1s or 100ms; 0 is no limit"),

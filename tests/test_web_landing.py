@@ -232,7 +232,7 @@ def test_models_are_searched_by_name_id_and_base_model() -> None:
     "query", ["page=0", "page=-1", "page=x", "page=²", "q=", "&&&=", "a=1" * 10_000, "page=" + "9" * 5_000]
 )
 def test_a_query_that_makes_no_sense_asks_for_nothing(query: str) -> None:
-    assert Page(render(LARGE, query)).rows == Page(render(LARGE)).rows
+    assert render(LARGE, query) == render(LARGE)
 
 
 def test_few_models_need_no_search() -> None:

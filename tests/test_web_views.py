@@ -139,7 +139,7 @@ async def test_head_has_the_same_headers_and_no_body(client: httpx.AsyncClient) 
     assert head.content == b""
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/-/healthy", "/-/ready"])
+@pytest.mark.parametrize("path", ["/", "/metrics"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 async def test_other_methods_are_told_which_ones_there_are(
     client: httpx.AsyncClient, exporter: Exporter, method: str, path: str
@@ -308,7 +308,7 @@ async def test_a_client_that_leaves_is_no_news(exporter: Exporter, caplog: pytes
 async def test_few_searches_are_answered_at_once_lest_scrapes_wait(
     exporter: Exporter, client: httpx.AsyncClient
 ) -> None:
-    pages = [await client.get("/", params={"q": str(number)}) for number in range(200)]
+    pages = [await client.get("/", params={"q": str(number)}) for number in range(40)]
     refused = [page for page in pages if page.status_code == 503]
     assert [page.status_code for page in pages[:5]] == [200] * 5
     assert refused
