@@ -117,12 +117,6 @@ async def test_a_snapshot_is_every_family_in_the_order_of_the_table(clock: FakeC
         assert families_on(page(subject, format_)) == NAMES
 
 
-async def test_what_lives_stands_behind_the_snapshot(clock: FakeClock) -> None:
-    subject = exposition(clock)
-    await subject.publish(SNAPSHOT)
-    assert page(subject, Format.TEXT, b"up 1\n") == page(subject, Format.TEXT) + b"up 1\n"
-
-
 async def test_numbers_are_written_as_prometheus_reads_them(clock: FakeClock) -> None:
     subject = exposition(clock)
     metrics = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "tiny": 5e-324, "big": 1.5e300}

@@ -161,15 +161,6 @@ def test_a_time_in_seconds_is_the_same_millisecond_to_prometheus(at: int) -> Non
     assert int(float(lines.split()[-1]) * 1000) == at  # as its parser reads it
 
 
-async def test_before_any_row_and_after_the_last_there_is_nothing(exposed: Exposed, clock: FakeClock) -> None:
-    assert await exposed.scrape() == await exposed.scrape(Format.TEXT) == []
-    await exposed.arrive(row(10))
-    await clock.advance(WINDOW)
-    assert await exposed.scrape()
-    await clock.advance(0.1)
-    assert await exposed.scrape() == []
-
-
 async def test_rows_without_a_time_or_with_that_of_a_later_step_are_missed(exposed: Exposed) -> None:
     await exposed.arrive(StepRow(1, None, {"loss": 1.0}), row(2, T0), row(3, T0 + 0.0001), missed=4)
     assert ("number", "m1", "", 3.0, T0) in await exposed.scrape()
@@ -344,12 +335,6 @@ async def test_a_renamed_model_has_new_series_and_a_vanished_one_keeps_its_rows_
     await clock.advance(1)
     await exposed.steps.publish()
     assert await exposed.numbers() == []
-
-
-async def test_a_run_begun_anew_goes_on_in_time(exposed: Exposed) -> None:
-    await exposed.arrive(row(500, T0))
-    await exposed.arrive(row(10, T0 + 60))
-    assert await exposed.numbers() == [500.0, 10.0]
 
 
 async def test_a_long_reading_is_bounded_and_the_newest_rows_are_kept(exposed: Exposed, limit: int) -> None:

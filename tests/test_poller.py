@@ -185,11 +185,6 @@ async def test_the_first_poll_comes_almost_at_once_and_not_everywhere_at_once(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_polls_start_an_interval_apart_whatever_they_take(world: World) -> None:
-    world.api.list_takes = 10.0
-    assert await world.pauses(10 * INTERVAL) == pytest.approx([INTERVAL] * 9)
-
-
 async def test_a_jump_of_the_wall_clock_changes_nothing(world: World) -> None:
     async with world.running():
         await world.clock.advance(INTERVAL)
@@ -218,14 +213,6 @@ async def test_the_loop_ends_when_cancelled_and_leaves_no_call_behind(clock: Fak
         assert world.api.under_way == 2
     await settle()
     assert world.api.under_way == 0
-    assert asyncio.all_tasks() == before
-
-
-async def test_a_poll_leaves_no_task_behind(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    before = asyncio.all_tasks()
-    await world.poll()
-    await settle()
     assert asyncio.all_tasks() == before
 
 
@@ -554,15 +541,6 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
 
 
 # Idle fleets.
-
-
-async def test_the_outcome_of_a_poll_does_not_wait_for_step_metrics(clock: FakeClock) -> None:
-    world = World(clock, model("a"))
-    world.api.progress_takes = 40.0
-    async with world.running():
-        await clock.advance(1.0 + 2.0 + 0.1)
-        assert [outcome.reason for outcome in world.outcomes] == [None]
-        assert world.poller.last_success_at == world.outcomes[0].finished_at
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 3.2e7, -3.2e7])

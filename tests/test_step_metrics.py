@@ -419,11 +419,6 @@ async def test_one_odd_answer_about_a_model_long_at_rest_does_not_hide_its_rows(
     assert world.metrics.progress("a") == TrainingProgress(step=9)
 
 
-async def test_a_run_without_rows_is_asked_for_each_interval(world: World) -> None:
-    world.answers["a"] = Gone("HTTP 404: no metrics yet", status=404)
-    assert len(await world.run(10 * INTERVAL, model("a"))) == 10
-
-
 # Failures.
 
 

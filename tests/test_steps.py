@@ -43,18 +43,6 @@ class TestLatest:
         progress = latest([row(1, loss=0.5), row(2, loss=math.nan)])
         assert math.isnan(values(progress)["loss"])
 
-    @pytest.mark.parametrize("turned", [False, True])
-    def test_rows_of_one_step_are_merged_by_the_time_of_their_recording(self, turned: bool) -> None:
-        pair = [row(7, 100.0, loss=1.0, f1=0.5), row(7, 200.0, loss=2.0)]
-        progress = latest(reversed(pair) if turned else pair)
-        assert seen(progress) == (7, 200.0, {"loss": 2.0, "f1": 0.5})
-
-    @pytest.mark.parametrize("turned", [False, True])
-    def test_a_row_without_a_time_gives_way_to_one_of_the_same_step_that_has_it(self, turned: bool) -> None:
-        pair = [row(7, None, loss=1.0), row(7, 200.0, loss=2.0)]
-        progress = latest(reversed(pair) if turned else pair)
-        assert seen(progress) == (7, 200.0, {"loss": 2.0})
-
     @given(distinct_rows, st.randoms(use_true_random=False))
     def test_order_means_nothing(self, some: list[StepRow], random: object) -> None:
         shuffled = list(some)
@@ -101,11 +89,6 @@ class TestLowestAndHighest:
         assert progress.highest == {"acc": 0.9, "f1": 0.2}
         assert progress.metric_steps == {"acc": 290, "f1": 10}
 
-    def test_remember_what_is_known(self) -> None:
-        progress = latest([row(20, acc=0.5)], known=latest([row(0, acc=0.1), row(10, acc=0.9)]))
-        assert progress is not None
-        assert (progress.lowest, progress.highest) == ({"acc": 0.1}, {"acc": 0.9})
-
     def test_are_never_nan(self) -> None:
         progress = latest([row(1, loss=math.nan), row(2, loss=3.0), row(3, loss=math.nan, f1=math.nan)])
         assert progress is not None
@@ -124,9 +107,6 @@ class TestWhatIsKnown:
             {"loss": 0.1, "f1": 0.5},
             {"loss": 20, "f1": 10},
         )
-
-    def test_is_carried_over_from_the_same_step(self) -> None:
-        assert values(latest([row(10, 100.0, loss=0.9)], known=self.known)) == {"loss": 0.9, "f1": 0.5}
 
     def test_never_hides_a_newer_value(self) -> None:
         assert values(latest([row(10, 300.0, loss=0.7)], known=self.known))["loss"] == 0.7
