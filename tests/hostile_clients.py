@@ -31,11 +31,6 @@ class Client:
         self.tally = tally
         self._loop = asyncio.get_running_loop()
 
-    def turn(self) -> int:
-        """Count the clients, for those that do one thing or another."""
-        self.tally["begun"] += 1
-        return self.tally["begun"]
-
     async def send(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.sock, data)
 
@@ -89,60 +84,10 @@ async def loris(client: Client) -> None:
     await client.drip(b"X: y\r\n")
 
 
-async def half_open(client: Client) -> None:
-    """Stop writing before, within or after a head, and never close."""
-    await client.send((b"", GET[:20], GET)[client.turn() % 3])
-    client.sock.shutdown(socket.SHUT_WR)
-    await asyncio.Event().wait()
-
-
-async def giant_head(client: Client) -> None:
-    """Send a head, or a URL, that is too long or has no end."""
-    kind = client.turn() % 3
-    long = b"x" * (16 << 10)
-    await client.send((b"GET /" + long, GET[:-2] + b"X: " + long * 64, GET[:-2])[kind])
-    while kind == 2:
-        await client.send(b"X: y\r\n" * 1_000)
-    await client.take_all()
-
-
 async def pipeline(client: Client) -> None:
     """Send thousands of requests in one write, and take no answer."""
     await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000)
     await asyncio.Event().wait()
-
-
-async def nonsense(client: Client) -> None:
-    """Say what is no HTTP/1.1 of a scraper."""
-    await client.send(NONSENSE[client.turn() % len(NONSENSE)])
-    await client.take_all()
-
-
-NONSENSE = (
-    b"GET /metrics HTTP/1.0\r\n\r\n",
-    b"GET /metrics\r\n\r\n",
-    b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"GET /metrics HTTP/9.9\r\nHost: x\r\n\r\n",
-    b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /\xff\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"GET /metrics HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
-    HELLO + bytes(500),
-    bytes(range(256)) * 64,
-    b"\r\n" * 10_000,
-)
-
-
-async def body(client: Client) -> None:
-    """Send a body without end with a request that has none."""
-    kind = client.turn() % 3
-    wanted = (b"Content-Length: 99999999999", b"Transfer-Encoding: chunked", b"Expect: 100-continue")[kind]
-    length = b"Content-Length: 1000000\r\n" if kind == 2 else b""
-    await client.send(b"POST /metrics HTTP/1.1\r\nHost: x\r\n" + wanted + b"\r\n" + length + b"\r\n")
-    while True:
-        await client.send(b"4000\r\n" + bytes(0x4000) + b"\r\n")
-        await asyncio.sleep(0.05)
 
 
 async def scrape(client: Client) -> None:
@@ -177,11 +122,7 @@ ATTACKS: dict[str, tuple[Callable[[Client], Awaitable[None]], int]] = {
     "silent": (silent, 700),
     "hello": (hello, 600),
     "loris": (loris, 300),
-    "half_open": (half_open, 200),
-    "giant_head": (giant_head, 150),
     "pipeline": (pipeline, 150),
-    "nonsense": (nonsense, 150),
-    "body": (body, 100),
     "scrape": (scrape, 300),
     "trickle": (trickle, 600),
     "sip": (sip, 100),

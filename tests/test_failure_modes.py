@@ -111,16 +111,3 @@ async def test_a_failure_is_told_as_what_it_is_and_ends_with_its_cause(mode: Mod
             assert after["cohere_up", frozenset()] == 1
             again = "step metrics can be read again" if place is Place.STEPS else "poll succeeded again"
             assert [line["msg"] for line in stage.log()] == [again]
-
-
-@pytest.mark.parametrize(
-    "mode", [mode for mode in MODES if is_absence(mode, Place.STEPS)], ids=lambda mode: mode.name
-)
-async def test_step_metrics_that_never_were_are_missed_in_silence(mode: Mode) -> None:
-    async with FaultServer() as server, on_stage(server) as stage:
-        await play(server, mode, Place.STEPS)
-        await stage.poll()
-        assert failures(await stage.series())[READING_FAILURES, mode.reason] == 1
-        await server.heal()
-        await stage.poll()
-        assert [line["msg"] for line in stage.log()] == ["models listed"]

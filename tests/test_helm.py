@@ -528,14 +528,6 @@ def test_a_key_from_elsewhere_needs_no_secret(name: str) -> None:
     assert "COHERE_EXPORTER_COHERE_API_KEY_FILE" not in names
 
 
-def test_vaults_injector_gets_the_token_that_it_needs() -> None:
-    manifests = render(CASES["vault"])
-
-    assert pod_of(manifests)["automountServiceAccountToken"] is True
-    assert the("ServiceAccount", manifests)["automountServiceAccountToken"] is True
-    assert pod_of(render(LEAST))["automountServiceAccountToken"] is False
-
-
 def test_the_configuration_check_waits_for_vaults_agent() -> None:
     given = CASES["vault"]
     annotations = {"vault.hashicorp.com/agent-inject": "true"}

@@ -29,8 +29,8 @@ SCRAPES = 4  # one of each kind
 EVERY = 0.1  # seconds
 PATIENCE = 10.0  # seconds, as Prometheus has; without other load, answers come within one
 MEMORY = 64 * 1024  # KiB that all attacks together may add
-TOGETHER = "giant_head,nonsense,body,leave"  # so few that no client has to give way to another
-BEYOND = ("silent,loris,half_open", "pipeline", "scrape", "trickle,sip")  # more than there is room for
+TOGETHER = "leave,pipeline"  # so few that no client has to give way to another
+BEYOND = ("silent,loris", "scrape", "trickle,sip")  # more than there is room for
 WITHIN_TLS = ("silent,hello", "loris+tls,pipeline+tls,trickle+tls")
 
 
