@@ -31,21 +31,21 @@ _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^]]*)?pytest\.mark\.slow\b", re.MUL
 
 # What takes longest begins first, so that no worker is left alone with it at the end.
 _LONGEST = [
-    "test_alerts.py",
-    "test_hostile_clients.py",
-    "test_polling_properties.py",
-    "test_dashboards_queries.py",
-    "test_systemd.py",
     "test_image.py",
+    "test_systemd.py",
+    "test_alerts.py",
+    "test_dashboards_queries.py",
     "test_training_curves.py",
-    "test_process.py",
     "test_helm.py",
+    "test_polling_properties.py",
+    "test_process.py",
     "test_kubernetes.py",
-    "test_end_to_end.py",
-    "test_failure_modes.py",
     "test_two_accounts.py",
     "test_scrapers.py",
-    "test_hostile_answers.py",
+    "test_end_to_end.py",
+    "test_failure_modes.py",
+    "test_hostile_clients.py",
+    "test_soak.py",
 ]
 
 _PLAIN = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
