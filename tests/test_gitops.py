@@ -117,6 +117,7 @@ def test_the_page_on_secrets_brings_the_key_where_it_is_read() -> None:
     )
 
     assert pod_of(vault)["automountServiceAccountToken"] is True
+    assert the("ServiceAccount", vault)["automountServiceAccountToken"] is True
     vault_values = {**examples("secrets.md", "values.yaml")[0], "configCheck": {"enabled": True}}
     assert pod_of(rendered("x", "monitoring", vault_values))["initContainers"]
     assert "/vault/secrets/cohere-api-key" in the("ConfigMap", vault)["data"]["config.yml"]
