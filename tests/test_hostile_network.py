@@ -1,4 +1,4 @@
-"""A network that breaks and is rebuilt: TLS, names, proxies, deadlines.
+"""A network that misleads, breaks and is rebuilt: redirects, TLS, names, proxies, connections that go stale.
 
 Each test lives through the row of the table that names it. The network is the loopback device and real
 sockets; only what the system's resolver says is made up.
@@ -30,9 +30,10 @@ from tests.hostile.network import (
     says,
 )
 from tests.hostile.scenarios import Scenario, scenario
-from tests.hostile.server import Exchange, FaultServer, Place
+from tests.hostile.server import Exchange, Fault, FaultServer, Place
 from tests.hostile.stage import HURRIED, on_stage
 from tests.hostile.witness import Witness
+from tests.programs import missing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -78,10 +79,43 @@ async def parting(exchange: Exchange) -> None:
     exchange.keeps_alive = False
 
 
+async def leaving(exchange: Exchange) -> None:
+    """Answer well, and close the connection without a word."""
+    await exchange.answer(exchange.body)
+    exchange.keeps_alive = False
+
+
 async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Take everything and say nothing."""
     while await reader.read(65_536):
         pass
+
+
+# Redirects.
+
+
+async def test_a_redirect_is_never_followed(row: Scenario) -> None:
+    connections = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+
+    async with FaultServer() as server, on_stage(server) as stage, listening(count) as elsewhere:
+        witness = await Witness.of(stage, row)
+        away = f"http://user:secret-of-the-redirect@127.0.0.1:{elsewhere}/v1?token=secret-of-the-redirect"
+        targets = {301: away, 302: away, 303: away, 307: server.url, 308: away, 300: None}
+        for status, target in targets.items():
+            headers = {"Location": target} if target else {}
+            server.faults[Place.LIST] = faults.says(status, b"", **headers)
+            server.requests.clear()
+            assert (await stage.poll()).reason == "invalid_response"
+            assert server.requests == [Place.LIST], "neither followed nor tried again"
+            await witness.look(check=status == 308)
+        assert connections == 0
+        assert "secret-of-the-redirect" not in "\n".join(witness.seen)
+        await server.heal()
+        await witness.recovers()
 
 
 # TLS.
@@ -140,6 +174,30 @@ async def test_a_handshake_that_fails_is_told_in_words(trusted: trustme.CA, row:
         await witness.recovers()
 
 
+async def test_a_handshake_that_hangs_ends_by_the_deadline(trusted: trustme.CA, row: Scenario) -> None:
+    tls = certified(trusted, "127.0.0.1")
+    async with FaultServer(tls=tls) as server, on_stage(server, "--cohere.timeout=500ms") as stage:
+        witness = await Witness.of(stage, row)
+        await server.refuse(Place.LIST)
+        async with listening(hang, server.port):
+            await witness.fails("timeout", check=False)
+        await server.heal()
+        await witness.recovers()
+
+
+async def test_http_where_tls_is_spoken_is_told_in_words(trusted: trustme.CA, row: Scenario) -> None:
+    async with FaultServer() as server, on_stage(server) as stage:
+        witness = await Witness.of(stage, row)
+        await server.refuse(Place.LIST)
+        server.tls = certified(trusted, "127.0.0.1")
+        await server.heal()
+        await witness.fails("connection")
+        await server.refuse(Place.LIST)
+        server.tls = None
+        await server.heal()
+        await witness.recovers()
+
+
 # Names and addresses.
 
 
@@ -162,6 +220,19 @@ async def test_an_api_that_moves_is_found_at_its_new_address(
         assert witness.told() == []
         assert set(after.requests) == set(Place)
         await witness.recovers()
+
+
+async def test_an_address_that_becomes_a_black_hole_costs_what_its_name_takes_to_move(
+    resolver: Resolver, port: int, row: Scenario
+) -> None:
+    async with NamedServer(port=port) as before, on_stage(before, HURRIED) as stage:
+        witness = await Witness.of(stage, row)
+        await before.refuse(Place.LIST)
+        with black_hole("127.0.0.1", before.port):
+            await witness.fails("timeout", check=False)
+            async with NamedServer(address="127.0.0.2", port=before.port):
+                resolver.addresses = ["127.0.0.2"]
+                await witness.recovers()
 
 
 async def test_a_name_that_cannot_be_looked_up_fails_the_poll_and_no_more(
@@ -206,6 +277,18 @@ async def test_an_address_that_is_dead_is_passed_over(resolver: Resolver, port: 
         with black_hole("127.0.0.3", server.port):
             await witness.works()
             assert witness.told() == []
+        await witness.recovers()
+
+
+async def test_an_api_on_ipv6_alone_is_reached(resolver: Resolver, row: Scenario) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        missing("this machine has no IPv6")
+    resolver.addresses = ["::1"]
+    async with NamedServer(address="::1") as server, on_stage(server) as stage:
+        witness = await Witness.of(stage, row)
+        await witness.works()
         await witness.recovers()
 
 
@@ -269,6 +352,33 @@ async def test_a_handshake_that_fails_behind_a_proxy_leaves_room_for_the_next(
 
 
 # Connections that are kept.
+
+
+@pytest.mark.parametrize("fault", [leaving, parting, faults.sends_more_than_it_announces])
+async def test_connections_that_end_after_each_answer_cost_nothing(fault: Fault, row: Scenario) -> None:
+    async with FaultServer() as server, on_stage(server) as stage:
+        server.faults = dict.fromkeys(Place, fault)
+        witness = await Witness.of(stage, row)
+        for _ in range(3):
+            await witness.works()
+            assert witness.told() == []
+        await server.heal()
+        await witness.recovers()
+
+
+async def test_a_kept_connection_that_dies_under_a_request_is_replaced(row: Scenario) -> None:
+    async with FaultServer() as server, on_stage(server) as stage:
+        witness = await Witness.of(stage, row)
+        for die in (faults.closes_before_the_head, faults.resets_before_the_head):
+
+            async def once(exchange: Exchange, die: Fault = die) -> None:
+                server.faults.clear()
+                await die(exchange)
+
+            server.faults[Place.LIST] = once
+            await witness.works()
+            assert witness.told() == []
+        await witness.recovers()
 
 
 async def test_deadlines_that_pass_in_every_phase_leak_no_connection(row: Scenario) -> None:

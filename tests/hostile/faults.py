@@ -76,6 +76,11 @@ async def sends_an_endless_body(exchange: Exchange) -> None:
     await _for_ever(exchange, b" " * 65_536)
 
 
+async def sends_more_than_it_announces(exchange: Exchange) -> None:
+    """Let something follow the answer that belongs to none."""
+    await exchange.send(head(len(exchange.body)) + exchange.body + b"HTTP/1.1 500 Surprise\r\n\r\n" * 10)
+
+
 async def speaks_another_protocol(exchange: Exchange) -> None:
     """Answer as a server of another kind."""
     await exchange.send(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")

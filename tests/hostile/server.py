@@ -118,6 +118,7 @@ class FaultServer:
     steps: dict[str, Any] = field(default_factory=_good_steps)
     faults: dict[Place, Fault] = field(default_factory=dict)
     requests: list[Place] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     port: int = 0
     _refusing_from: Place | None = None
     _server: asyncio.Server | None = None
@@ -183,6 +184,7 @@ class FaultServer:
         }
         place, good = self._good(target)
         self.requests.append(place)
+        self.keys.append(headers.get("authorization", ""))
         exchange = Exchange(place, target, headers, good, reader, writer)
         if fault := self.faults.get(place):
             await fault(exchange)
