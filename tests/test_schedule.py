@@ -1,14 +1,10 @@
-"""How often the API is polled: idle or busy, with a budget of calls or without, over months of any life."""
+"""How often the API is polled: idle or busy, with a budget of calls or without, and after a failure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from exporter.cohere.transport import Endpoint
 from exporter.errors import (
@@ -27,10 +23,7 @@ from exporter.polling.schedule import PASSES, PAUSES
 from tests.conftest import FakeClock
 from tests.schedules import allowance_of, schedule_of
 
-pytestmark = pytest.mark.slow
-
 HOUR = 3_600.0
-DAY = 86_400.0
 
 
 class Polls:
@@ -123,172 +116,6 @@ def test_a_poll_of_more_calls_comes_later(clock: FakeClock) -> None:
         polls.listed(fleet(Status.FINETUNING), pages=pages, readings=readings)
         intervals.append(polls.interval)
     assert intervals == [pytest.approx(calls * intervals[0] / 2) for calls in (2, 4, 5)]
-
-
-# Over months of any life.
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A time in which the fleet and the API stay as they are; a reading or list may need some retries."""
-
-    days: float
-    training: int = 0
-    waiting: bool = False
-    resting_unread: int = 0
-    retries: int = 0
-    is_down: bool = False
-    pages_of_steps: int = 1
-
-    @property
-    def models(self) -> list[FinetunedModel]:
-        statuses = [Status.FINETUNING] * self.training + [Status.QUEUED] * self.waiting
-        return fleet(Status.READY, *statuses)
-
-
-@dataclass
-class Life:
-    """A process that polls by its pace and spends as the transport does, on a clock of its own."""
-
-    calls: int
-    pages: int = 1
-    setting: float = 60.0
-    spent_at: list[float] = field(default_factory=list)
-    listed_at: list[float] = field(default_factory=list)
-    read_at: list[float] = field(default_factory=list)
-    intervals: list[float] = field(default_factory=list)
-    refused: int = 0
-    cut_off: int = 0
-
-    def __post_init__(self) -> None:
-        self.clock = FakeClock()
-        self.quota = Quota(self.calls, self.clock)
-        self.polls = Polls(self.setting, quota=self.quota, clock=self.clock)
-        self.polls.listed(fleet(), pages=self.pages, readings=0)
-
-    def live(self, episodes: Sequence[Episode], days: float) -> None:
-        end = self.clock.monotonic() + days * DAY
-        for episode in cycle(episodes):
-            episode_end, unread = self.clock.monotonic() + episode.days * DAY, episode.resting_unread
-            while self.clock.monotonic() < episode_end:
-                unread -= self._poll(episode, unread)
-                self.intervals.append(self.polls.interval)
-                self.clock.now += self.polls.interval
-            if self.clock.monotonic() >= end:
-                return
-
-    def _poll(self, episode: Episode, unread: int) -> int:
-        """Poll once and give how many models were read."""
-        try:
-            for page in range(1 if episode.is_down else self.pages):
-                self._call(2 if episode.is_down else episode.retries, page=page)
-        except QuotaSpent as error:
-            self.refused += 1
-            self.polls.failed(error)
-            return 0
-        if episode.is_down:
-            self.polls.failed(Timeout("x"))
-            return 0
-        self.listed_at.append(self.clock.monotonic())
-        self.polls.listed(episode.models, pages=self.pages, readings=episode.training)
-        wanted = episode.training + unread
-        limit = self.polls.readings_limit
-        assert limit is not None
-        read = sum(self._read(episode) for _ in range(min(wanted, limit)))
-        return max(read - episode.training, 0)
-
-    def _read(self, episode: Episode) -> bool:
-        """Read one model, as many pages as can be had; return whether there was one."""
-        for page in range(episode.pages_of_steps):
-            try:
-                self._call(episode.retries, discretionary=True, page=page)
-            except QuotaSpent:
-                if page:
-                    break  # what was read is kept
-                self.cut_off += 1
-                return False
-        self.read_at.append(self.clock.monotonic())
-        return True
-
-    def _call(self, retries: int, *, page: int = 0, discretionary: bool = False) -> None:
-        for attempt in range(1 + retries):
-            if attempt and not self.quota.has_discretionary:
-                return
-            self.quota.spend(discretionary=discretionary, page=page)
-            self.spent_at.append(self.clock.monotonic())
-
-
-EPISODES = st.lists(
-    st.builds(
-        Episode,
-        days=st.sampled_from([0.2, 1.0, 4.0, 15.0, 40.0]),
-        training=st.sampled_from([0, 0, 1, 3, 100]),
-        waiting=st.booleans(),
-        resting_unread=st.sampled_from([0, 20, 300]),
-        retries=st.integers(0, 2),
-        is_down=st.booleans(),
-        pages_of_steps=st.sampled_from([1, 1, 10]),
-    ),
-    min_size=1,
-    max_size=6,
-)
-LIVES = st.builds(
-    Life,
-    calls=st.sampled_from([50, 200, 1000]),
-    pages=st.integers(1, 6),
-    setting=st.sampled_from([60.0, 6 * HOUR]),
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(LIVES, EPISODES)
-def test_no_month_has_more_calls_than_the_budget_and_the_list_is_polled_to_its_end(
-    life: Life, episodes: list[Episode]
-) -> None:
-    life.live(episodes, days=70)
-    for first, beyond in zip(life.spent_at, life.spent_at[life.calls :], strict=False):
-        assert beyond - first >= MONTH
-    assert not life.refused
-    assert min(life.intervals) >= life.setting
-    # The even flow is half of the budget, spread over the month; where something trains, a call of it reads.
-    calls = life.pages + any(episode.training for episode in episodes)
-    even = MONTH / (life.calls / 2 / calls)
-    assert max(life.intervals) <= max(life.setting, 1.001 * even)
-
-
-@settings(max_examples=5, deadline=None)
-@given(EPISODES)
-def test_a_training_after_an_idle_month_is_followed_closely_whatever_was_before(
-    episodes: list[Episode],
-) -> None:
-    life = Life(calls=1000)
-    life.live(episodes, days=40)
-    life.live([Episode(days=31.0)], days=31)
-    before = len(life.listed_at)
-    life.live([Episode(days=0.25, training=1)], days=0.25)
-    gaps = [later - earlier for earlier, later in pairwise(life.listed_at[before:])]
-    assert max(gaps) < 0.75 * HOUR
-
-
-def test_a_list_that_has_grown_beyond_what_is_left_is_soon_paid_for() -> None:
-    life = Life(calls=200)
-    life.live([Episode(days=40.0, training=3)], days=40)
-    life.pages = 6
-    before = len(life.listed_at)
-    life.live([Episode(days=10.0)], days=10)
-    assert life.refused <= 3
-    assert len(life.listed_at) - before >= 3
-
-
-@pytest.mark.parametrize(("training", "pages_of_steps"), [(1, 1), (1, 3), (1, 10), (1, 30), (5, 1), (5, 10)])
-def test_a_training_of_a_whole_month_is_read_to_its_end(training: int, pages_of_steps: int) -> None:
-    life = Life(calls=1000)
-    life.live([Episode(days=31.0, training=training, pages_of_steps=pages_of_steps)], days=31)
-    assert len(life.spent_at) <= 1000
-    assert life.cut_off <= 1
-    gaps = [later - earlier for earlier, later in pairwise([*life.read_at, life.clock.monotonic()])]
-    # Every second list, six hours, brings a call for readings, however many pages they could have.
-    assert max(gaps) < 6 * HOUR
 
 
 @pytest.mark.parametrize("setting", [None, 900.0])
@@ -392,14 +219,6 @@ def test_other_failures_change_no_interval(clock: FakeClock, error: ApiError) ->
     before = polls.interval
     polls.failed(error)
     assert polls.interval == before
-
-
-def test_a_month_of_training_uses_nearly_the_whole_budget() -> None:
-    life = Life(calls=1000)
-    life.live([Episode(days=31.0, training=1)], days=31)
-    assert 950 < len(life.spent_at) <= 1000
-    life.live([Episode(days=62.0, training=1)], days=62)
-    assert len(life.spent_at) > 2800
 
 
 def test_the_design_has_the_table_of_pauses() -> None:
