@@ -101,8 +101,3 @@ def test_a_url_that_can_never_work_is_refused(url: str) -> None:
 )
 def test_other_urls_are_taken_as_they_are(url: str) -> None:
     assert str(parse_base_url(url)) == url
-
-
-async def test_an_api_that_says_nothing_over_http_may_want_https() -> None:
-    async with saying(b"") as url:
-        assert "is it https instead of http" in ((await failure(url)).advice or "")

@@ -336,11 +336,6 @@ class TestRetries:
         assert "gw.invalid:443" in str(error)
         assert api.observer.codes == ["error"] * 3
 
-    async def test_a_spent_month_is_not_asked_about_again(self) -> None:
-        async with an_api(script(reply(429, b'{"message": "limited to 1000 API calls / month"}'))) as api:
-            await api.fail()
-        assert len(api.requests) == 1
-
     async def test_a_body_that_breaks_off_is_tried_again(self) -> None:
         broken = httpx.Response(200, content=arriving([b'{"a'], then=httpx.ReadError("reset")))
         async with an_api(script(broken, reply())) as api:
