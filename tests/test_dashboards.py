@@ -79,29 +79,22 @@ def test_a_dashboard_is_valid_by_the_types_that_grafana_publishes(name: str, gra
 
 @each_grafana
 @each_panel
-def test_a_panel_is_valid_by_the_types_that_grafana_publishes(
+def test_a_panel_and_what_it_overrides_are_valid_by_the_types_that_grafana_publishes(
     board: str, panel: dict[str, Any], grafana: str
 ) -> None:
-    custom = panel["fieldConfig"]["defaults"].get("custom", {})
-    assert problems(grafana, panel["type"], {"options": panel["options"], "custom": custom}) == []
-
-
-@each_grafana
-@each_panel
-def test_what_a_panel_overrides_is_valid_too(board: str, panel: dict[str, Any], grafana: str) -> None:
-    defaults = panel["fieldConfig"]["defaults"]
-    for override in panel["fieldConfig"]["overrides"]:
+    field = panel["fieldConfig"]
+    panels = []
+    for override in ({"properties": []}, *field["overrides"]):
         values = {each["id"]: each["value"] for each in override["properties"]}
         custom = {name.removeprefix("custom."): value for name, value in values.items() if "." in name}
         if panel["type"] == "table":
             custom.pop(HIDES_NO_COLUMN[grafana], None)
-        custom = defaults.get("custom", {}) | custom
+        custom = field["defaults"].get("custom", {}) | custom
         assert problems(grafana, panel["type"], {"options": panel["options"], "custom": custom}) == []
         plain = {name: value for name, value in values.items() if "." not in name}
-        field = {"defaults": plain, "overrides": []}
-        board_too = {**BOARDS[board], "panels": [{**panel, "fieldConfig": field}]}
-        board_too["annotations"] = {"list": []}
-        assert problems(grafana, "dashboard", board_too) == []
+        panels.append({**panel, "fieldConfig": {"defaults": plain, "overrides": []}})
+    one_each = {**BOARDS[board], "panels": panels, "annotations": {"list": []}}
+    assert problems(grafana, "dashboard", one_each) == []
 
 
 def test_the_dashboards_are_found_by_uids_that_never_change() -> None:
