@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import gzip
-import math
 import re
 import subprocess
 import threading
@@ -34,9 +33,6 @@ T = TypeVar("T")
 
 NAMES = [family.name for family in FAMILIES]
 STALE_AFTER = 300.0
-HOSTILE = ['"', "\\", "\n", "\\n", '\\"', "a\tb", "\r\n", "\x00", "{}", "# EOF", "\u2028", "日本 🚀", ""]
-
-
 START = 1_000.0  # of the fake clock
 
 
@@ -115,27 +111,6 @@ async def test_a_snapshot_is_every_family_in_the_order_of_the_table(clock: FakeC
     assert subject.snapshot is SNAPSHOT
     for format_ in Format:
         assert families_on(page(subject, format_)) == NAMES
-
-
-async def test_numbers_are_written_as_prometheus_reads_them(clock: FakeClock) -> None:
-    subject = exposition(clock)
-    metrics = {"nan": math.nan, "inf": math.inf, "minus": -math.inf, "tiny": 5e-324, "big": 1.5e300}
-    await subject.publish(fleet(MODEL, progress=TrainingProgress(step=2**63 - 1, metrics=metrics)))
-    lines = page(subject, Format.TEXT).decode().splitlines()
-    written = dict(re.findall(r'training_metric\{metric="(\w+)".*\} (\S+)$', "\n".join(lines), re.MULTILINE))
-    assert written == {"nan": "NaN", "inf": "+Inf", "minus": "-Inf", "tiny": "5e-324", "big": "1.5e+300"}
-    assert samples(subject)["cohere_finetuned_model_training_step"][0][1] == 2.0**63
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-async def test_any_text_in_a_label_comes_back_as_it_was(clock: FakeClock, text: str) -> None:
-    subject = exposition(clock)
-    model = replace(MODEL, name=text, base_model=text, status=text or "x")
-    await subject.publish(fleet(model, progress=TrainingProgress(step=1, metrics={text: 1.0})))
-    found = samples(subject)
-    assert found["cohere_finetuned_model_info"][0][0]["base_model"] == text
-    assert found["cohere_finetuned_model_training_metric"][0][0]["metric"] == text
-    assert {labels["model_name"] for labels, _ in found["cohere_finetuned_model_status"]} == {text}
 
 
 @settings(max_examples=5)

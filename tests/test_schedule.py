@@ -59,13 +59,6 @@ def fleet(*statuses: str) -> list[FinetunedModel]:
 # Idle and busy.
 
 
-def test_without_anything_special_the_interval_is_the_setting() -> None:
-    polls = Polls(60.0)
-    assert (polls.interval, polls.stale_after, polls.readings_limit) == (60.0, 300.0, None)
-    polls.listed(fleet(Status.READY), pages=1, readings=0)
-    assert polls.interval == 60.0
-
-
 @pytest.mark.parametrize("status", [*Status, "STATUS_NEW"])
 def test_a_fleet_is_idle_while_nothing_waits_trains_or_is_being_deployed(status: str) -> None:
     polls = Polls(60.0, idle_interval=600.0)

@@ -213,17 +213,7 @@ async def test_a_new_certificate_serves_new_connections_and_old_ones_go_on(autho
         assert await old.read_until(b"\r\n\r\n/")
 
 
-async def test_who_speaks_plain_http_is_told_so(authority: Authority) -> None:
-    async with serving(tls(authority)) as server:
-        async with connected(server) as client:
-            await client.send(GET)
-            answer = await client.read_all()
-        await until(lambda: server.connections == 0)
-    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert b"Client sent an HTTP request to an HTTPS server." in answer
-
-
-async def test_who_speaks_plain_http_in_pieces_is_told_so_too(authority: Authority) -> None:
+async def test_who_speaks_plain_http_even_in_pieces_is_told_so(authority: Authority) -> None:
     async with serving(tls(authority)) as server, connected(server) as client:
         await until(lambda: server.connections == 1)
         await client.send(GET[:2])
