@@ -175,19 +175,19 @@ EXPORTERS = (
         "labels its target has",
         exporters=[
             *accounts(
-                Exporter(up=listed(end=HOUR / 2)),
-                Exporter(up=gap(HOUR / 2)),
+                Exporter(up=listed(end=HOUR)),
+                Exporter(up=gap(HOUR)),
             ),
             Exporter(
                 labels={"namespace": "ml", "job": "c", "version": "7"},
                 only_up={"pod": "c-0"},
                 instance="c:10220",
-                up=gap(HOUR / 2),
+                up=gap(HOUR),
             ),
             Exporter(labels={"namespace": "ml", "job": "d"}),
         ],
         evaluation=5 * MINUTE,
-        expected=at([35, 40]) | at([45, 105], *unseen("abc"), *down("bc")),
+        expected=at([65, 70]) | at([75, 135], *unseen("abc"), *down("bc")),
     ),
     Scenario(
         name="a rollout leaves nothing behind",
