@@ -8,6 +8,7 @@ from exporter.settings import ListenAddress, Option, Settings, SettingsError, lo
 
 SECRET = "s3cretKey"
 GROUPS = "cohere, poll, models, training, metrics, web, log, demo"
+TAGGED = ('int ""', 'float ""', "bool x", "timestamp x")  # for which PyYAML has no error of its own
 
 
 def settings(*argv: str, **environ: str) -> Settings:
@@ -261,6 +262,11 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
         (SECRET, "must be a mapping of option groups, such as poll: {interval: 60s}"),
         ("poll: 60s", "line 1: poll: must be a mapping of options, such as poll: {interval: 60s}"),
         ("pol: {}", "line 1: unknown key; did you mean poll?"),
+        ("'':\npoll: {}", f"line 1: unknown key; known are {GROUPS}"),
+        (
+            "web:\n  <<: {config: {file: a}}\n  config: x",
+            "line 3: web.config: must be a mapping of options, such as poll: {interval: 60s}",
+        ),
         (f"{SECRET}: 1", f"line 1: unknown key; known are {GROUPS}"),
         (f"cohere.api-key-{SECRET}: 1", f"line 1: unknown key; known are {GROUPS}"),
         (f"models: {{{SECRET}: x}}", "line 1: models: unknown key; known are models.limit"),
@@ -326,6 +332,7 @@ def test_a_file_may_hold_yaml_numbers_and_booleans(file: Path) -> None:
             "line 3: is not valid YAML: the indentation does not match the lines above",
         ),
         ("poll: {interval: 2024-13-45}", "is not valid YAML"),
+        *((f"poll: {{interval: !!{value}}}", "is not valid YAML") for value in TAGGED),
         (f"poll:\n  ? 0x{'F' * 5_000}\n  : 1", "line 2: is not valid YAML: a number is too long"),
         (f"models: {{limit: {'9' * 5_000}}}", "line 1: is not valid YAML: a number is too long"),
         ("[" * 1000, "is not valid YAML"),

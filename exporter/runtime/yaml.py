@@ -113,7 +113,15 @@ def parse_yaml(text: str, loader: type[UniqueKeyLoader] = UniqueKeyLoader) -> tu
             raise NotYaml("the key is given twice", line) from None
         why = next((f": {words}" for sign, words in _CAUSES if sign in (error.problem or "")), "")
         raise NotYaml(f"is not valid YAML{why}", line) from None
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError):
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ):
         # Besides its own errors the parser lets those of values it cannot build pass.
         raise NotYaml("is not valid YAML") from None
 
@@ -136,7 +144,7 @@ def line_of(node: yaml.Node | None, path: Iterable[Hashable]) -> int | None:
 
 def _child(node: yaml.Node | None, step: Hashable) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
+        for key, value in reversed(node.value):  # what overrides a merged key comes after it
             if key.value == str(step):
                 return key.start_mark.line + 1, value
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):

@@ -55,13 +55,13 @@ def _collect(content: object, values: dict[str, Any], keys: _Keys = ()) -> None:
         raise _Refused(f"{key} is given twice, nested and with a dot; keep one", keys)
     if key in known:
         values[key] = content
-    elif key and not any(option.startswith(f"{key}.") for option in known):
+    elif keys and not any(option.startswith(f"{key}.") for option in known):
         raise _Refused(_unknown(key, _joined(keys[:-1])), keys)
     elif isinstance(content, dict | None):
         for name, value in (content or {}).items():
             _collect(value, values, (*keys, name))
     else:
-        what = f"{key}: must be a mapping of options" if key else "must be a mapping of option groups"
+        what = f"{key}: must be a mapping of options" if keys else "must be a mapping of option groups"
         raise _Refused(f"{what}, such as poll: {{interval: 60s}}", keys)
 
 
