@@ -134,7 +134,15 @@ def test_a_selector_is_in_every_selector_of_every_expression(alert: str) -> None
         ({"thresholds": {"offline": "1h"}}, "offline must be a whole number"),
         ({"thresholds": {"offline": 0}}, "offline must be a whole number"),
         ({"severities": {"CohereDown": "page"}}, "unknown name in severities: CohereDown"),
+        ({"severities": {1: "page"}}, "unknown name in severities: 1"),
+        ({"severities": {"CohereApiDown": 1}}, "everything in severities must be text"),
         ({"disabled": ["CohereDown"]}, "unknown alert in disabled: CohereDown"),
+        ({"disabled": [[]]}, "everything in disabled must be text"),
+        ({"disabled": "CohereApiDown"}, "disabled must be a list"),
+        ({"labels": {"team": 5}}, "everything in labels must be text"),
+        ({"labels": {5: "team"}}, "everything in labels must be text"),
+        ({"thresholds": 5}, "thresholds must be a mapping"),
+        *(({name: 5}, f"{name} must be text") for name in ("selector", "url", "runbooksUrl", "grafanaUrl")),
     ],
 )
 def test_a_value_that_cannot_be_used_is_an_error_that_names_it(values: Any, words: str) -> None:

@@ -6,12 +6,14 @@ names a threshold as `@name@` and the matchers of the installation as `@selector
 once as text, once as a URL for where bases are given.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
+_KINDS: Mapping[type, str] = {str: "text", list: "a list", dict: "a mapping"}
 _LINKS = {"runbook": "runbooksUrl", "dashboard": "grafanaUrl"}
 
 
@@ -51,18 +53,28 @@ def _merged(known: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in known:
             raise RulesError(f"unknown value {name}; known are: {', '.join(known)}")
+        kind = type(known[name])
+        if not isinstance(value, kind | None):
+            raise RulesError(f"{name} must be {_KINDS[kind]}")
         if name in ("thresholds", "severities"):
             if unknown := set(value or {}) - set(known[name]):
-                raise RulesError(f"unknown name in {name}: {', '.join(sorted(unknown))}")
+                raise RulesError(f"unknown name in {name}: {', '.join(sorted(map(str, unknown)))}")
             known[name] |= value or {}
         else:
-            known[name] = value or type(known[name])()
+            known[name] = value or kind()
+    for name in ("disabled", "labels", "severities"):
+        if not all(isinstance(text, str) for text in _texts(known[name])):
+            raise RulesError(f"everything in {name} must be text")
     if unknown := set(known["disabled"]) - set(known["severities"]):
         raise RulesError(f"unknown alert in disabled: {', '.join(sorted(unknown))}")
     for name, number in known["thresholds"].items():
         if type(number) is not int or number <= 0:
             raise RulesError(f"threshold {name} must be a whole number above 0, not {number!r}")
     return known
+
+
+def _texts(value: Collection[object]) -> Iterable[object]:
+    return itertools.chain(value, value.values()) if isinstance(value, dict) else value
 
 
 def _filled(template: str, values: Mapping[str, Any]) -> str:
