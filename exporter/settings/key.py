@@ -83,7 +83,7 @@ def resolve_key(settings: Settings, environ: Mapping[str, str]) -> ApiKey:
         key = ApiKey(environ[variable]) if variable else ApiKey(file=file)
     except ValueError as error:
         raise SettingsError(f"{variable or origin}: {error}") from None
-    if _is_cohere_s(settings.cohere.base_url) and not key.read():
+    if _is_cohere_s(settings.cohere.base_url) and not key.secrets():
         if file:
             raise SettingsError(f"{origin}: {file} is empty")
         raise SettingsError(f"no API key: set COHERE_API_KEY or {origin}; the subcommand demo needs none")
