@@ -446,6 +446,18 @@ async def test_a_changed_key_ends_the_pause(world: World, error: ApiError) -> No
         assert len(world.api.listed_at) == polls + 1
 
 
+async def test_a_changed_key_that_is_refused_too_begins_the_backoff_anew(world: World) -> None:
+    world.api.list_error = Unauthorized("x")
+    async with world.running():
+        await world.clock.advance(5 * INTERVAL)  # pauses of one, two and four intervals
+        polls = len(world.api.listed_at)
+        world.key = "second"
+        await world.clock.advance(1.5)
+        assert len(world.api.listed_at) == polls + 1
+        await world.clock.advance(INTERVAL)
+        assert len(world.api.listed_at) == polls + 2
+
+
 async def test_a_key_that_changes_while_a_poll_fails_ends_the_pause_too(world: World) -> None:
     world.api.list_error = Unauthorized("x")
     world.api.list_takes = 10.0
