@@ -62,15 +62,19 @@ def _merged(known: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
             known[name] |= value or {}
         else:
             known[name] = value or kind()
+    _check(known)
+    return known
+
+
+def _check(values: Mapping[str, Any]) -> None:
     for name in ("disabled", "labels", "severities"):
-        if not all(isinstance(text, str) for text in _texts(known[name])):
+        if not all(isinstance(text, str) for text in _texts(values[name])):
             raise RulesError(f"everything in {name} must be text")
-    if unknown := set(known["disabled"]) - set(known["severities"]):
+    if unknown := set(values["disabled"]) - set(values["severities"]):
         raise RulesError(f"unknown alert in disabled: {', '.join(sorted(unknown))}")
-    for name, number in known["thresholds"].items():
+    for name, number in values["thresholds"].items():
         if type(number) is not int or number <= 0:
             raise RulesError(f"threshold {name} must be a whole number above 0, not {number!r}")
-    return known
 
 
 def _texts(value: Collection[object]) -> Iterable[object]:
