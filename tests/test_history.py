@@ -90,6 +90,12 @@ async def test_labels_are_added_to_each_series() -> None:
     assert len(samples(text)) == 6
 
 
+async def test_rows_up_to_since_are_left_out() -> None:
+    done, text = await history(Api(ROWS), since=T0 + 1)
+    assert [value for family, _, value, _ in samples(text) if family == "number"] == [20.0, 5.0]
+    assert done.rows == 2
+
+
 async def test_rows_without_a_time_of_their_own_are_left_out_and_counted() -> None:
     rows = [
         StepRow(1, None, {"loss": 1.0}),

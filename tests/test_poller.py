@@ -15,6 +15,7 @@ from exporter.cohere.client import Listing
 from exporter.cohere.step_reading import Cursor, StepReading
 from exporter.errors import (
     ApiError,
+    ConnectionFailed,
     Forbidden,
     Gone,
     PaginationLimitExceeded,
@@ -431,6 +432,17 @@ async def test_a_pause_is_never_shorter_than_the_interval(clock: FakeClock) -> N
     assert await world.pauses(5 * 7200) == pytest.approx([7200.0] * 4)
 
 
+async def test_a_refusal_after_an_outage_pauses_like_a_first_refusal(world: World) -> None:
+    world.api.list_error = ConnectionFailed("x")
+    async with world.running():
+        await world.clock.advance(5 * INTERVAL)
+        world.api.list_error = Gone("HTTP 404: the load balancer knows no backend yet")
+        await world.clock.advance(INTERVAL)
+        world.api.list_error = None
+        await world.clock.advance(2 * INTERVAL)
+        assert world.outcomes[-1].reason is None
+
+
 @pytest.mark.parametrize("error", [Unauthorized("x"), ServerError("x"), QuotaSpent("x", retry_after=3000)])
 async def test_a_changed_key_ends_the_pause(world: World, error: ApiError) -> None:
     world.api.list_error = error
@@ -550,6 +562,27 @@ async def test_a_training_beyond_the_limit_of_models_keeps_a_fleet_busy_and_is_n
     await world.poll()
     assert world.poller.schedule.interval == 100.0
     assert world.api.asked == ["new"]
+
+
+async def test_a_changed_key_ends_the_pause_of_an_idle_fleet_after_a_failure(clock: FakeClock) -> None:
+    world = World(clock, model("a", Status.READY), idle_interval=7200.0)
+    async with world.running():
+        await clock.advance(10.0)
+        world.api.list_error = Unauthorized("x")
+        await clock.advance(7200.0)
+        assert len(world.api.listed_at) == 2
+        world.key, world.api.list_error = "second", None
+        await clock.advance(1.5)
+        assert len(world.api.listed_at) == 3
+
+
+async def test_the_outcome_of_a_poll_does_not_wait_for_step_metrics(clock: FakeClock) -> None:
+    world = World(clock, model("a"))
+    world.api.progress_takes = 40.0
+    async with world.running():
+        await clock.advance(1.0 + 2.0 + 0.1)
+        assert [outcome.reason for outcome in world.outcomes] == [None]
+        assert world.poller.last_success_at == world.outcomes[0].finished_at
 
 
 # Idle fleets.

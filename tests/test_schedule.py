@@ -111,6 +111,12 @@ def test_a_poll_of_more_calls_comes_later(clock: FakeClock) -> None:
     assert intervals == [pytest.approx(calls * intervals[0] / 2) for calls in (2, 4, 5)]
 
 
+def test_the_idle_interval_holds_beside_a_budget(clock: FakeClock) -> None:
+    polls = Polls(60.0, idle_interval=6 * HOUR, quota=Quota(1000, clock), clock=clock)
+    polls.listed(fleet(Status.READY), pages=1, readings=0)
+    assert polls.interval == 6 * HOUR
+
+
 @pytest.mark.parametrize("setting", [None, 900.0])
 def test_a_backoff_is_added_to_what_may_be_shown_and_not_to_what_is_stale(
     clock: FakeClock, setting: float | None

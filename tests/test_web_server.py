@@ -280,6 +280,15 @@ async def test_of_too_many_connections_the_one_that_has_waited_longest_for_a_req
             assert server.connections == 2
 
 
+async def test_a_head_in_drops_is_no_request_and_gives_way() -> None:
+    async with serving(connections=2) as server, connected(server) as loris, connected(server):
+        await loris.send(GET[:-2])
+        await until(lambda: server.connections == 2)
+        await loris.send(b"X: y\r\n")
+        async with connected(server):
+            assert await loris.read_all() == b""
+
+
 async def test_connections_that_are_being_answered_do_not_give_way() -> None:
     asked = Noting()
     async with (

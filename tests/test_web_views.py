@@ -139,6 +139,13 @@ async def test_head_has_the_same_headers_and_no_body(client: httpx.AsyncClient) 
     assert head.content == b""
 
 
+@pytest.mark.parametrize("path", ["/", "/-/healthy", "/-/ready"])
+async def test_every_page_answers_head(client: httpx.AsyncClient, path: str) -> None:
+    head = await client.head(path)
+    assert head.status_code == 200
+    assert head.content == b""
+
+
 @pytest.mark.parametrize("path", ["/", "/metrics"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 async def test_other_methods_are_told_which_ones_there_are(
