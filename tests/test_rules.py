@@ -126,6 +126,14 @@ def test_a_selector_is_in_every_selector_of_every_expression(alert: str) -> None
     promql_parser.parse(expr)
 
 
+def test_a_selector_may_be_in_any_quotes() -> None:
+    for alert in rendered(selector="namespace='team-a'").values():
+        assert "namespace='team-a'" in alert["expr"]
+        assert "@selector@" not in str(alert)
+    recorded = yaml.safe_load(packaged.render_recording({"selector": "namespace='team-a'"}))
+    assert all("namespace='team-a'" in rule["expr"] for rule in recorded["groups"][0]["rules"])
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -40,7 +40,7 @@ def render_recording(values: Mapping[str, Any] | None = None) -> str:
 def rules(values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the content of the rules file; `values` override `defaults()`. Raise RulesError."""
     chosen = _merged(defaults(), values or {})
-    content: dict[str, Any] = yaml.safe_load(_filled(_read("rules.template.yml"), chosen))
+    content: dict[str, Any] = _filled(yaml.safe_load(_read("rules.template.yml")), chosen)
     for group in content["groups"]:
         group["rules"] = [
             _rule(rule, chosen) for rule in group["rules"] if rule["alert"] not in chosen["disabled"]
@@ -81,15 +81,24 @@ def _texts(value: Collection[object]) -> Iterable[object]:
     return itertools.chain(value, value.values()) if isinstance(value, dict) else value
 
 
-def _filled(template: str, values: Mapping[str, Any]) -> str:
-    template = _selecting(template, values["selector"])
+def _filled(template: Any, values: Mapping[str, Any]) -> Any:
+    """Return a template in which each text is filled; only then can no value end the text that it is in."""
+    if isinstance(template, dict):
+        return {name: _filled(part, values) for name, part in template.items()}
+    if isinstance(template, list):
+        return [_filled(part, values) for part in template]
+    return _filled_text(template, values) if isinstance(template, str) else template
+
+
+def _filled_text(text: str, values: Mapping[str, Any]) -> str:
+    text = _selecting(text, values["selector"])
     for name, number in values["thresholds"].items():
-        template = template.replace(f"@{name}@", str(number))
+        text = text.replace(f"@{name}@", str(number))
     url = values["url"].rstrip("/")
     bases = {"runbooksUrl": url and f"{url}/runbooks", "grafanaUrl": url}
     for name, base in bases.items():
-        template = template.replace(f"@{name}@", (values[name] or base).rstrip("/"))
-    return template
+        text = text.replace(f"@{name}@", (values[name] or base).rstrip("/"))
+    return text
 
 
 def _selecting(template: str, selector: str) -> str:
