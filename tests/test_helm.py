@@ -29,7 +29,7 @@ from deploy.generate import CHART, DASHBOARDS, RENAMED, RULES
 from deploy.prometheus.recording import FILE as RECORDING
 from exporter import __version__
 from exporter.cohere.proxies import address_of, proxy_for
-from exporter.rules import defaults, rules
+from exporter.rules import defaults, render_recording, rules
 from exporter.settings import Settings, SettingsError, load, options
 from tests.editions import CURRENT
 from tests.manifests import (
@@ -378,6 +378,15 @@ def test_links_of_the_alerts_get_their_bases() -> None:
     wanted = {"labels": given["ruleLabels"], **{name: given[name] for name in defaults() if name in given}}
 
     assert named(ALERTS, render(EVERYTHING))["spec"] == rules(wanted)
+
+
+@pytest.mark.parametrize("selector", ["team='ml'", 'team="ml"'])
+def test_a_selector_may_be_in_any_quotes(selector: str) -> None:
+    values = {"exporter": {"enabled": False}, "prometheusRule": {"enabled": True, "selector": selector}}
+    manifests = render(values)
+
+    assert named(ALERTS, manifests)["spec"] == rules({"selector": selector})
+    assert named(RECORDED, manifests)["spec"] == yaml.safe_load(render_recording({"selector": selector}))
 
 
 def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- define "cohere-finetune-exporter.rules" -}}
 {{- $files := .root.Files -}}
 {{- $given := .values -}}
-{{- $text := $files.Get "files/rules.template.yml" -}}
+{{- $text := $files.Get "files/rules.template.yml" | fromYaml | toJson -}}
 {{- $values := $files.Get "files/rules.defaults.yml" | fromYaml -}}
 {{- range $name, $value := $given -}}
 {{- if not (hasKey $values $name) -}}
@@ -23,7 +23,8 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- end -}}
 {{- end -}}
 {{- $values = mergeOverwrite $values (deepCopy $given) -}}
-{{- $text = include "cohere-finetune-exporter.selecting" (list $text $values.selector) -}}
+{{- $selector := $values.selector | toJson | trimPrefix "\"" | trimSuffix "\"" -}}
+{{- $text = include "cohere-finetune-exporter.selecting" (list $text $selector) -}}
 {{- range $name, $number := $values.thresholds -}}
 {{- $text = $text | replace (printf "@%s@" $name) (int64 $number | toString) -}}
 {{- end -}}
