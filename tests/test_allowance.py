@@ -119,7 +119,7 @@ class TestTheListGoesFirst:
     ) -> None:
         allowance = allowance_with(pages, clock)
         due = clock.monotonic() + 30.0
-        allowance.list_ended(due=due, interval=60.0)
+        allowance.plan(due=due, interval=60.0)
         assert len(await self.sent(allowance, clock, 29.9)) == 20 - pages
         await clock.advance(0.1)
         allowance.list_began()
@@ -127,17 +127,18 @@ class TestTheListGoesFirst:
 
     async def test_step_metrics_leave_room_for_every_list_within_a_minute(self, clock: FakeClock) -> None:
         allowance = allowance_with(2, clock)
-        allowance.list_ended(due=clock.monotonic() + 10.0, interval=10.0)
+        allowance.plan(due=clock.monotonic() + 10.0, interval=10.0)
         # Six lists after the first step metrics, which are a minute old by the last of them.
         assert len(await self.sent(allowance, clock, 9.9)) == 1 + 8
 
     async def test_a_list_that_is_far_off_takes_no_room(self, clock: FakeClock) -> None:
         allowance = allowance_with(20, clock)
-        allowance.list_ended(due=clock.monotonic() + 200.0, interval=200.0)
+        allowance.plan(due=clock.monotonic() + 200.0, interval=200.0)
         assert len(await self.sent(allowance, clock, 130.0)) == 60
 
     async def test_an_attempt_that_fails_leaves_room_for_its_page(self, clock: FakeClock) -> None:
         allowance = allowance_with(7, clock)
+        allowance.plan(due=clock.monotonic() + 60.0, interval=60.0)
         allowance.list_began()
         for _ in range(7):
             with pytest.raises(ServerError):
@@ -153,7 +154,7 @@ class TestTheListGoesFirst:
     @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (2, 1), (8, 7)])
     async def test_step_metrics_leave_a_place(self, clock: FakeClock, concurrency: int, most: int) -> None:
         allowance = allowance_of(clock, concurrency=concurrency)
-        allowance.list_ended(due=clock.monotonic() + 60.0, interval=60.0)
+        allowance.plan(due=clock.monotonic() + 60.0, interval=60.0)
         in_flight = 0
 
         async def slow() -> None:
@@ -181,7 +182,7 @@ class TestTheListGoesFirst:
         self, clock: FakeClock, asked_by: Endpoint, held: set[Endpoint], asked: float, kept: float
     ) -> None:
         allowance = allowance_of(clock)
-        allowance.list_ended(due=clock.monotonic() + 1e6, interval=60.0)
+        allowance.plan(due=clock.monotonic() + 1e6, interval=60.0)
         allowance.wait(asked_by, asked)
         waiting = {endpoint: asyncio.create_task(passing(allowance, endpoint)) for endpoint in Endpoint}
         await clock.advance(kept + 0.001)

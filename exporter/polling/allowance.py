@@ -52,11 +52,14 @@ class RequestAllowance:
     def list_began(self, on_page: Callable[[], None] = lambda: None) -> None:
         """Take note that a list is in progress; `on_page` is called for each page that is answered."""
         self._answered, self._on_page = 0, on_page
-        self._due = self._clock.monotonic() + self._interval
 
-    def list_ended(self, *, due: float, interval: float) -> None:
+    def plan(self, *, due: float, interval: float) -> None:
         """Take note that the next list is due at `due`, and others an `interval` apart."""
-        self._due, self._interval, self._answered = due, interval, None
+        self._due, self._interval = due, interval
+
+    def list_ended(self) -> None:
+        """Take note that no list is in progress."""
+        self._answered = None
         self._changed.call()
 
     def wait(self, endpoint: Endpoint, seconds: float) -> None:

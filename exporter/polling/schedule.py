@@ -166,9 +166,13 @@ class PollSchedule:
     def began(self) -> float:
         """Take note that a poll begins; return when, on the monotonic clock."""
         self._began = self._clock.monotonic()
-        self._next_at = self._began + self.regular
+        self._plan(self._began + self.regular)
         self._allowance.list_began(lambda: self.freshness.goes_on(self._began))
         return self._began
+
+    def _plan(self, next_at: float) -> None:
+        self._next_at = next_at
+        self._allowance.plan(due=self.next_at, interval=self.regular)
 
     def listed(self, statuses: Iterable[str], *, pages: int, readings: int) -> int | None:
         """Take note of the statuses of a good list, and of the models to be read in each interval.
@@ -179,6 +183,9 @@ class PollSchedule:
         self._readings = readings
         self._is_busy = any(status in UNDER_WAY for status in statuses)
         self.regular = self._interval()
+        self._plan(
+            self._began + self.regular
+        )  # before step metrics are asked for beside the rest of the poll
         self.freshness.listed(self._began, self.regular)
         return self._quota.readings(self.regular)
 
@@ -189,11 +196,11 @@ class PollSchedule:
         pause = self._backoff.pause(error, self.regular)
         if pause < self.regular and not self._quota.can_list():
             pause = self.regular
-        self._next_at = max(self._began + pause, self._clock.monotonic() + asked_to_wait(error))
+        self._plan(max(self._began + pause, self._clock.monotonic() + asked_to_wait(error)))
         if error:
             self.freshness.failed(max(pause, asked_to_wait(error)))
         self._last_interval = self.next_at - self._began
-        self._allowance.list_ended(due=self.next_at, interval=self.regular)
+        self._allowance.list_ended()
 
     def forget_failures(self) -> None:
         """Begin anew: what stood in the way may be gone."""
