@@ -511,7 +511,7 @@ def test_how_one_model_is_answered_changes_nothing_for_the_others(
     like: World, fault: Fault | None, seconds: float, endless: str
 ) -> None:
     bad = ID.format(0)
-    # Each has a place of its own, or the last of a queue wait longer for one more; and whether a model is read
+    # Each has a place of its own, or the last of a queue wait longer for one more. Whether a model is read
     # that is due and leaves at one moment says nothing.
     like = replace(like, models=[replace(model, away=()) for model in like.models[:50]])
     trouble = Trouble(with_steps=True, ids=frozenset({bad}), fault=fault, seconds=seconds)

@@ -66,16 +66,16 @@ class Stage:
         poller = self.exporter.poller
         before = poller.outcome
         async with self._told_within(120):  # only a fault takes so long, on the busiest machine too
-            due = poller.next_poll_at or 0.0
+            due = poller.schedule.next_at
             while (outcome := poller.outcome) is before:
                 # Nobody sleeps past the poll's beginning, and while it waits for the network only its own
                 # retries may pass, not its neighbours' hours.
-                now, begins = self.clock.time(), max(due, poller.next_poll_at or 0.0)
+                now, begins = self.clock.monotonic(), max(due, poller.schedule.next_at)
                 await self._pass_time(0, until=now + _LONGEST_RETRY if now >= due else begins + 1.5)
             finishing = asyncio.create_task(poller.finish())
             idle = 0
             while not finishing.done() and idle < _MOST_IDLE:
-                idle = await self._pass_time(idle, until=poller.next_poll_at)
+                idle = await self._pass_time(idle, until=poller.schedule.next_at)
             # What waits until after the next poll, as the API asked for, is no part of this one.
             finishing.cancel()
         assert outcome is not None
@@ -92,13 +92,13 @@ class Stage:
             told = f"sleepers: {self.clock.sleeping}\ntasks:\n{tasks}\nlog:\n{self.stream.getvalue()}"
             raise AssertionError(f"no end after {seconds} s\n{told}") from None
 
-    async def _pass_time(self, idle: int, *, until: float | None) -> int:
-        """Wake the next sleeper, unless it sleeps till a second before `until` (Unix time) or longer.
+    async def _pass_time(self, idle: int, *, until: float) -> int:
+        """Wake the next sleeper, unless it sleeps till a second before `until` (monotonic) or longer.
 
         Return how many turns in a row no time has passed; `idle` is how many it were before.
         """
         sleeping, before = self.clock.sleeping, self.clock.monotonic()
-        if sleeping and (until is None or self.clock.time() + sleeping[0] < until - 1):
+        if sleeping and before + sleeping[0] < until - 1:
             await self.clock.advance(sleeping[0])
         await asyncio.sleep(0.001)
         return 0 if self.clock.monotonic() > before else idle + 1
