@@ -29,7 +29,7 @@ SCRAPES = 4  # one of each kind
 EVERY = 0.1  # seconds
 PATIENCE = 10.0  # seconds, as Prometheus has; without other load, answers come within one
 MEMORY = 64 * 1024  # KiB that all attacks together may add
-TOGETHER = "leave,pipeline"  # so few that no client has to give way to another
+TOGETHER = "leave,pipeline"  # so few that there is room for all
 BEYOND = ("silent,loris", "scrape", "trickle,sip")  # more than there is room for
 WITHIN_TLS = ("silent,hello", "loris+tls,pipeline+tls,trickle+tls")
 

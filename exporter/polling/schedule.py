@@ -183,9 +183,8 @@ class PollSchedule:
         self._readings = readings
         self._is_busy = any(status in UNDER_WAY for status in statuses)
         self.regular = self._interval()
-        self._plan(
-            self._began + self.regular
-        )  # before step metrics are asked for beside the rest of the poll
+        # Step metrics are asked for before the poll ends.
+        self._plan(self._began + self.regular)
         self.freshness.listed(self._began, self.regular)
         return self._quota.readings(self.regular)
 
