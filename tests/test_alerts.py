@@ -661,14 +661,16 @@ async def test_the_alerts_fire_when_they_should_and_nothing_else(area: str, tmp_
 
 @every_edition_at_night
 @pytest.mark.parametrize(
-    ("alert", "reasons", "words"),
+    ("selector", "alert", "reasons", "words"),
     [
         (
+            "",
             "CohereApiDown",
             ["timeout", "server_error", "server_error"],
             "Most failures of the last 1h are server_error: the API is failing",
         ),
         (
+            "job=~'a|50%'",
             "CohereCredentialsRefused",
             ["forbidden", "timeout", "timeout"],
             "Polls are refused as forbidden: the key lacks permission",
@@ -676,11 +678,13 @@ async def test_the_alerts_fire_when_they_should_and_nothing_else(area: str, tmp_
     ],
 )
 async def test_an_alert_says_the_reason_of_most_failures(
-    alert: str, reasons: Sequence[str], words: str, tmp_path: Path
+    selector: str, alert: str, reasons: Sequence[str], words: str, tmp_path: Path
 ) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text(render({"selector": selector}))
     exporter = Exporter(poll=in_turn(EARLY, *reasons))
     said = await description(
-        tmp_path, RULES, alert, Scenario(name="", exporters=[exporter], expected=at([30]))
+        tmp_path, rules, alert, Scenario(name="", exporters=[exporter], expected=at([30]))
     )
     assert said.startswith(words)
 

@@ -127,6 +127,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"serviceMonitor": {"scheme": "HTTPS"}}, "serviceMonitor.scheme"),
     ({"serviceMonitor": {"enabled": True, "interval": "10s", "scrapeTimeout": "1m"}}, "at most the interval"),
     ({"podLabels": {"zone": 1}}, "podLabels.zone"),
+    ({"prometheusRule": {"selector": "team=`ml`"}}, "prometheusRule.selector"),
     ({"config": {"poll": {"intervall": "60s"}}}, "intervall"),
     ({"config": {"poll": {"interval": "0s"}}}, "config.poll.interval: must be at least 1"),
     ({"config": {"poll": {"interval": "5m", "stale-after": "6m"}}}, "stale-after: must be at least"),
@@ -380,7 +381,7 @@ def test_links_of_the_alerts_get_their_bases() -> None:
     assert named(ALERTS, render(EVERYTHING))["spec"] == rules(wanted)
 
 
-@pytest.mark.parametrize("selector", ["team='ml'", 'team="ml"'])
+@pytest.mark.parametrize("selector", ["team='ml'", 'team=~"ml|50%"'])
 def test_a_selector_may_be_in_any_quotes(selector: str) -> None:
     values = {"exporter": {"enabled": False}, "prometheusRule": {"enabled": True, "selector": selector}}
     manifests = render(values)

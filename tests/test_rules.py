@@ -150,6 +150,7 @@ def test_a_selector_may_be_in_any_quotes() -> None:
         ({"labels": {"team": 5}}, "everything in labels must be text"),
         ({"labels": {5: "team"}}, "everything in labels must be text"),
         ({"thresholds": 5}, "thresholds must be a mapping"),
+        ({"selector": "team=`ml`"}, "selector must not have a backtick"),
         *(({name: 5}, f"{name} must be text") for name in ("selector", "url", "runbooksUrl", "grafanaUrl")),
     ],
 )

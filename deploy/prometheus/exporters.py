@@ -2,7 +2,7 @@
 
 from textwrap import indent
 
-from deploy.prometheus.rows import IDENTITY, WHO, Alert, duration, last, limit, series
+from deploy.prometheus.rows import IDENTITY, SELECTOR, WHO, Alert, duration, last, limit, series
 
 DASHBOARD = (
     "/d/cohere-finetuning-exporter?var-cluster={{ $labels.cluster | urlquery }}"
@@ -86,13 +86,16 @@ def labelled(expr: str, label: str, value: str) -> str:
 
 
 def most_frequent_reason(window: str, *matchers: str) -> str:
-    """Return a template that sets `$reason`. As a label, it would make another alert of each change."""
-    account = [f"{label}=%q" for label in IDENTITY.split(", ")]
-    samples = f"{series(FAILED, *account, *matchers)}[{limit(window)}s]"
-    values = " ".join(f"$labels.{label}" for label in IDENTITY.split(", "))
+    """Return a template that sets `$reason`. As a label, it would make another alert of each change.
+
+    An installation's matchers are an argument of `printf`, since they may hold "%".
+    """
+    selected = ", ".join([*(f"{label}=%q" for label in IDENTITY.split(", ")), *matchers, "%s"])
+    query = f"topk(1, sum by (reason) (avg_over_time({FAILED}{{{selected}}}[{limit(window)}s])) > 0)"
+    values = " ".join([*(f"$labels.{label}" for label in IDENTITY.split(", ")), f"`{SELECTOR}`"])
     return (
         '{{ $reason := "" }}'
-        f"{{{{ with query (printf `topk(1, sum by (reason) (avg_over_time({samples})) > 0)` {values}) }}}}"
+        f"{{{{ with query (printf `{query}` {values}) }}}}"
         '{{ $reason = . | first | label "reason" }}{{ end }}'
     )
 
