@@ -186,7 +186,7 @@ def helm(
         input=json.dumps(values),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
