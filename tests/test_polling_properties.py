@@ -584,6 +584,43 @@ def test_step_metrics_never_delay_the_list(world: World, size: int, pages: int) 
     assert all(poll.ended - poll.began <= own + in_flight + EPSILON for poll in life.polls)
 
 
+def test_step_metrics_of_a_fleet_that_begins_to_train_do_not_delay_the_list() -> None:
+    runs = [AT_REST, Run(queued=900.0, trains=900.0, rests=1e9, every=7.0)]
+    models = [Model(index=index, id=ID.format(index), name="name", runs=runs) for index in range(40)]
+    flags = {**OFTEN, "--poll.idle-interval": 600}
+    life = Life(World(models=models, flags=flags, rendering_seconds=0.5, lasts=1400.0)).live()
+    assert max(poll.ended - poll.began for poll in life.polls) < 1.0
+
+
+@PROPERTY
+@given(
+    limit=st.sampled_from([1, 2, 6, 20, 60]),
+    pages=st.sampled_from([1, 2, 5, 20, 30]),
+    interval=st.sampled_from([60, 10]),
+    list_seconds=st.sampled_from([0.0, 0.3, 2.0]),
+)
+@example(limit=30, pages=20, interval=60, list_seconds=0.3)
+@example(limit=20, pages=20, interval=60, list_seconds=0.0)
+def test_the_rate_limit_leaves_step_metrics_a_request_beside_each_list(
+    limit: int, pages: int, interval: int, list_seconds: float
+) -> None:
+    flags = {**OFTEN, "--poll.interval": interval, "--cohere.requests-per-minute": limit}
+    lasts = 6 * max(interval, 60 * (1 + pages / limit) + pages * list_seconds + 60)
+    world = World(
+        models=training(interval, pages),
+        page_size=1,
+        flags=flags,
+        list_seconds=list_seconds,
+        lasts=lasts,
+        most_calls=10**6,
+    )
+    life = Life(world).live()
+    read = [call.at for call in life.api.calls if call.model_id != LIST]
+    begun = [poll.began for poll in life.polls][1:]
+    assert len(begun) > 3
+    assert len(read) >= len(begun) - 1
+
+
 @PROPERTY
 @given(world=worlds())
 def test_no_minute_has_more_requests_than_the_limit(world: World) -> None:

@@ -45,9 +45,18 @@ class RequestAllowance:
         self._answered: int | None = None  # pages of the list in progress
         self._on_page: Callable[[], None] = lambda: None
 
-    def least_interval(self, readings: int) -> float:
-        """Return the seconds between lists that leave a request for step metrics beside each."""
-        return MINUTE * (self._quota.pages + min(readings, 1)) / self._limit
+    def least_interval(self, readings: int, list_seconds: float) -> float:
+        """Return the seconds between lists that leave a request for step metrics beside each.
+
+        Any minute may then meet only as many lists as the limit holds beside that request; a list takes
+        `list_seconds`. Where it fills the limit by itself, the request needs a minute before and after it.
+        """
+        pages = self._quota.pages
+        if not readings:
+            return MINUTE * pages / self._limit
+        lists = (self._limit - 1) // pages
+        apart = (MINUTE + list_seconds) / lists if lists else 2 * MINUTE + list_seconds
+        return max(MINUTE * (pages + 1) / self._limit, apart)
 
     def list_began(self, on_page: Callable[[], None] = lambda: None) -> None:
         """Take note that a list is in progress; `on_page` is called for each page that is answered."""

@@ -148,6 +148,7 @@ class PollSchedule:
         self._allowance = allowance
         self._backoff = Backoff()
         self._readings = 0
+        self._list_seconds = 0.0
         self._is_busy: bool | None = None  # None: nothing was listed yet
         self._began = self._next_at = clock.monotonic()
         self.regular = self._last_interval = self._interval()
@@ -181,9 +182,10 @@ class PollSchedule:
         """
         self._quota.listed(pages)
         self._readings = readings
+        self._list_seconds = self._clock.monotonic() - self._began
         self._is_busy = any(status in UNDER_WAY for status in statuses)
         self.regular = self._interval()
-        # Step metrics are asked for before the poll ends.
+        # Step metrics begin before the poll ends, and must leave room for lists at this interval.
         self._plan(self._began + self.regular)
         self.freshness.listed(self._began, self.regular)
         return self._quota.readings(self.regular)
@@ -211,5 +213,5 @@ class PollSchedule:
         return max(
             self._idle_setting if self._is_busy is False else self._setting,
             self._quota.interval(self._readings, is_busy=bool(self._is_busy)),
-            self._allowance.least_interval(self._readings),
+            self._allowance.least_interval(self._readings, self._list_seconds),
         )
