@@ -390,6 +390,15 @@ def test_a_selector_may_be_in_any_quotes(selector: str) -> None:
     assert named(RECORDED, manifests)["spec"] == yaml.safe_load(render_recording({"selector": selector}))
 
 
+def test_rules_whose_values_are_null_are_the_shipped_ones() -> None:
+    names = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["prometheusRule"]
+    given = {**dict.fromkeys(names), "enabled": True, "recording": True}
+    manifests = render({"exporter": {"enabled": False}, "prometheusRule": given})
+
+    assert named(ALERTS, manifests)["spec"] == rules()
+    assert named(RECORDED, manifests)["spec"] == yaml.safe_load(render_recording())
+
+
 def test_the_package_holds_its_files_and_renders_the_same(tmp_path: Path) -> None:
     command = [program("helm"), "package", str(CHART), f"--destination={tmp_path}"]
     subprocess.run(command, capture_output=True, check=True, timeout=60)

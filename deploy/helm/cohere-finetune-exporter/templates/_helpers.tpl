@@ -43,7 +43,7 @@ annotations:
 {{- $root := index . 0 -}}
 {{- $release := $root.Values.releaseLabel | ternary $root.Release.Name $root.Values.monitoring.release -}}
 {{- $values := index . 1 -}}
-{{- merge (dict) $values.additionalLabels ($values.labels | default dict) (ternary (dict) (dict "release" $release) (empty $release)) | toYaml -}}
+{{- merge (dict) ($values.additionalLabels | default dict) ($values.labels | default dict) (ternary (dict) (dict "release" $release) (empty $release)) | toYaml -}}
 {{- end -}}
 
 {{- define "cohere-finetune-exporter.serviceAccountName" -}}
