@@ -390,6 +390,23 @@ def test_a_selector_may_be_in_any_quotes(selector: str) -> None:
     assert named(RECORDED, manifests)["spec"] == yaml.safe_load(render_recording({"selector": selector}))
 
 
+@pytest.mark.parametrize("name", ["url", "runbooksUrl", "grafanaUrl"])
+def test_a_link_of_the_alerts_may_have_any_character(name: str) -> None:
+    given = {name: 'https://ops.example.com/"a"\\b'}
+    values = {"exporter": {"enabled": False}, "prometheusRule": {"enabled": True, **given}}
+
+    assert named(ALERTS, render(values))["spec"] == rules(given)
+
+
+def test_rules_that_cannot_be_rendered_are_an_error(tmp_path: Path) -> None:
+    chart = shutil.copytree(CHART, tmp_path / NAME)
+    (chart / "files/rules.template.yml").write_text("groups: [", encoding="utf-8")
+    refused = template(CASES["monitoring"], chart)
+
+    assert refused.returncode != 0
+    assert "the rules cannot be rendered: " in refused.stderr
+
+
 def test_rules_whose_values_are_null_are_the_shipped_ones() -> None:
     names = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))["prometheusRule"]
     given = {**dict.fromkeys(names), "enabled": True, "recording": True}

@@ -23,17 +23,20 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- end -}}
 {{- end -}}
 {{- $values = mergeOverwrite $values (deepCopy $given) -}}
-{{- $selector := $values.selector | toJson | trimPrefix "\"" | trimSuffix "\"" -}}
-{{- $text = include "cohere-finetune-exporter.selecting" (list $text $selector) -}}
+{{- $text = include "cohere-finetune-exporter.selecting" (list $text (include "cohere-finetune-exporter.escaped" $values.selector)) -}}
 {{- range $name, $number := $values.thresholds -}}
 {{- $text = $text | replace (printf "@%s@" $name) (int64 $number | toString) -}}
 {{- end -}}
 {{- $url := trimSuffix "/" $values.url -}}
 {{- $runbooks := $values.runbooksUrl | default (ternary (printf "%s/runbooks" $url) "" (ne $url "")) | trimSuffix "/" -}}
 {{- $grafana := $values.grafanaUrl | default $url | trimSuffix "/" -}}
-{{- $text = $text | replace "@runbooksUrl@" $runbooks | replace "@grafanaUrl@" $grafana -}}
+{{- $text = $text | replace "@runbooksUrl@" (include "cohere-finetune-exporter.escaped" $runbooks) -}}
+{{- $content := $text | replace "@grafanaUrl@" (include "cohere-finetune-exporter.escaped" $grafana) | fromYaml -}}
+{{- if not $content.groups -}}
+{{- fail (printf "the rules cannot be rendered: %s" $content.Error) -}}
+{{- end -}}
 {{- $groups := list -}}
-{{- range $group := ($text | fromYaml).groups -}}
+{{- range $group := $content.groups -}}
 {{- $rules := list -}}
 {{- range $rule := $group.rules -}}
 {{- if not (has $rule.alert $values.disabled) -}}
@@ -48,6 +51,11 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- end -}}
 {{- end -}}
 {{- dict "groups" $groups | toYaml -}}
+{{- end -}}
+
+{{/* A text as it is inside JSON's quotes. */}}
+{{- define "cohere-finetune-exporter.escaped" -}}
+{{- . | toJson | trimPrefix "\"" | trimSuffix "\"" -}}
 {{- end -}}
 
 {{/*
