@@ -113,7 +113,7 @@ _TYPES: dict[str, Mapping[str, Any]] = {
     "prometheusRule.url": _URL,
     "prometheusRule.runbooksUrl": _URL,
     "prometheusRule.grafanaUrl": _URL,
-    "prometheusRule.selector": {"type": "string", "pattern": "^[^\\n`]*$"},
+    "prometheusRule.selector": {"type": "string", "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f`]*$"},
     "prometheusRule.disabled": {"type": "array", "items": {"type": "string"}},
     "prometheusRule.severities": _STRINGS,
     "prometheusRule.thresholds": {

@@ -128,6 +128,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"serviceMonitor": {"enabled": True, "interval": "10s", "scrapeTimeout": "1m"}}, "at most the interval"),
     ({"podLabels": {"zone": 1}}, "podLabels.zone"),
     ({"prometheusRule": {"selector": "team=`ml`"}}, "prometheusRule.selector"),
+    ({"prometheusRule": {"selector": 'team="\x01"'}}, "prometheusRule.selector"),
     ({"config": {"poll": {"intervall": "60s"}}}, "intervall"),
     ({"config": {"poll": {"interval": "0s"}}}, "config.poll.interval: must be at least 1"),
     ({"config": {"poll": {"interval": "5m", "stale-after": "6m"}}}, "stale-after: must be at least"),

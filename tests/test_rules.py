@@ -134,6 +134,9 @@ def test_a_selector_may_be_in_any_quotes() -> None:
     assert all("namespace='team-a'" in rule["expr"] for rule in recorded["groups"][0]["rules"])
 
 
+TEXTS = ("selector", "url", "runbooksUrl", "grafanaUrl")
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -151,7 +154,9 @@ def test_a_selector_may_be_in_any_quotes() -> None:
         ({"labels": {5: "team"}}, "everything in labels must be text"),
         ({"thresholds": 5}, "thresholds must be a mapping"),
         ({"selector": "team=`ml`"}, "selector must not have a backtick"),
-        *(({name: 5}, f"{name} must be text") for name in ("selector", "url", "runbooksUrl", "grafanaUrl")),
+        *(({"selector": f'a="b",{c}c="d"'}, "selector must be one line") for c in "\n\r\x85\u2028\x00"),
+        *(({name: 5}, f"{name} must be text") for name in TEXTS),
+        *(({name: "https://a\n"}, f"{name} must be one line") for name in TEXTS),
     ],
 )
 def test_a_value_that_cannot_be_used_is_an_error_that_names_it(values: Any, words: str) -> None:

@@ -78,7 +78,7 @@ labels: {{team: ml}}                # added to every alert
 severities: {{CohereModelFailed: critical}}
 disabled: [CohereSeriesDropped]
 thresholds: {{step_silence: 7200}}  # whole numbers
-selector: 'namespace="team-a"'    # added to every selector of every expression; without backticks
+selector: 'namespace="team-a"'    # added to every selector of every expression; one line, without backticks
 ```
 
 Where rules see only one namespace (OpenShift user workload monitoring, `enforcedNamespaceLabel`), render

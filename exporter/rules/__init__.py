@@ -69,6 +69,9 @@ def _merged(known: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def _check(values: Mapping[str, Any]) -> None:
     if "`" in values["selector"]:  # in which the alerts' own templates quote it
         raise RulesError("selector must not have a backtick; use other quotes")
+    for name in ("selector", "url", "runbooksUrl", "grafanaUrl"):
+        if not values[name].isprintable():
+            raise RulesError(f"{name} must be one line of printable text, without a newline at its end")
     for name in ("disabled", "labels", "severities"):
         if not all(isinstance(text, str) for text in _texts(values[name])):
             raise RulesError(f"everything in {name} must be text")
