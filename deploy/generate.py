@@ -114,6 +114,10 @@ _TYPES: dict[str, Mapping[str, Any]] = {
     "prometheusRule.runbooksUrl": _URL,
     "prometheusRule.grafanaUrl": _URL,
     "prometheusRule.selector": {"type": "string", "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f`]*$"},
+    "prometheusRule.ruleLabels": {
+        **_STRINGS,
+        "propertyNames": {"pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$", "not": {"enum": ["__name__"]}},
+    },
     "prometheusRule.disabled": {"type": "array", "items": {"type": "string"}},
     "prometheusRule.severities": _STRINGS,
     "prometheusRule.thresholds": {

@@ -129,6 +129,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"podLabels": {"zone": 1}}, "podLabels.zone"),
     ({"prometheusRule": {"selector": "team=`ml`"}}, "prometheusRule.selector"),
     ({"prometheusRule": {"selector": 'team="\x01"'}}, "prometheusRule.selector"),
+    ({"prometheusRule": {"ruleLabels": {"a-b": "ml"}}}, "prometheusRule.ruleLabels"),
     ({"config": {"poll": {"intervall": "60s"}}}, "intervall"),
     ({"config": {"poll": {"interval": "0s"}}}, "config.poll.interval: must be at least 1"),
     ({"config": {"poll": {"interval": "5m", "stale-after": "6m"}}}, "stale-after: must be at least"),

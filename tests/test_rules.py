@@ -152,6 +152,7 @@ TEXTS = ("selector", "url", "runbooksUrl", "grafanaUrl")
         ({"disabled": "CohereApiDown"}, "disabled must be a list"),
         ({"labels": {"team": 5}}, "everything in labels must be text"),
         ({"labels": {5: "team"}}, "everything in labels must be text"),
+        *(({"labels": {name: "ml"}}, "not a label name") for name in ("a-b", "5", "", "a\n", "__name__")),
         ({"thresholds": 5}, "thresholds must be a mapping"),
         ({"selector": "team=`ml`"}, "selector must not have a backtick"),
         *(({"selector": f'a="b",{c}c="d"'}, "selector must be one line") for c in "\n\r\x85\u2028\x00"),

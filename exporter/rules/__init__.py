@@ -7,6 +7,7 @@ once as text, once as a URL for where bases are given.
 """
 
 import itertools
+import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 _KINDS: Mapping[type, str] = {str: "text", list: "a list", dict: "a mapping"}
+_LABEL_NAME = re.compile("(?!__name__$)[a-zA-Z_][a-zA-Z0-9_]*")
 _LINKS = {"runbook": "runbooksUrl", "dashboard": "grafanaUrl"}
 
 
@@ -75,6 +77,8 @@ def _check(values: Mapping[str, Any]) -> None:
     for name in ("disabled", "labels", "severities"):
         if not all(isinstance(text, str) for text in _texts(values[name])):
             raise RulesError(f"everything in {name} must be text")
+    if wrong := [name for name in values["labels"] if not _LABEL_NAME.fullmatch(name)]:
+        raise RulesError(f"not a label name in labels: {wrong[0]!r}")
     if unknown := set(values["disabled"]) - set(values["severities"]):
         raise RulesError(f"unknown alert in disabled: {', '.join(sorted(unknown))}")
     for name, number in values["thresholds"].items():
