@@ -68,7 +68,8 @@ In the commands, `PROMETHEUS` and `EXPORTER` are the addresses of your Prometheu
 ## Settings
 
 Every value can be changed without a checkout of this project: in a values file for
-`cohere-finetune-exporter rules --values FILE`, or, under the same names, as values of the Helm chart.
+`cohere-finetune-exporter rules --values FILE`, or, under the same names (`labels` as `ruleLabels`), as values
+of the Helm chart's `prometheusRule`.
 
 ```yaml
 url: https://ops.example.com      # makes links absolute: runbooks under /runbooks, Grafana under /d
