@@ -165,6 +165,11 @@ def test_a_value_that_cannot_be_used_is_an_error_that_names_it(values: Any, word
         packaged.render(values)
 
 
+@pytest.mark.parametrize("name", packaged.defaults())
+def test_a_value_that_is_null_is_the_default(name: str) -> None:
+    assert packaged.rules({name: None}) == packaged.rules()
+
+
 # Prometheus agrees.
 
 
