@@ -163,10 +163,10 @@ no key, and no `Authorization` header is sent; on Cohere's own hosts a missing k
 
 ## Poll interval, rate limit and quota
 
-`--poll.interval`, `--poll.idle-interval` and the quota `--cohere.calls-per-month` together determine the
-current interval, exposed as `cohere_exporter_poll_interval_seconds`; [API calls](calls.md) explains what
-polling costs and how to choose them. `--poll.stale-after` defaults to five times the current interval and is
-never less than twice.
+`--poll.interval`, `--poll.idle-interval`, the quota `--cohere.calls-per-month` and, for large fleets, the
+rate limit `--cohere.requests-per-minute` together determine the current interval, exposed as
+`cohere_exporter_poll_interval_seconds`; [API calls](calls.md) explains what polling costs and how to choose
+them. `--poll.stale-after` defaults to five times the current interval and is never less than twice.
 
 ## Backoff
 
@@ -193,7 +193,8 @@ work as usual; [networks](networks.md) has the details.
 - `--poll.idle-interval` must be at least `--poll.interval`, its default.
 - `--poll.stale-after` must be at least twice `--poll.interval`; by default it follows the current interval.
 - `--cohere.calls-per-month` may lengthen the interval beyond both, and never shortens it.
-- `--cohere.requests-per-minute` may limit requests further than `--cohere.concurrency` does.
+- `--cohere.requests-per-minute` may limit requests further than `--cohere.concurrency` does. Where listing
+  the models takes half of it or more, the interval becomes longer, so that step metrics are read, too.
 - `--cohere.api-key-file` and a key in the environment are mutually exclusive. Cohere's own hosts require one
   of them.
 - `demo`, `check --demo` and `history --demo` use the simulated API. The flags `--cohere.base-url` and
