@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_the_key_comes_from_the_environment_ours_before_the_sdk_s() -> None:
 
 def test_the_key_comes_from_a_file_without_the_blanks_around_it(file: Path) -> None:
     assert resolve(f"--cohere.api-key-file={file}").read() == KEY
+
+
+def test_the_file_is_read_once_at_the_start(file: Path) -> None:
+    with patch("exporter.settings.key.read_again", return_value=KEY.encode()) as read:
+        resolve(f"--cohere.api-key-file={file}")
+    read.assert_called_once()
 
 
 def test_a_missing_key_is_an_error_on_cohere_s_hosts_only() -> None:
