@@ -83,7 +83,7 @@ and tried at night; its tests then take two to three minutes of CPU a version.
 
 On a machine of two cores, with its programs built, `make test` takes 4 min 40 s as `.ci/run` calls it; the
 fast tests on Python 3.12 and 3.13 follow. With empty caches of Go, npm and the programs, and other work
-beside it, building them took 9 min 49 s more (Prometheus 6 min 20 s, Alertmanager 1 min 45 s,
+beside it, building them took 9 min 49 s (Prometheus 6 min 20 s, Alertmanager 1 min 45 s,
 VictoriaMetrics 1 min 23 s, json_exporter 21 s), and what judges the manifests 1 min 17 s.
 
 ## Judged, not run
