@@ -100,7 +100,7 @@ class System:
         )
         try:
             assert process.stdout is not None
-            assert await asyncio.wait_for(process.stdout.readline(), 20) == b"ready\n"
+            assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
             yield "http://127.0.0.1:8000"
         finally:
             with suppress(ProcessLookupError):

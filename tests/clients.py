@@ -32,7 +32,7 @@ def open_client(
 
 def plain_client(**options: Any) -> httpx.AsyncClient:
     """Return a client without the public CAs, which no test needs and which take 50 ms of CPU to load."""
-    return httpx.AsyncClient(**{"trust_env": False, "verify": False, **options})
+    return httpx.AsyncClient(**{"trust_env": False, "verify": False, "timeout": 60, **options})
 
 
 async def arriving(chunks: Iterable[bytes], then: Exception | None = None) -> AsyncIterator[bytes]:

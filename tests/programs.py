@@ -183,7 +183,7 @@ async def wait_for_line(running: Running, message: str, seconds: float = 30.0) -
 
 async def wait_for(url: str, seconds: float = 30.0, client: Mapping[str, Any] | None = None) -> None:
     """Wait until `url` answers 200."""
-    async with asyncio.timeout(seconds), plain_client(**(client or {})) as http:
+    async with asyncio.timeout(seconds), plain_client(**{"timeout": 5, **(client or {})}) as http:
         while True:
             try:
                 if (await http.get(url)).status_code == 200:

@@ -51,7 +51,7 @@ def _serve(listener: socket.socket, context: ssl.SSLContext, answer: bytes) -> N
 
 
 def _respond(accepted: socket.socket, context: ssl.SSLContext, answer: bytes) -> None:
-    accepted.settimeout(10)
+    accepted.settimeout(60)
     with suppress(OSError), accepted:
         try:
             with context.wrap_socket(accepted.dup(), server_side=True) as stream:
@@ -255,7 +255,7 @@ async def test_a_gateway_that_speaks_http2_only_refuses_the_handshake_and_is_nam
     )
     try:
         said = "Connection refused"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while "Connection refused" in said:  # until it listens
                 said = await ask_once(f"https://{HOST}:{port}", bundle(tmp_path / "ca.pem", authority))
         assert f"cannot connect to {HOST}:{port}: it speaks HTTP/2 only" in said

@@ -27,11 +27,11 @@ async def test_a_wait_is_over_soon_after_the_machine_slept_through_it(
     machine = SleepyMachine()
     waiting = asyncio.create_task(machine.sleep(3600))
     await settle()
-    machine.slept = 3590
+    machine.slept = 3000
     await asyncio.wait({waiting}, timeout=0.05)
     assert not waiting.done()
     machine.slept = 3600
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 0.02])

@@ -132,7 +132,7 @@ def test_the_key_file_of_the_readme_is_readable_by_any_user_of_a_container_and_b
     for command in commands:
         if command.startswith("chmod"):
             key.touch(mode=0o600)
-        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, timeout=10)
+        subprocess.run(shlex.split(command), cwd=tmp_path, check=True, timeout=60)
     assert key.stat().st_mode & 0o777 == 0o644
     assert key.parent.stat().st_mode & 0o777 == 0o700
     assert SERVICES[EXPORTER]["user"] == "65532:65532"  # not the owner of the key

@@ -137,7 +137,7 @@ async def test_text_with_telemetry_is_clean_to_promtool(clock: FakeClock) -> Non
     await subject.publish(SNAPSHOT)
     whole = page(subject, Format.TEXT, render(telemetry().registry, Format.TEXT))
     check = await asyncio.to_thread(
-        subprocess.run, [promtool, "check", "metrics"], input=whole, capture_output=True, timeout=20
+        subprocess.run, [promtool, "check", "metrics"], input=whole, capture_output=True, timeout=60
     )
     assert (check.stdout + check.stderr).decode() == ""
     assert check.returncode == 0

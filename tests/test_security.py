@@ -252,7 +252,7 @@ async def ask(url: str) -> None:
         transport = Transport(
             http,
             key=lambda: KEY,
-            timeout=5.0,
+            timeout=60.0,
             allowance=allowance_of(clock, requests_per_minute=1, concurrency=1, calls=1),
             observer=Telemetry(version="", revision="", endpoints=Endpoint, rejected_kinds=()),
             clock=clock,

@@ -151,11 +151,11 @@ async def test_renewed_certificates_new_users_and_broken_files_cost_no_scrape(
 
         async def more_scrapes(number: int) -> None:
             enough = len(scrapes) + number
-            await until(lambda: len(scrapes) >= enough)
+            await until(lambda: len(scrapes) >= enough, seconds=60)
 
         async def change_and_wait(change: Any, events: int) -> None:
             change()
-            await until(lambda: len(reloads(running)) == events)
+            await until(lambda: len(reloads(running)) == events, seconds=60)
 
         scraping = [asyncio.create_task(scrape(keep_alive=keep)) for keep in (True, False)]
         await more_scrapes(10)

@@ -245,7 +245,7 @@ class TestTheDeadline:
     async def test_ends_a_body_that_drips(self) -> None:
         bodies = [Drip() for _ in range(ATTEMPTS)]
         answers = [httpx.Response(200, stream=body) for body in bodies]
-        async with asyncio.timeout(5), an_api(script(*answers), timeout=0.02) as api:
+        async with asyncio.timeout(60), an_api(script(*answers), timeout=0.02) as api:
             error = await api.fail()
         assert type(error) is Timeout
         assert api.observer.codes == ["200"] * ATTEMPTS
@@ -253,7 +253,7 @@ class TestTheDeadline:
 
     async def test_ends_the_body_of_a_refusal_which_stays_a_refusal(self) -> None:
         answers = [httpx.Response(404, stream=Drip()) for _ in range(ATTEMPTS)]
-        async with asyncio.timeout(5), an_api(script(*answers), timeout=0.02) as api:
+        async with asyncio.timeout(60), an_api(script(*answers), timeout=0.02) as api:
             error = await api.fail()
         assert (type(error), error.status, len(api.requests)) == (Gone, 404, 1)
 
@@ -496,7 +496,7 @@ async def a_real_client(base_url: str, key: str = "") -> AsyncIterator[Api]:
         transport = Transport(
             http,
             key=lambda: key,
-            timeout=5.0,
+            timeout=60.0,
             allowance=allowance_of(clock, requests_per_minute=100, concurrency=1),
             observer=observer,
             clock=clock,

@@ -556,7 +556,7 @@ async def test_two_servers_live_side_by_side() -> None:
 
 def reachable(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port), timeout=5).close()
+        socket.create_connection((host, port), timeout=60).close()
     except OSError:
         return False
     return True
