@@ -598,33 +598,57 @@ def test_step_metrics_of_a_fleet_that_begins_to_train_do_not_delay_the_list() ->
     assert max(poll.ended - poll.began for poll in life.polls) < 1.0
 
 
+def test_step_metrics_do_not_delay_the_list_after_one_that_took_minutes() -> None:
+    flags = {**OFTEN, "--poll.interval": 60, "--cohere.requests-per-minute": 100}
+    slow = Trouble(begins=50.0, ends=220.0, with_list=True, seconds=8.0)
+    world = World(models=training(60, 600), page_size=30, flags=flags, troubles=[slow], lasts=400.0)
+    life = Life(replace(world, list_seconds=0.3, steps_seconds=0.2, most_calls=10**4)).live()
+    took = [poll.ended - poll.began for poll in life.polls]
+    assert took[1] > 120.0
+    assert max(took[2:]) == pytest.approx(20 * 0.3)
+
+
 @PROPERTY
 @given(
-    limit=st.sampled_from([1, 2, 6, 20, 60]),
+    limit=st.sampled_from([1, 2, 6, 20, 60, 300]),
+    slots=st.sampled_from([1, 8]),
     pages=st.sampled_from([1, 2, 5, 20, 30]),
     interval=st.sampled_from([60, 10]),
-    list_seconds=st.sampled_from([0.0, 0.3, 2.0]),
+    seconds=st.sampled_from([0.0, 0.3, 3.5]),
+    trains=st.booleans(),
 )
-@example(limit=30, pages=20, interval=60, list_seconds=0.3)
-@example(limit=20, pages=20, interval=60, list_seconds=0.0)
-def test_the_rate_limit_leaves_step_metrics_a_request_beside_each_list(
-    limit: int, pages: int, interval: int, list_seconds: float
+@example(limit=30, slots=8, pages=20, interval=60, seconds=0.3, trains=True)
+@example(limit=30, slots=8, pages=20, interval=60, seconds=0.3, trains=False)
+@example(limit=20, slots=8, pages=20, interval=60, seconds=0.0, trains=True)
+@example(limit=300, slots=1, pages=20, interval=60, seconds=3.5, trains=True)
+def test_however_much_the_list_takes_step_metrics_are_read(
+    limit: int, slots: int, pages: int, interval: int, seconds: float, trains: bool
 ) -> None:
-    flags = {**OFTEN, "--poll.interval": interval, "--cohere.requests-per-minute": limit}
-    lasts = 6 * max(interval, 60 * (1 + pages / limit) + pages * list_seconds + 60)
+    longest = max(interval, 60 * (1 + pages / limit) + pages * seconds + 60)
     world = World(
         models=training(interval, pages),
         page_size=1,
-        flags=flags,
-        list_seconds=list_seconds,
-        lasts=lasts,
+        flags={
+            "--poll.interval": interval,
+            "--cohere.requests-per-minute": limit,
+            "--cohere.concurrency": slots,
+        },
+        list_seconds=seconds,
+        lasts=8 * longest,
         most_calls=10**6,
     )
+    if not trains:
+        world = replace(world, models=[replace(model, runs=[AT_REST]) for model in world.models])
     life = Life(world).live()
-    read = [call.at for call in life.api.calls if call.model_id != LIST]
-    begun = [poll.began for poll in life.polls][1:]
-    assert len(begun) > 3
-    assert len(read) >= len(begun) - 1
+    half = life.now / 2
+    polls = sum(poll.began > half for poll in life.polls)
+    chances = int(min(polls, half / 60)) - 1
+    assert polls > 2
+    read = [call for call in life.api.calls if call.model_id != LIST]
+    if trains:
+        assert sum(call.at > half for call in read) >= chances
+    else:
+        assert len({call.model_id for call in read}) >= min(pages, chances)
 
 
 @PROPERTY

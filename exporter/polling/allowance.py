@@ -45,15 +45,13 @@ class RequestAllowance:
         self._answered: int | None = None  # pages of the list in progress
         self._on_page: Callable[[], None] = lambda: None
 
-    def least_interval(self, readings: int, list_seconds: float) -> float:
-        """Return the seconds between lists that leave a request for step metrics beside each.
+    def least_interval(self, list_seconds: float) -> float:
+        """Return the seconds between lists that leave room for step metrics in each minute.
 
-        Any minute may then meet only as many lists as the limit holds beside that request; a list takes
-        `list_seconds`. Where it fills the limit by itself, the request needs a minute before and after it.
+        A list takes `list_seconds`. No minute overlaps more lists than fit into the limit beside one request;
+        where one list fills the limit, that request needs a minute before and after it.
         """
         pages = self._quota.pages
-        if not readings:
-            return MINUTE * pages / self._limit
         lists = (self._limit - 1) // pages
         apart = (MINUTE + list_seconds) / lists if lists else 2 * MINUTE + list_seconds
         return max(MINUTE * (pages + 1) / self._limit, apart)
@@ -142,7 +140,7 @@ class RequestAllowance:
         if self._answered is not None:
             pages = max(self._quota.pages - self._answered, 1)
             yield now, pages
-        if self._due < now - MINUTE:
+        elif self._due < now - MINUTE:
             return  # nobody lists
         due = max(self._due, now)
         while due < now + MINUTE:

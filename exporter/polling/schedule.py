@@ -197,7 +197,9 @@ class PollSchedule:
         pause = self._backoff.pause(error, self.regular)
         if pause < self.regular and not self._quota.can_list():
             pause = self.regular
-        self._plan(max(self._began + pause, self._clock.monotonic() + asked_to_wait(error)))
+        # With one slot, step metrics get it between two lists, which may follow each other at once.
+        rest = max(asked_to_wait(error), RESOLUTION)
+        self._plan(max(self._began + pause, self._clock.monotonic() + rest))
         if error:
             self.freshness.failed(max(pause, asked_to_wait(error)))
         self._last_interval = self.next_at - self._began
@@ -213,5 +215,5 @@ class PollSchedule:
         return max(
             self._idle_setting if self._is_busy is False else self._setting,
             self._quota.interval(self._readings, is_busy=bool(self._is_busy)),
-            self._allowance.least_interval(self._readings, self._list_seconds),
+            self._allowance.least_interval(self._list_seconds),
         )
