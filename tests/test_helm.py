@@ -393,8 +393,8 @@ def test_a_selector_may_be_in_any_quotes(selector: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["url", "runbooksUrl", "grafanaUrl"])
-def test_a_link_of_the_alerts_may_have_any_character(name: str) -> None:
-    given = {name: 'https://ops.example.com/"a"\\b'}
+def test_a_link_of_the_alerts_may_have_any_character_and_slashes_at_its_end(name: str) -> None:
+    given = {name: 'https://ops.example.com/"a"\\b//'}
     values = {"exporter": {"enabled": False}, "prometheusRule": {"enabled": True, **given}}
 
     assert named(ALERTS, render(values))["spec"] == rules(given)

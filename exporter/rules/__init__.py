@@ -73,7 +73,7 @@ def _check(values: Mapping[str, Any]) -> None:
         raise RulesError("selector must not have a backtick; use other quotes")
     for name in ("selector", "url", "runbooksUrl", "grafanaUrl"):
         if not values[name].isprintable():
-            raise RulesError(f"{name} must be one line of printable text, without a newline at its end")
+            raise RulesError(f"{name} must be one line (no newline at its end), without invisible characters")
     for name in ("disabled", "labels", "severities"):
         if not all(isinstance(text, str) for text in _texts(values[name])):
             raise RulesError(f"everything in {name} must be text")

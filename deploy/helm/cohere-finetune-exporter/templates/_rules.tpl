@@ -27,9 +27,10 @@ files/rules.defaults.yml. Prometheus' own templates stand in the rules, so they 
 {{- range $name, $number := $values.thresholds -}}
 {{- $text = $text | replace (printf "@%s@" $name) (int64 $number | toString) -}}
 {{- end -}}
-{{- $url := trimSuffix "/" $values.url -}}
-{{- $runbooks := $values.runbooksUrl | default (ternary (printf "%s/runbooks" $url) "" (ne $url "")) | trimSuffix "/" -}}
-{{- $grafana := $values.grafanaUrl | default $url | trimSuffix "/" -}}
+{{- $url := regexReplaceAll "/+$" $values.url "" -}}
+{{- $runbooks := $values.runbooksUrl | default (ternary (printf "%s/runbooks" $url) "" (ne $url "")) -}}
+{{- $runbooks = regexReplaceAll "/+$" $runbooks "" -}}
+{{- $grafana := regexReplaceAll "/+$" ($values.grafanaUrl | default $url) "" -}}
 {{- $text = $text | replace "@runbooksUrl@" (include "cohere-finetune-exporter.escaped" $runbooks) -}}
 {{- $content := $text | replace "@grafanaUrl@" (include "cohere-finetune-exporter.escaped" $grafana) | fromYaml -}}
 {{- if not $content.groups -}}
