@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -78,15 +78,11 @@ class System:
 
     async def until_page(self, path: str, pattern: str, trusted: Path | None = None) -> str:
         """Ask for a page until `pattern` is found in it, for 30 seconds at most."""
-        found = ""
+        return await _until(lambda: self.page(path, trusted), pattern)
 
-        async def has_it() -> bool:
-            nonlocal found
-            found = await self.page(path, trusted)
-            return re.search(pattern, found) is not None
-
-        await eventually(has_it)
-        return found
+    async def until_output(self, script: str, pattern: str) -> str:
+        """Run a script until `pattern` is found in what it prints, for 30 seconds at most."""
+        return await _until(lambda: self.output(script), pattern)
 
     @asynccontextmanager
     async def simulated_api(self) -> AsyncIterator[str]:
@@ -109,6 +105,18 @@ class System:
 
     def _enter(self, *namespaces: str) -> Sequence[str]:
         return program("nsenter"), f"--target={self.pid}", *namespaces, "--"
+
+
+async def _until(read: Callable[[], Awaitable[str]], pattern: str) -> str:
+    found = ""
+
+    async def has_it() -> bool:
+        nonlocal found
+        found = await read()
+        return re.search(pattern, found) is not None
+
+    await eventually(has_it)
+    return found
 
 
 @asynccontextmanager

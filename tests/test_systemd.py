@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 FOLDER = ROOT / "deploy/systemd"
 UNIT = "cohere-finetune-exporter.service"
+JOURNAL = f"journalctl --output=cat _SYSTEMD_UNIT={UNIT}"  # which may lag behind
 ETC = "/etc/cohere-finetune-exporter"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 EXPOSURE = "1.1 OK"
@@ -183,8 +184,7 @@ async def test_installed_as_the_readme_tells_it_serves_without_rights_and_stops(
         assert await system.output("systemctl is-enabled cohere-finetune-exporter") == "enabled"
         for text in (await of_process(system, "environ"), await of_process(system, "cmdline")):
             assert KEY not in text
-        log = await system.output(f"journalctl --output=cat --unit={UNIT}")
-        assert "msg=serving" in log
+        log = await system.until_output(JOURNAL, "msg=serving")
         assert not [line for line in log.splitlines() if re.search(r"level=(warn|err|crit)|Traceback", line)]
         assert KEY not in log
         await assert_unprivileged(system)
@@ -274,8 +274,7 @@ async def test_with_the_drop_ins_it_serves_tls_with_files_that_are_roots_alone(
         await system.output(USE_TLS)
         assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
         await system.until_page("/metrics", "cohere_up 1.0", trusted=tmp_path / "tls.crt")
-        log = await system.output(f"journalctl --output=cat --unit={UNIT}")
-        assert "level=err" not in log
+        assert "level=err" not in await system.until_output(JOURNAL, "msg=serving")
 
 
 async def test_an_empty_key_file_is_no_key_but_a_missing_one_or_a_mistake_fails_the_start(opt: Path) -> None:
@@ -283,12 +282,8 @@ async def test_an_empty_key_file_is_no_key_but_a_missing_one_or_a_mistake_fails_
         await system.output(START)
         await system.until_page("/metrics", 'poll_failures_total{reason="unauthorized"} [1-9]')
         assert await properties(system, "ActiveState") == {"ActiveState": "active"}
-        everything, warnings = [
-            await system.output(f"journalctl --output=cat {priority} _SYSTEMD_UNIT={UNIT}")
-            for priority in ("", "--priority=warning")
-        ]
-        assert "level=info" in everything
-        assert "level=error" in warnings
+        await system.until_output(JOURNAL, "level=info")
+        warnings = await system.until_output(f"{JOURNAL} --priority=warning", "level=error")
         assert "level=info" not in warnings
         assert "<3>" not in warnings
 
@@ -300,9 +295,8 @@ async def test_an_empty_key_file_is_no_key_but_a_missing_one_or_a_mistake_fails_
             "ExecMainStatus": "2",
             "NRestarts": "0",
         }
-        log = await system.output(f"journalctl --output=cat --priority=err _SYSTEMD_UNIT={UNIT}")
+        log = await system.until_output(f"{JOURNAL} --priority=err", "unknown key; known are")
         assert log.count("cohere-finetune-exporter: ") == 1
-        assert "unknown key; known are" in log
 
         await system.output(f"rm {ETC}/api-key")
         assert (await system.run(START))[0] != 0
@@ -322,7 +316,7 @@ async def test_a_process_that_hangs_or_dies_is_started_again(opt: Path) -> None:
         await eventually(lambda: is_now(system, NRestarts="1"))
         await system.until_page("/metrics", "cohere_up 1.0")
         assert await properties(system, "MainPID") != before
-        assert "Watchdog timeout" in await system.output(f"journalctl --output=cat --unit={UNIT}")
+        await system.until_output(f"journalctl --output=cat --unit={UNIT}", "Watchdog timeout")
         await system.output(f"systemctl kill --signal=KILL {UNIT}")
         await eventually(lambda: is_now(system, NRestarts="2"))
         await system.until_page("/metrics", "cohere_up 1.0")
