@@ -99,6 +99,10 @@ def test_without_a_url_an_alert_says_where_its_runbook_is_and_offers_no_dead_lin
         assert notes["runbook"] == runbook(name)
 
 
+def test_a_url_of_slashes_is_none() -> None:
+    assert packaged.rules({"url": "/", "grafanaUrl": "//"}) == packaged.rules()
+
+
 def test_one_url_makes_every_link_absolute() -> None:
     for name, alert in rendered(url="https://ops.example.com/").items():
         notes = alert["annotations"]

@@ -65,7 +65,7 @@ def _merged(known: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             known[name] = value or kind()
     _check(known)
-    return known
+    return known | {name: known[name].rstrip("/") for name in ("url", *_LINKS.values())}
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -103,10 +103,10 @@ def _filled_text(text: str, values: Mapping[str, Any]) -> str:
     text = _selecting(text, values["selector"])
     for name, number in values["thresholds"].items():
         text = text.replace(f"@{name}@", str(number))
-    url = values["url"].rstrip("/")
+    url = values["url"]
     bases = {"runbooksUrl": url and f"{url}/runbooks", "grafanaUrl": url}
     for name, base in bases.items():
-        text = text.replace(f"@{name}@", (values[name] or base).rstrip("/"))
+        text = text.replace(f"@{name}@", values[name] or base)
     return text
 
 
