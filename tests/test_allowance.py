@@ -188,3 +188,23 @@ class TestTheListGoesFirst:
         await clock.advance(kept + 0.001)
         for endpoint, task in waiting.items():
             assert task.result() == (kept if endpoint in held else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "pages", "seconds", "has_step_metrics", "interval"),
+    [
+        (300, 1, 0.3, True, 0.4),
+        (41, 20, 6.0, True, 33.0),
+        (40, 20, 6.0, True, 66.0),
+        (20, 20, 6.0, True, 127.0),
+        (40, 20, 6.0, False, 33.0),
+        (20, 21, 60.3, False, 63.0),
+    ],
+)
+def test_lists_are_so_far_apart_that_step_metrics_have_room(
+    clock: FakeClock, limit: int, pages: int, seconds: float, has_step_metrics: bool, interval: float
+) -> None:
+    quota = Quota(0, clock)
+    quota.listed(pages)
+    allowance = allowance_of(clock, requests_per_minute=limit, quota=quota)
+    assert allowance.least_interval(seconds, has_step_metrics=has_step_metrics) == pytest.approx(interval)

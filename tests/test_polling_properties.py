@@ -371,8 +371,10 @@ def stale_after_in_truth(world: World, life: Life, look: Look) -> tuple[float, f
             if page.answered_at <= look.at and not page.fault and page.answered_at - last.began < least:
                 lasted = page.answered_at - pages[0].at
                 least = max(least, limit(max(world.interval, took), lasted))
-    by_rate = 60.0 * (len(world.models) + 2) / int(world.flags["--cohere.requests-per-minute"])
     lasted = max(last.ended - last.began, look.at - polls[-1].ended)
+    rate, most = int(world.flags["--cohere.requests-per-minute"]), len(world.models) + 1  # pages of a list
+    lists = (rate - 1) // most
+    by_rate = max(60.0 * (most + 1) / rate, (60.0 + lasted) / lists if lists else 121.0 + lasted)
     backoff = 0.0 if polls[-1] is last else 3600.0 + world.interval
     return least - EPSILON, limit(max(world.interval, by_rate), lasted) + backoff + EPSILON
 
@@ -634,6 +636,7 @@ def test_however_much_the_list_takes_step_metrics_are_read(
             "--cohere.concurrency": slots,
         },
         list_seconds=seconds,
+        steps_seconds=0.2,
         lasts=8 * longest,
         most_calls=10**6,
     )

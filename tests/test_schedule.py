@@ -44,7 +44,9 @@ class Polls:
     def listed(self, models: Sequence[FinetunedModel], *, pages: int, readings: int) -> None:
         self.schedule.began()
         statuses = [model.status for model in models]
-        self.readings_limit = self.schedule.listed(statuses, pages=pages, readings=readings)
+        self.readings_limit = self.schedule.listed(
+            statuses, pages=pages, readings=readings, has_step_metrics=readings > 0
+        )
         self.schedule.ended(None)
 
     def failed(self, error: ApiError) -> None:

@@ -45,16 +45,17 @@ class RequestAllowance:
         self._answered: int | None = None  # pages of the list in progress
         self._on_page: Callable[[], None] = lambda: None
 
-    def least_interval(self, list_seconds: float) -> float:
-        """Return the seconds between lists that leave room for step metrics in each minute.
+    def least_interval(self, list_seconds: float, *, has_step_metrics: bool) -> float:
+        """Return the seconds between lists that leave room for step metrics, where there are any to read.
 
-        A list takes `list_seconds`. No minute overlaps more lists than fit into the limit beside one request;
-        where one list fills the limit, that request needs a minute before and after it.
+        A list takes `list_seconds`. No minute overlaps more lists than fit into the limit, beside one request
+        for step metrics. Where one list fills the limit, that request needs a minute before and after it, and
+        a second to be sent in.
         """
-        pages = self._quota.pages
-        lists = (self._limit - 1) // pages
-        apart = (MINUTE + list_seconds) / lists if lists else 2 * MINUTE + list_seconds
-        return max(MINUTE * (pages + 1) / self._limit, apart)
+        pages, beside = self._quota.pages, int(has_step_metrics)
+        lists = (self._limit - beside) // pages
+        apart = (MINUTE + list_seconds) / lists if lists else list_seconds + beside * (2 * MINUTE + 1)
+        return max(MINUTE * (pages + beside) / self._limit, apart)
 
     def list_began(self, on_page: Callable[[], None] = lambda: None) -> None:
         """Take note that a list is in progress; `on_page` is called for each page that is answered."""

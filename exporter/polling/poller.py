@@ -20,7 +20,7 @@ from exporter.cohere.client import Listing
 from exporter.errors import ApiError, Forbidden, PaymentRequired, Unauthorized
 from exporter.model import FinetunedModel, ModelState, PollOutcome, Snapshot, Status, StepRows
 from exporter.polling.changes import Changes, unexpected
-from exporter.polling.schedule import PollSchedule
+from exporter.polling.schedule import RESOLUTION, PollSchedule
 from exporter.polling.step_metrics import StepMetrics, StepsApi
 
 log = structlog.stdlib.get_logger(__name__)
@@ -175,7 +175,12 @@ class Poller:
         )
         read = self._exported if self._with_progress else ()
         training = sum(model.status == Status.FINETUNING for model in read)
-        limit = self.schedule.listed(counts, pages=listing.pages, readings=training)
+        limit = self.schedule.listed(
+            counts,
+            pages=listing.pages,
+            readings=training,
+            has_step_metrics=any(model.status != Status.QUEUED for model in read),
+        )
         self.step_metrics.listed(read, interval=self.schedule.regular, limit=limit)
 
     async def _publish_now(self) -> None:
@@ -200,7 +205,11 @@ class Poller:
                 unexpected("unexpected error while publishing step metrics", bug)
 
     async def _wait_for_next(self, *, has_failed: bool) -> None:
-        """Wait; a new key ends every pause, and after a failed poll the wait."""
+        """Wait; a new key ends every pause, and after a failed poll the wait.
+
+        One list never follows another at once: with one slot, step metrics get it only in between.
+        """
+        await self._changed.wait(RESOLUTION)
         while (left := self.schedule.next_at - self._clock.monotonic()) > 0:
             may_help = has_failed or any(one.reason in _OF_THE_KEY for one in self.step_metrics.errors)
             await self._changed.wait(min(left, KEY_CHECK_INTERVAL) if may_help else left)

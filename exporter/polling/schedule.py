@@ -148,6 +148,7 @@ class PollSchedule:
         self._allowance = allowance
         self._backoff = Backoff()
         self._readings = 0
+        self._has_step_metrics = False
         self._list_seconds = 0.0
         self._is_busy: bool | None = None  # None: nothing was listed yet
         self._began = self._next_at = clock.monotonic()
@@ -175,13 +176,17 @@ class PollSchedule:
         self._next_at = next_at
         self._allowance.plan(due=self.next_at, interval=self.regular)
 
-    def listed(self, statuses: Iterable[str], *, pages: int, readings: int) -> int | None:
+    def listed(
+        self, statuses: Iterable[str], *, pages: int, readings: int, has_step_metrics: bool
+    ) -> int | None:
         """Take note of the statuses of a good list, and of the models to be read in each interval.
 
-        Return how many may be read in this interval; None: any number.
+        `has_step_metrics` is whether any may be read, be it once. Return how many may be read in this
+        interval; None: any number.
         """
         self._quota.listed(pages)
         self._readings = readings
+        self._has_step_metrics = has_step_metrics
         self._list_seconds = self._clock.monotonic() - self._began
         self._is_busy = any(status in UNDER_WAY for status in statuses)
         self.regular = self._interval()
@@ -197,9 +202,7 @@ class PollSchedule:
         pause = self._backoff.pause(error, self.regular)
         if pause < self.regular and not self._quota.can_list():
             pause = self.regular
-        # With one slot, step metrics get it between two lists, which may follow each other at once.
-        rest = max(asked_to_wait(error), RESOLUTION)
-        self._plan(max(self._began + pause, self._clock.monotonic() + rest))
+        self._plan(max(self._began + pause, self._clock.monotonic() + asked_to_wait(error)))
         if error:
             self.freshness.failed(max(pause, asked_to_wait(error)))
         self._last_interval = self.next_at - self._began
@@ -215,5 +218,5 @@ class PollSchedule:
         return max(
             self._idle_setting if self._is_busy is False else self._setting,
             self._quota.interval(self._readings, is_busy=bool(self._is_busy)),
-            self._allowance.least_interval(self._list_seconds),
+            self._allowance.least_interval(self._list_seconds, has_step_metrics=self._has_step_metrics),
         )
