@@ -128,7 +128,8 @@ from exporter.runtime.files import replacing
 with replacing(Path(sys.argv[1])) as stream:
     stream.write(b"half")
     print("writing", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.01)  # a signal just before a long sleep is acted on after it
 """
 
 

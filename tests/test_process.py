@@ -210,7 +210,7 @@ async def test_a_signal_ends_scrapes_that_nobody_reads_and_a_second_one_ends_all
 
 async def test_more_signals_than_the_event_loop_can_be_woken_by_end_the_process_without_a_word() -> None:
     # One piece of work in which no handler of Python's is called; then one that lets them be.
-    process = await held_up("sum(range(50_000_000)); time.sleep(60)")
+    process = await held_up("sum(range(50_000_000))")
     async with asyncio.timeout(60):
         for _ in range(600):
             with suppress(ProcessLookupError):
@@ -221,8 +221,11 @@ async def test_more_signals_than_the_event_loop_can_be_woken_by_end_the_process_
         assert await process.stderr.read() == b""
 
 
-async def held_up(how: str) -> Process:
-    """Start a demo whose event loop is held up, half a second of which it waits for after a signal."""
+async def held_up(first: str = "pass") -> Process:
+    """Start a demo whose event loop is held up, half a second of which it waits for after a signal.
+
+    It sleeps a moment at a time: a signal just before a long sleep is acted on after it.
+    """
     program_text = f"""
 import sys, time
 from exporter import __main__
@@ -231,7 +234,9 @@ signals.LONGEST_END = 0.5
 from exporter.polling.poller import Poller
 async def run(self):
     print("held up", file=sys.stderr, flush=True)
-    {how}
+    {first}
+    while True:
+        time.sleep(0.01)
 Poller.run = run
 __main__.run()
 """
@@ -249,7 +254,7 @@ __main__.run()
 
 
 async def test_the_process_ends_in_time_though_its_event_loop_is_held_up() -> None:
-    process = await held_up("time.sleep(60)")
+    process = await held_up()
     assert process.stderr is not None
     async with asyncio.timeout(20):
         process.send_signal(TERM)
