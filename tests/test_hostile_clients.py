@@ -157,7 +157,8 @@ async def stands(running: Running, scraper: Scraper, attacks: str) -> dict[str, 
     async with attacked(running, attacks) as tallies:
         await until_served(scraper)
         # Where more scrape at once than may, each is one of many until the slow ones are known as such.
-        await scraper.scrape(SCRAPES, refusable=attacks in ("scrape", "trickle,sip"))
+        is_crowded = any(name in attacks for name in ("scrape", "trickle", "sip"))
+        await scraper.scrape(SCRAPES, refusable=is_crowded)
     await until(lambda: descriptors(running) <= before, 30)
     await scraper.scrape(1)
     assert running.lines[lines:] == []
