@@ -317,7 +317,7 @@ async def test_a_process_that_hangs_or_dies_is_started_again(opt: Path) -> None:
         await system.until_page("/metrics", "cohere_up 1.0")
         assert await properties(system, "MainPID") != before
         await system.until_output(f"journalctl --output=cat --unit={UNIT}", "Watchdog timeout")
-        await system.output(f"systemctl kill --signal=KILL {UNIT}")
+        await system.output(f"kill -KILL $(systemctl show --property=MainPID --value {UNIT})")
         await eventually(lambda: is_now(system, NRestarts="2"))
         await system.until_page("/metrics", "cohere_up 1.0")
 
