@@ -560,7 +560,7 @@ def test_any_number_of_models_that_fail_leaves_the_others_read(
         flags={"--poll.interval": interval},
         troubles=[Trouble(with_steps=True, ids=failing, fault=fault)],
         # Where all are over the rate limit they are tried one at a time; silent ones hold up their slots.
-        lasts=(90 if fault and (fault.status == 429 or fault.silent) else 30) * interval,
+        lasts=(120 if fault and fault.silent else 90 if fault and fault.status == 429 else 30) * interval,
         most_calls=10**6,
     )
     life = Life(world).live()
@@ -569,10 +569,7 @@ def test_any_number_of_models_that_fail_leaves_the_others_read(
         read = {
             call.at // interval for call in life.api.calls if call.model_id == model.id and call.at > half
         }
-        every = 8 if fault and fault.silent else 2
-        assert model.id in failing or len(read) >= half / interval // every, (
-            f"every {every} intervals at least"
-        )
+        assert model.id in failing or len(read) >= half / interval // 2, "every second interval at least"
 
 
 @PROPERTY
