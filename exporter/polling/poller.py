@@ -209,7 +209,7 @@ class Poller:
 
         One list never follows another at once: with one slot, step metrics get it only in between.
         """
-        await self._changed.wait(RESOLUTION)
+        await self._clock.sleep(RESOLUTION)
         while (left := self.schedule.next_at - self._clock.monotonic()) > 0:
             may_help = has_failed or any(one.reason in _OF_THE_KEY for one in self.step_metrics.errors)
             await self._changed.wait(min(left, KEY_CHECK_INTERVAL) if may_help else left)

@@ -196,13 +196,14 @@ class PollSchedule:
         return self._quota.readings(self.regular)
 
     def ended(self, error: ApiError | None) -> None:
-        """Take note of how the poll ended, and plan the next."""
+        """Take note of how the poll ended, and plan the next, at the earliest a millisecond from now."""
         if error:
             self.regular = self._interval()
         pause = self._backoff.pause(error, self.regular)
         if pause < self.regular and not self._quota.can_list():
             pause = self.regular
-        self._plan(max(self._began + pause, self._clock.monotonic() + asked_to_wait(error)))
+        earliest = self._clock.monotonic() + max(asked_to_wait(error), RESOLUTION)
+        self._plan(max(self._began + pause, earliest))
         if error:
             self.freshness.failed(max(pause, asked_to_wait(error)))
         self._last_interval = self.next_at - self._began
