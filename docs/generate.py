@@ -193,8 +193,8 @@ work as usual; [networks](networks.md) has the details.
 - `--poll.idle-interval` must be at least `--poll.interval`, its default.
 - `--poll.stale-after` must be at least twice `--poll.interval`; by default it follows the current interval.
 - `--cohere.calls-per-month` may lengthen the interval beyond both, and never shortens it.
-- `--cohere.requests-per-minute` may limit requests further than `--cohere.concurrency` does. Where lists
-  that often would take half of it or more, the interval becomes longer to leave room for step metrics.
+- `--cohere.requests-per-minute` may limit requests further than `--cohere.concurrency` does. Where
+  lists would leave too little of it for step metrics, the interval becomes longer.
 - `--cohere.api-key-file` and a key in the environment are mutually exclusive. Cohere's own hosts require one
   of them.
 - `demo`, `check --demo` and `history --demo` use the simulated API. The flags `--cohere.base-url` and

@@ -52,6 +52,7 @@ ID = "model-{}-of-the-world"
 OFTEN = {"--poll.interval": 10, "--cohere.requests-per-minute": 20, "--cohere.concurrency": 8}
 DAY = 86_400.0
 MONTH = 31 * DAY
+WITHOUT_STEPS = "cohere_finetuned_model_(training|step)_.*"
 INTERVALS = (60, 60, 10, 1, 2, 300, 3600, 21_600)
 FLEETS = (1, 2, 3, 5, 8, *((0, 30, 300, 3000) if NIGHTLY else (0, 20)))
 
@@ -649,11 +650,41 @@ def test_however_much_the_list_takes_step_metrics_are_read(
     polls = sum(poll.began > half for poll in life.polls)
     chances = int(min(polls, half / 60)) - 1
     assert polls > 2
-    read = [call.at for call in life.api.calls if call.model_id != LIST]
+    read = [call for call in life.api.calls if call.model_id != LIST]
     if trains:
-        assert sum(at > half for at in read) >= chances
+        assert sum(call.at > half for call in read) >= chances
     else:  # each model is read once, in up to three requests
-        assert len(read) >= min(pages, chances)
+        assert len({call.model_id for call in read}) >= min(pages, math.ceil(chances / 3))
+
+
+@PROPERTY
+@given(
+    limit=st.sampled_from([1, 2, 6, 20, 60, 300]),
+    pages=st.sampled_from([1, 2, 4, 7, 11, 20, 40]),
+    interval=st.sampled_from([60, 45, 25, 10, 1]),
+    seconds=st.sampled_from([0.0, 0.07, 0.3, 3.5]),
+    slower=st.sampled_from([0.0, 2.4]),
+)
+@example(limit=20, pages=11, interval=10, seconds=0.3, slower=0.0)
+@example(limit=20, pages=20, interval=10, seconds=0.1, slower=2.4)
+def test_the_rate_limit_delays_no_list_that_fits_into_it_but_for_a_while_after_a_slow_one(
+    limit: int, pages: int, interval: int, seconds: float, slower: float
+) -> None:
+    pages = min(pages, limit)
+    slow = Trouble(begins=100.0, ends=150.0, with_list=True, seconds=slower)
+    flags = {
+        "--poll.interval": interval,
+        "--cohere.requests-per-minute": limit,
+        "--metrics.exclude": WITHOUT_STEPS,
+    }
+    world = World(models=training(interval, pages), page_size=1, flags=flags, list_seconds=seconds)
+    lasts = 1200.0 + 10 * pages * seconds
+    life = Life(replace(world, troubles=[slow], lasts=lasts, most_calls=10**4)).live()
+    recovered, tolerance = (900.0, 0.5) if slower else (0.0, EPSILON)
+    took = [poll.ended - poll.began for poll in life.polls if poll.began >= recovered]
+    assert len(took) > 2
+    assert max(took) == pytest.approx(pages * seconds, rel=0, abs=tolerance)
+    assert all(call.model_id == LIST for call in life.api.calls)
 
 
 @PROPERTY
@@ -728,7 +759,7 @@ def test_no_month_has_more_calls_than_the_quota_over_any_number_of_starts(
     quota=st.sampled_from([5, 30, 100]),
     starts=st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from([1, 6])), max_size=3),
     list_seconds=st.sampled_from([0.0, 0.3]),
-    exclude=st.sampled_from(["none", "cohere_finetuned_model_(training|step)_.*"]),
+    exclude=st.sampled_from(["none", WITHOUT_STEPS]),
 )
 def test_no_list_is_begun_that_the_quota_cannot_pay_for_to_its_end(
     interval: float,
