@@ -156,7 +156,7 @@ async def stands(running: Running, scraper: Scraper, attacks: str) -> dict[str, 
     before, lines = descriptors(running), len(running.lines)
     async with attacked(running, attacks) as tallies:
         await until_served(scraper)
-        # Where more scrape at once than may, each is one of many until the slow ones are known as such.
+        # Where more scrape at once than may, a place that a slow one leaves may go to the next that comes.
         is_crowded = any(name in attacks for name in ("scrape", "trickle", "sip"))
         await scraper.scrape(SCRAPES, refusable=is_crowded)
     await until(lambda: descriptors(running) <= before, 30)

@@ -186,7 +186,7 @@ async def test_installed_as_the_readme_tells_it_serves_without_rights_and_stops(
         assert await system.output("systemctl is-enabled cohere-finetune-exporter") == "enabled"
         for text in (await of_process(system, "environ"), await of_process(system, "cmdline")):
             assert KEY not in text
-        log = await system.until_output(JOURNAL, "msg=serving")
+        log = await system.until_output(JOURNAL, "models listed")
         assert not [line for line in log.splitlines() if re.search(r"level=(warn|err|crit)|Traceback", line)]
         assert KEY not in log
         await assert_unprivileged(system)
@@ -276,7 +276,8 @@ async def test_with_the_drop_ins_it_serves_tls_with_files_that_are_roots_alone(
         await system.output(USE_TLS)
         assert await system.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
         await system.until_page("/metrics", "cohere_up 1.0", trusted=tmp_path / "tls.crt")
-        assert "level=err" not in await system.until_output(JOURNAL, "msg=serving")
+        log = await system.until_output(JOURNAL, "(?s)(?=.*url=https).*models listed")
+        assert "level=err" not in log
 
 
 async def test_an_empty_key_file_is_no_key_but_a_missing_one_or_a_mistake_fails_the_start(opt: Path) -> None:
