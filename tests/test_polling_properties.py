@@ -371,7 +371,8 @@ def stale_after_in_truth(world: World, life: Life, look: Look) -> tuple[float, f
     if polls[-1] is last:  # a list in progress counts, up to its last page
         pages = [call for call in life.api.calls if call.model_id == LIST and last.ended <= call.at]
         for page in pages:
-            if page.answered_at <= look.at and not page.fault and page.answered_at - last.began < least:
+            had_come = page.answered_at < look.at - EPSILON and not page.fault
+            if had_come and page.answered_at - last.began < least:
                 lasted = page.answered_at - pages[0].at
                 least = max(least, limit(max(world.interval, took), lasted))
     lasted = max(last.ended - last.began, look.at - polls[-1].ended)
@@ -887,12 +888,17 @@ def test_the_interval_and_the_next_poll_are_as_they_were_exposed(
             assert look.page["cohere_exporter_poll_interval_seconds"] >= lasted - EPSILON
 
 
+ALWAYS = {"--poll.interval": 1, "--cohere.requests-per-minute": 300}
+
+
 @PROPERTY
 @given(
     world=worlds(intervals=(1, 10, 60, 300), rendering_seconds=0.0, polls=20),
     suspends=st.lists(st.tuples(st.integers(1, 190), st.sampled_from([5.0, 61.0, 3e5])), max_size=3),
     jumps=st.lists(st.tuples(st.integers(1, 190), st.sampled_from([-1e6, -90.0, 3600.0, 1e8])), max_size=3),
 )
+# The life ends, and with it a list in progress, in the moment of the last look.
+@example(world=World(models=[], flags=ALWAYS, list_seconds=5.0, lasts=20.0), suspends=[(151, 5.0)], jumps=[])
 def test_neither_sleep_of_the_machine_nor_a_clock_that_is_set_makes_data_younger(
     world: World, suspends: list[tuple[int, float]], jumps: list[tuple[int, float]]
 ) -> None:
