@@ -69,6 +69,7 @@ class Referee:
         self._last = _Poll(0.0, 0.0, None, None, retry_after=0.0)
         self._repeated = 0
         self._accepted: tuple[float, Listing] | None = None
+        self._before: Listing | None = None
         self._stale_after = STALE_AFTER
 
     def look(self) -> None:
@@ -91,6 +92,7 @@ class Referee:
             if any(row.fails_polls and begin < started and now < end for begin, end, row in rows):
                 self._find(f"a poll from {started:.1f} to {now:.1f} was good within {met[0]}")
             if self._api.listed is not None:
+                self._before = self._accepted[1] if self._accepted else None
                 self._accepted = now, self._api.listed
         else:
             self.failures[outcome.reason] += 1
@@ -159,15 +161,17 @@ class Referee:
         if self._accepted is None or self._api.listed is None:
             return
         accepted_at, accepted = self._accepted
+        is_new = self._now() - accepted_at < _GRAIN  # a page that was asked for before may be judged now
         if not page.has_models:
             self.stale_pages += 1
-            if self._age() < self._stale_after - _ROUNDED:
+            if self._age() < self._stale_after - _ROUNDED and not is_new:
                 self._find("models are missing although the data is fresh")
             return
         # A list may be shown a moment before its poll has ended.
         if self._api.listed is accepted and self._now() - accepted_at > self._stale_after + _ROUNDED:
             self._find("models are shown although the data is stale")
-        if page.shown() not in (accepted.shown, self._api.listed.shown):
+        before = [self._before.shown] if is_new and self._before else []
+        if page.shown() not in (accepted.shown, self._api.listed.shown, *before):
             self._find(f"models are not as the API told: {_difference(page.shown(), accepted.shown)}")
         self._shown(page.steps())
         for model_id, step in page.steps().items():
