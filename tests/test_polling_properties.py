@@ -407,8 +407,26 @@ def fast_worlds(draw: st.DrawFn) -> World:
     )
 
 
+# More rows come than the pages that were asked for hold, at the rate limit.
+SMALL_PAGES = World(
+    models=[
+        Model(index=index, id=ID.format(index), name="a", runs=[run])
+        for index, run in enumerate(
+            [
+                Run(queued=2.2, trains=14.2, rests=44.2, every=60.0, first=0.6, stride=1),
+                Run(queued=2.2, trains=14.2, rests=494.2, every=6.6, first=0.6, stride=1),
+            ]
+        )
+    ],
+    flags={"--cohere.page-size": 2, "--cohere.requests-per-minute": 5, "--cohere.concurrency": 8},
+    largest_page=100,
+    lasts=720.0,
+)
+
+
 @PROPERTY
 @given(world=worlds(troubles=()) | fast_worlds())
+@example(world=SMALL_PAGES)
 def test_a_training_model_is_hardly_more_than_two_intervals_behind(world: World) -> None:
     life = Life(world).live()
     most = most_behind(world, life) if life.polls and world.models else math.inf
@@ -446,7 +464,8 @@ def most_behind(world: World, life: Life) -> float:
 def pages_of(world: World, model: Model) -> int:
     """Return the most pages that a reading of a model may take."""
     rows = max(run.rows(world.lasts) for run in model.runs)
-    return rows // world.rows_per_page + 3
+    asked = int(world.flags.get("--cohere.page-size", 0)) or world.rows_per_page
+    return rows // min(asked, world.rows_per_page) + 3
 
 
 ENDLESS = st.sampled_from(["", "", "empty", "rows"])
