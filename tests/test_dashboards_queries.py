@@ -281,6 +281,8 @@ async def calls_left_are_those_of_the_exporter_with_a_quota(asked: Prometheus) -
 
 
 async def stale_data_is_worse_than_fresh(asked: Prometheus) -> None:
+    # Until then stale-after grows with each pause, seen a scrape later; what was dropped stays dropped.
+    await asked.until('absent(cohere_finetuned_models{job="account-0"})')
     for board in ("fleet", "exporter"):
         age = queried(f"{board}: Age of data A").expr
         await asked.until(f'({age}) and on (age) label_replace(vector(1), "age", "stale", "", "")')
